@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: AGPL-3.0-only
+# Installs the real clients that the client tests and the official suite use.
+#
+# Go programs are built into $STELLA_CLIENTS (default: ~/.cache/stella-clients),
+# outside the checkout; what is already there at the right version is skipped.
+# Debian packages are installed when missing, which needs root.
+#
+#   tests/clients/install.sh            everything
+#   tests/clients/install.sh crane oras only these
+set -euo pipefail
+
+cache=${STELLA_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/stella-clients}
+mkdir -p "$cache/bin" "$cache/versions"
+
+# name, Go package, version. The versions are exact: clients differ between releases.
+go_tools='
+crane       github.com/google/go-containerregistry/cmd/crane             v0.22.1
+oras        oras.land/oras/cmd/oras                                      v1.3.6
+helm        helm.sh/helm/v3/cmd/helm                                     v3.22.0
+regctl      github.com/regclient/regclient/cmd/regctl                    v0.11.7
+conformance github.com/opencontainers/distribution-spec/conformance      v0.0.0-20260831232431-97274622c111
+'
+# command, Debian package
+debian_tools='
+dockerd    docker.io
+skopeo     skopeo
+podman     podman
+buildah    buildah
+ctr        containerd
+'
+
+wanted() {
+  local name=$1
+  shift
+  [ $# -eq 0 ] && return 0
+  local w
+  for w in "$@"; do [ "$w" = "$name" ] && return 0; done
+  return 1
+}
+
+missing=()
+while read -r command package; do
+  [ -n "$command" ] && wanted "$command" "$@" || continue
+  PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
+done <<<"$debian_tools"
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing Debian packages: ${missing[*]}"
+  if [ "$(id -u)" != 0 ]; then
+    echo "error: needs root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+while read -r name package version; do
+  [ -n "$name" ] && wanted "$name" "$@" || continue
+  if [ -x "$cache/bin/$name" ] && [ "$(cat "$cache/versions/$name" 2>/dev/null)" = "$version" ]; then
+    echo "$name $version is there"
+    continue
+  fi
+  command -v go >/dev/null || { echo "error: $name is built with Go, which is not installed" >&2; exit 1; }
+  echo "building $name $version"
+  staging=$(mktemp -d "$cache/build.XXXXXX")
+  CGO_ENABLED=0 GOFLAGS= GOBIN=$staging go install -ldflags '-s -w' "$package@$version"
+  mv -f "$staging/$(basename "$package")" "$cache/bin/$name"
+  rmdir "$staging"
+  echo "$version" >"$cache/versions/$name"
+done <<<"$go_tools"
