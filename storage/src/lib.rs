@@ -1,1 +1,34 @@
-//! x
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What Stella Registry keeps: blobs, manifests, tags and upload sessions. No HTTP.
+//!
+//! [`Store`] is what the registry calls. Below it, metadata lives in an ordered key-value
+//! [engine](kv) under the keys of `keys.rs` and the rows of `rows.rs`; blob bytes live in files of
+//! their own (`local.rs`). What always holds:
+//!
+//! 1. When an operation that changes something returns `Ok`, the change survives `kill -9` and a
+//!    power cut.
+//! 2. Every object on disk is named by exactly one upload, content or garbage row; the row is
+//!    written before the object and removed after it.
+//! 3. A content row means bytes that are complete, verified and durable. A link implies content.
+//! 4. A location is used once, for ever.
+//! 5. Only the holder of an upload's current epoch advances it.
+//! 6. Everything that nothing protects has a review row, so collection need not search.
+
+mod clock;
+mod digest;
+mod error;
+mod keys;
+pub mod kv;
+mod local;
+pub mod manifest;
+mod name;
+mod rows;
+mod store;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use digest::{Algorithm, Digest};
+pub use error::{Error, Result, What};
+pub use local::{BlobReader, Location};
+pub use manifest::Manifest;
+pub use name::{Reference, RepoName, Tag};
+pub use store::*;

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The errors of this crate. Each variant is something a caller can act on; none knows HTTP.
+//!
+//! Text in a variant may be shown to a client unless [`Error::is_internal`] says otherwise:
+//! internal errors carry paths and causes that belong in the operator's log only.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A repository.
+    Repository,
+    /// A blob in a repository.
+    Blob,
+    /// A manifest or tag in a repository.
+    Manifest,
+    /// An upload session.
+    Upload,
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            What::Repository => "repository",
+            What::Blob => "blob",
+            What::Manifest => "manifest",
+            What::Upload => "upload",
+        })
+    }
+}
+
+/// Why an operation of the store failed. Cheap to clone: one failed commit answers many callers.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A repository name breaks the grammar.
+    #[error("{text:?} is not a repository name: {why}")]
+    InvalidName {
+        /// What the client sent, shortened.
+        text: String,
+        /// The rule that it breaks.
+        why: String,
+    },
+    /// A tag breaks the grammar.
+    #[error(
+        "{0:?} is not a tag: tags have at most 128 letters, digits, '_', '.' and '-', and start with neither '.' nor '-'"
+    )]
+    InvalidTag(String),
+    /// A digest breaks the grammar.
+    #[error("{text:?} is not a digest: {why}")]
+    InvalidDigest {
+        /// What the client sent, shortened.
+        text: String,
+        /// The rule that it breaks.
+        why: String,
+    },
+    /// A digest algorithm that cannot be computed here.
+    #[error("digest algorithm {0:?} is not supported; use sha256 or sha512")]
+    UnsupportedAlgorithm(String),
+    /// A manifest breaks the image specification or a limit.
+    #[error("{0}")]
+    InvalidManifest(String),
+    /// A manifest names blobs that its repository does not have.
+    #[error("the manifest names {} blobs that the repository does not have", .0.len())]
+    MissingBlobs(Vec<Digest>),
+    /// The object does not exist, or is not visible in this repository.
+    #[error("{0} unknown")]
+    NotFound(What),
+    /// Content does not have the digest that was claimed for it.
+    #[error("the content has the digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What the client claimed.
+        expected: Digest,
+        /// What was received.
+        actual: Digest,
+    },
+    /// Content does not have the size that was claimed for it.
+    #[error("the request announced {expected} bytes and carried {actual}")]
+    SizeMismatch {
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes received (or received so far, when there were too many).
+        actual: u64,
+    },
+    /// A chunk does not start where the upload stands, or another request is writing to it.
+    #[error("the upload stands at byte {have}")]
+    OffsetMismatch {
+        /// Bytes that the upload holds.
+        have: u64,
+    },
+    /// Another request has taken over the upload session.
+    #[error("another request has taken over this upload")]
+    UploadTaken,
+    /// A blob cannot be deleted while a manifest of its repository names it.
+    #[error("the blob is part of manifest {manifest}; delete that first")]
+    Referenced {
+        /// One such manifest.
+        manifest: Digest,
+    },
+    /// A condition of the request (`If-Match`, `If-None-Match`) does not hold.
+    #[error("the tag is not as the request's condition demands")]
+    ConditionFailed,
+    /// The sender's stream failed before its end.
+    #[error("the request body ended early: {0}")]
+    Body(String),
+    /// A limit of the store would be exceeded.
+    #[error("{0}")]
+    TooLarge(String),
+    /// No space is left for data or metadata.
+    #[error("no space is left on the registry's disk")]
+    Full,
+    /// The store cannot write at present; a later try may succeed.
+    #[error("the metadata engine is not available: {0}")]
+    Unavailable(String),
+    /// A commit failed in such a way that it may or may not have happened. Repeating is safe.
+    #[error("it is unknown whether the change was committed: {0}")]
+    CommitUnknown(String),
+    /// Stored data contradicts itself.
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+    /// The data was written by a newer version of this program.
+    #[error(
+        "the data has schema version {found}, this program knows {supported}: start the newer program that wrote it"
+    )]
+    NewerSchema {
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        supported: u32,
+    },
+    /// Another process serves this data.
+    #[error("{path} is in use by {holder}; stop that process, or choose another data directory", path = path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// An operation on a file failed.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, such as `open`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    /// Wraps a file error; a full disk gets its own variant.
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Error::Full;
+        }
+        Error::Io { doing, path: path.into(), source: Arc::new(source) }
+    }
+
+    /// Whether the text is for the operator's log only.
+    pub fn is_internal(&self) -> bool {
+        matches!(
+            self,
+            Error::Unavailable(_)
+                | Error::CommitUnknown(_)
+                | Error::Corrupt(_)
+                | Error::NewerSchema { .. }
+                | Error::Locked { .. }
+                | Error::Io { .. }
+        )
+    }
+}

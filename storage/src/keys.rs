@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The key space: every key of the metadata engine is built and read here, nowhere else.
+//!
+//! | table | key after the table's byte | value ([`crate::rows`]) | answers |
+//! | --- | --- | --- | --- |
+//! | `m` meta | name | number | schema version, next repository id |
+//! | `n` repository by name | name | `Repository` | catalog pages, name → id |
+//! | `l` link | repo, digest | `Link` | is this blob readable here, since when, leased until |
+//! | `k` links of a content | sha256, repo, digest | – | last link? a source for a mount |
+//! | `c` content | sha256 | `Content` | where the bytes lie |
+//! | `a` alias | sha512 | sha256 | content by its other digest |
+//! | `x` manifest | repo, digest | `Manifest` | existence, type, size, lease |
+//! | `b` manifest bytes | repo, digest | the bytes as pushed | GET |
+//! | `f` references of a manifest | repo, manifest | `References` | which edges to remove with it |
+//! | `e` edge | repo, target, manifest | kinds | who names this digest |
+//! | `t` tag | repo, tag | `Tag` | resolve, tag pages |
+//! | `u` tags of a manifest | repo, digest, tag | – | tags that go with a manifest |
+//! | `h` moves of a tag | repo, tag, inverted generation | `TagMove` | history, newest first |
+//! | `s` referrer | repo, subject, artifact type, digest | the finished descriptor (JSON) | referrers pages |
+//! | `p` upload | id | `Upload` | sessions |
+//! | `v` review | shard, due, kind, subject of the review | – | collection's work queue |
+//! | `g` garbage | shard, delete after, location | `Garbage` | objects to delete |
+//! | `q` last pull | repo, tag | `LastPull` | retention, impact of a policy |
+//!
+//! Repositories are interned as 32-bit ids and digests stored as raw bytes, because keys decide the
+//! size of the store. Numbers are big-endian and text in the middle of a key is escaped and
+//! terminated, so the order of keys is the order of their parts. Queues begin with a hash shard:
+//! on a shared database, time-ordered keys would all conflict at the index's right edge.
+
+use crate::clock::Timestamp;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::local::Location;
+use crate::name::Tag;
+
+/// A repository's interned id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub(crate) struct RepoId(#[n(0)] pub(crate) u32);
+
+/// What a review row asks collection to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Review {
+    /// A blob link that may be unprotected.
+    Link(RepoId, Digest),
+    /// A manifest that may be unprotected.
+    Manifest(RepoId, Digest),
+    /// Referrers whose subject went.
+    Referrers(RepoId, Digest),
+    /// The moves of a deleted tag.
+    TagHistory(RepoId, Tag),
+    /// An upload session that may be abandoned.
+    Upload(Location),
+}
+
+const SHARDS: u8 = 16;
+
+pub(crate) const SCHEMA_VERSION: &[u8] = b"mschema";
+pub(crate) const NEXT_REPOSITORY: &[u8] = b"mnext-repository";
+pub(crate) const REPOSITORIES: &[u8] = b"n";
+
+/// Builds a key part by part; each part keeps the order of what it encodes.
+struct Builder(Vec<u8>);
+
+impl Builder {
+    fn table(tag: u8) -> Self {
+        Builder(vec![tag])
+    }
+
+    fn repo(self, repo: RepoId) -> Self {
+        self.raw(&repo.0.to_be_bytes())
+    }
+
+    fn time(self, time: Timestamp) -> Self {
+        self.raw(&time.0.to_be_bytes())
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Text that is not the last part: NUL becomes `00 ff`, the end is `00 00`.
+    fn text(mut self, text: &str) -> Self {
+        for &byte in text.as_bytes() {
+            self.0.push(byte);
+            if byte == 0 {
+                self.0.push(0xff);
+            }
+        }
+        self.0.extend_from_slice(&[0, 0]);
+        self
+    }
+
+    fn digest(self, digest: &Digest) -> Self {
+        match digest {
+            Digest::Sha256(bytes) => self.raw(&[1]).raw(bytes),
+            Digest::Sha512(bytes) => self.raw(&[2]).raw(bytes),
+            Digest::Other(text) => self.raw(&[0xff]).text(text),
+        }
+    }
+
+    fn build(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads a key part by part, in the order in which it was built.
+struct Parts<'k>(&'k [u8]);
+
+impl<'k> Parts<'k> {
+    fn after<'p>(key: &'k [u8], prefix: &'p [u8]) -> Result<Self> {
+        key.strip_prefix(prefix).map(Parts).ok_or_else(damaged)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'k [u8]> {
+        let (head, tail) = self.0.split_at_checked(len).ok_or_else(damaged)?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| damaged())
+    }
+
+    fn repo(&mut self) -> Result<RepoId> {
+        Ok(RepoId(u32::from_be_bytes(self.array()?)))
+    }
+
+    fn time(&mut self) -> Result<Timestamp> {
+        Ok(Timestamp(u64::from_be_bytes(self.array()?)))
+    }
+
+    fn text(&mut self) -> Result<String> {
+        let mut text = Vec::new();
+        loop {
+            match self.take(1)? {
+                [0] => match self.take(1)? {
+                    [0] => return String::from_utf8(text).map_err(|_| damaged()),
+                    [0xff] => text.push(0),
+                    _ => return Err(damaged()),
+                },
+                byte => text.extend_from_slice(byte),
+            }
+        }
+    }
+
+    fn digest(&mut self) -> Result<Digest> {
+        match self.take(1)? {
+            [1] => Ok(Digest::Sha256(self.array()?)),
+            [2] => Ok(Digest::Sha512(self.array()?)),
+            [0xff] => Ok(Digest::Other(self.text()?.into())),
+            _ => Err(damaged()),
+        }
+    }
+
+    fn rest(self) -> Result<&'k str> {
+        std::str::from_utf8(self.0).map_err(|_| damaged())
+    }
+
+    fn end<T>(self, value: T) -> Result<T> {
+        if self.0.is_empty() { Ok(value) } else { Err(damaged()) }
+    }
+}
+
+fn damaged() -> Error {
+    Error::Corrupt("a key of the metadata engine cannot be read".to_owned())
+}
+
+/// The encoding of a digest inside keys; rows use it too.
+pub(crate) fn digest_bytes(digest: &Digest) -> Vec<u8> {
+    Builder(Vec::with_capacity(65)).digest(digest).build()
+}
+
+/// Reads what [`digest_bytes`] wrote.
+pub(crate) fn read_digest(bytes: &[u8]) -> Result<Digest> {
+    let mut parts = Parts(bytes);
+    let digest = parts.digest()?;
+    parts.end(digest)
+}
+
+pub(crate) fn repository(name: &str) -> Vec<u8> {
+    Builder::table(b'n').raw(name.as_bytes()).build()
+}
+
+pub(crate) fn read_repository(key: &[u8]) -> Result<&str> {
+    Parts::after(key, b"n")?.rest()
+}
+
+pub(crate) fn link(repo: RepoId, digest: &Digest) -> Vec<u8> {
+    Builder::table(b'l').repo(repo).digest(digest).build()
+}
+
+pub(crate) fn links_of(sha256: &[u8; 32]) -> Vec<u8> {
+    Builder::table(b'k').raw(sha256).build()
+}
+
+pub(crate) fn link_of(sha256: &[u8; 32], repo: RepoId, digest: &Digest) -> Vec<u8> {
+    Builder::table(b'k').raw(sha256).repo(repo).digest(digest).build()
+}
+
+pub(crate) fn read_link_of(key: &[u8]) -> Result<(RepoId, Digest)> {
+    let mut parts = Parts::after(key, b"k")?;
+    parts.take(32)?;
+    let link = (parts.repo()?, parts.digest()?);
+    parts.end(link)
+}
+
+pub(crate) fn content(sha256: &[u8; 32]) -> Vec<u8> {
+    Builder::table(b'c').raw(sha256).build()
+}
+
+pub(crate) fn alias(sha512: &[u8; 64]) -> Vec<u8> {
+    Builder::table(b'a').raw(sha512).build()
+}
+
+pub(crate) fn manifest(repo: RepoId, digest: &Digest) -> Vec<u8> {
+    Builder::table(b'x').repo(repo).digest(digest).build()
+}
+
+pub(crate) fn manifest_bytes(repo: RepoId, digest: &Digest) -> Vec<u8> {
+    Builder::table(b'b').repo(repo).digest(digest).build()
+}
+
+pub(crate) fn references(repo: RepoId, manifest: &Digest) -> Vec<u8> {
+    Builder::table(b'f').repo(repo).digest(manifest).build()
+}
+
+pub(crate) fn edges_to(repo: RepoId, target: &Digest) -> Vec<u8> {
+    Builder::table(b'e').repo(repo).digest(target).build()
+}
+
+pub(crate) fn edge(repo: RepoId, target: &Digest, manifest: &Digest) -> Vec<u8> {
+    Builder::table(b'e').repo(repo).digest(target).digest(manifest).build()
+}
+
+/// The manifest of an edge that was found under `prefix` (from [`edges_to`]).
+pub(crate) fn read_edge(key: &[u8], prefix: &[u8]) -> Result<Digest> {
+    let mut parts = Parts::after(key, prefix)?;
+    let manifest = parts.digest()?;
+    parts.end(manifest)
+}
+
+pub(crate) fn tags(repo: RepoId) -> Vec<u8> {
+    Builder::table(b't').repo(repo).build()
+}
+
+/// `tag` is text and not a [`Tag`] because `?last=` need not name one.
+pub(crate) fn tag(repo: RepoId, tag: &str) -> Vec<u8> {
+    Builder::table(b't').repo(repo).raw(tag.as_bytes()).build()
+}
+
+pub(crate) fn read_tag<'k>(key: &'k [u8], prefix: &[u8]) -> Result<&'k str> {
+    Parts::after(key, prefix)?.rest()
+}
+
+pub(crate) fn tags_of(repo: RepoId, digest: &Digest) -> Vec<u8> {
+    Builder::table(b'u').repo(repo).digest(digest).build()
+}
+
+pub(crate) fn tag_of(repo: RepoId, digest: &Digest, tag: &Tag) -> Vec<u8> {
+    Builder::table(b'u').repo(repo).digest(digest).raw(tag.as_str().as_bytes()).build()
+}
+
+pub(crate) fn read_tag_of(key: &[u8], prefix: &[u8]) -> Result<Tag> {
+    Parts::after(key, prefix)?.rest()?.parse()
+}
+
+pub(crate) fn moves(repo: RepoId, tag: &Tag) -> Vec<u8> {
+    Builder::table(b'h').repo(repo).text(tag.as_str()).build()
+}
+
+/// Generations are inverted, so that the newest move comes first.
+pub(crate) fn tag_move(repo: RepoId, tag: &Tag, generation: u64) -> Vec<u8> {
+    Builder(moves(repo, tag)).raw(&(u64::MAX - generation).to_be_bytes()).build()
+}
+
+pub(crate) fn read_tag_move(key: &[u8], prefix: &[u8]) -> Result<u64> {
+    let mut parts = Parts::after(key, prefix)?;
+    let inverted = u64::from_be_bytes(parts.array()?);
+    parts.end(u64::MAX - inverted)
+}
+
+pub(crate) fn referrers(repo: RepoId, subject: &Digest) -> Vec<u8> {
+    Builder::table(b's').repo(repo).digest(subject).build()
+}
+
+pub(crate) fn referrers_of_type(repo: RepoId, subject: &Digest, artifact_type: &str) -> Vec<u8> {
+    Builder(referrers(repo, subject)).text(artifact_type).build()
+}
+
+pub(crate) fn referrer(repo: RepoId, subject: &Digest, artifact_type: &str, digest: &Digest) -> Vec<u8> {
+    Builder(referrers_of_type(repo, subject, artifact_type)).digest(digest).build()
+}
+
+pub(crate) fn upload(id: Location) -> Vec<u8> {
+    Builder::table(b'p').raw(&id.bytes()).build()
+}
+
+pub(crate) fn review(due: Timestamp, review: &Review) -> Vec<u8> {
+    let subject = Builder(Vec::with_capacity(48));
+    let subject = match review {
+        Review::Link(repo, digest) => subject.raw(&[1]).repo(*repo).digest(digest),
+        Review::Manifest(repo, digest) => subject.raw(&[2]).repo(*repo).digest(digest),
+        Review::Referrers(repo, digest) => subject.raw(&[3]).repo(*repo).digest(digest),
+        Review::TagHistory(repo, tag) => subject.raw(&[4]).repo(*repo).raw(tag.as_str().as_bytes()),
+        Review::Upload(id) => subject.raw(&[5]).raw(&id.bytes()),
+    }
+    .build();
+    Builder::table(b'v').raw(&[shard(&subject)]).time(due).raw(&subject).build()
+}
+
+/// Reads what [`review`] wrote: when it is due, and what to look at.
+pub(crate) fn read_review(key: &[u8]) -> Result<(Timestamp, Review)> {
+    let mut parts = Parts::after(key, b"v")?;
+    parts.take(1)?;
+    let due = parts.time()?;
+    let review = match parts.take(1)? {
+        [1] => Review::Link(parts.repo()?, parts.digest()?),
+        [2] => Review::Manifest(parts.repo()?, parts.digest()?),
+        [3] => Review::Referrers(parts.repo()?, parts.digest()?),
+        [4] => {
+            let repo = parts.repo()?;
+            return Ok((due, Review::TagHistory(repo, parts.rest()?.parse()?)));
+        }
+        [5] => Review::Upload(Location::from_bytes(parts.array()?)),
+        _ => return Err(damaged()),
+    };
+    parts.end((due, review))
+}
+
+pub(crate) fn garbage(delete_after: Timestamp, location: Location) -> Vec<u8> {
+    let location = location.bytes();
+    Builder::table(b'g').raw(&[shard(&location)]).time(delete_after).raw(&location).build()
+}
+
+pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
+    Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
+}
+
+fn shard(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0u8, |hash, &byte| hash.rotate_left(3) ^ byte) % SHARDS
+}
+
+/// The first key after every key that starts with `prefix`; `None` when there is no such key.
+pub(crate) fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn digests() -> impl Strategy<Value = Digest> {
+        prop_oneof![
+            any::<[u8; 32]>().prop_map(Digest::Sha256),
+            proptest::collection::vec(any::<u8>(), 64)
+                .prop_map(|bytes| Digest::Sha512(bytes.try_into().unwrap())),
+            "[a-z0-9]{1,6}:[a-zA-Z0-9=_-]{1,20}"
+                .prop_filter("known algorithms have their own form", |text| {
+                    !["sha256:", "sha512:", "blake3:"].iter().any(|known| text.starts_with(known))
+                })
+                .prop_map(|text| Digest::Other(text.into())),
+        ]
+    }
+
+    fn tag_names() -> impl Strategy<Value = Tag> {
+        "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,12}".prop_map(|text| text.parse().unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn digests_survive_their_encoding(digest in digests()) {
+            prop_assert_eq!(read_digest(&digest_bytes(&digest)).unwrap(), digest);
+        }
+
+        #[test]
+        fn the_order_of_keys_is_the_order_of_their_parts(
+            a in (any::<u32>(), ".{0,6}", any::<u64>()), b in (any::<u32>(), ".{0,6}", any::<u64>())
+        ) {
+            let key = |(repo, text, time): &(u32, String, u64)| {
+                Builder::table(b'z').repo(RepoId(*repo)).text(text).time(Timestamp(*time)).build()
+            };
+            prop_assert_eq!(key(&a).cmp(&key(&b)), (a.0, a.1.as_bytes(), a.2).cmp(&(b.0, b.1.as_bytes(), b.2)));
+        }
+
+        #[test]
+        fn text_with_nul_bytes_keeps_its_order_and_its_end(a in "[\0a]{0,4}", b in "[\0a]{0,4}") {
+            let key = |text: &str| Builder::table(b'z').text(text).build();
+            prop_assert_eq!(key(&a).cmp(&key(&b)), a.as_bytes().cmp(b.as_bytes()));
+            let encoded = key(&a);
+            let mut parts = Parts::after(&encoded, b"z").unwrap();
+            prop_assert_eq!(parts.text().unwrap(), a);
+            prop_assert!(parts.end(()).is_ok());
+        }
+
+        #[test]
+        fn composed_keys_give_their_parts_back(
+            repo: u32, target in digests(), digest in digests(), tag in tag_names(), time: u64, sha256: [u8; 32]
+        ) {
+            let repo = RepoId(repo);
+            prop_assert_eq!(
+                read_edge(&edge(repo, &target, &digest), &edges_to(repo, &target)).unwrap(), digest.clone());
+            prop_assert_eq!(read_link_of(&link_of(&sha256, repo, &digest)).unwrap(), (repo, digest.clone()));
+            prop_assert_eq!(
+                read_tag_of(&tag_of(repo, &digest, &tag), &tags_of(repo, &digest)).unwrap(), tag.clone());
+            let key = super::tag(repo, tag.as_str());
+            prop_assert_eq!(read_tag(&key, &tags(repo)).unwrap(), tag.as_str());
+            prop_assert_eq!(read_tag_move(&tag_move(repo, &tag, time), &moves(repo, &tag)).unwrap(), time);
+            for kind in [
+                Review::Link(repo, digest.clone()), Review::Manifest(repo, digest.clone()),
+                Review::Referrers(repo, digest.clone()), Review::TagHistory(repo, tag.clone()),
+                Review::Upload(Location::from_bytes([7; 16])),
+            ] {
+                let due = Timestamp(time);
+                prop_assert_eq!(read_review(&review(due, &kind)).unwrap(), (due, kind));
+            }
+        }
+
+        #[test]
+        fn newer_moves_come_first(tag in tag_names(), a: u64, b: u64) {
+            let key = |generation| tag_move(RepoId(1), &tag, generation);
+            prop_assert_eq!(key(a).cmp(&key(b)), b.cmp(&a));
+        }
+
+        #[test]
+        fn a_referrers_page_never_leaves_its_subject_or_type(
+            subject in digests(), other in digests(), digest in digests(), kind in "[a-z/+.]{0,8}", longer in "[a-z]{1,3}"
+        ) {
+            let key = referrer(RepoId(1), &subject, &kind, &digest);
+            prop_assert!(key.starts_with(&referrers(RepoId(1), &subject)));
+            prop_assert!(key.starts_with(&referrers_of_type(RepoId(1), &subject, &kind)));
+            let other_type = kind + &longer;
+            prop_assert!(!key.starts_with(&referrers_of_type(RepoId(1), &subject, &other_type)));
+            if other != subject {
+                prop_assert!(!key.starts_with(&referrers(RepoId(1), &other)));
+            }
+        }
+
+        #[test]
+        fn the_end_of_a_prefix_lies_just_behind_it(
+            prefix in proptest::collection::vec(any::<u8>(), 1..5), tail in proptest::collection::vec(any::<u8>(), 0..5)
+        ) {
+            let key = [prefix.as_slice(), &tail].concat();
+            if let Some(end) = end_of(&prefix) {
+                prop_assert!(key < end);
+                prop_assert!(!end.starts_with(&prefix));
+            } else {
+                prop_assert!(prefix.iter().all(|&byte| byte == 0xff));
+            }
+        }
+
+        #[test]
+        fn damaged_keys_are_errors_not_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = read_digest(&bytes);
+            let _ = read_review(&bytes);
+            let _ = read_link_of(&bytes);
+            let _ = read_repository(&bytes);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The metadata contract: ordered keys, snapshots, and serializable transactions.
+//!
+//! All metadata logic is written once, as functions over [`ReadTx`] and [`WriteTx`]; an engine is
+//! one file below this one. What every engine promises, and [`suite`] checks:
+//!
+//! - a read function sees one consistent snapshot;
+//! - a write function sees the state as if it ran alone, and its own writes;
+//! - when [`Engine::write`] returns `Ok`, the change is durable; when the function fails, nothing of
+//!   it happened and its neighbours in the same commit are untouched;
+//! - a function has no side effects, awaits nothing but its transaction, and may run again.
+//!
+//! A snapshot serves one page and never spans network I/O. A write is bounded in rows and bytes.
+
+use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{Error, Result};
+use crate::keys;
+
+mod memory;
+mod overlay;
+mod sqlite;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
+
+pub use memory::Memory;
+pub use sqlite::{Sqlite, SqliteOptions};
+
+use overlay::Overlay;
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// The most rows that one transaction may write.
+pub const MAX_WRITE_ROWS: usize = 10_000;
+/// The most bytes, keys and values together, that one transaction may write.
+pub const MAX_WRITE_BYTES: usize = 16 << 20;
+/// The most rows that one range returns.
+pub const MAX_PAGE_ROWS: usize = 1_000;
+
+/// A metadata engine.
+pub enum Engine {
+    /// Everything in memory: for tests.
+    Memory(Memory),
+    /// One SQLite file: the default, for one machine.
+    Sqlite(Sqlite),
+}
+
+impl Engine {
+    /// Runs a function of point reads on a snapshot, on the calling thread: they take microseconds.
+    pub async fn read<T, F>(&self, function: F) -> Result<T>
+    where
+        F: AsyncFn(&mut ReadTx) -> Result<T>,
+    {
+        let mut tx = self.snapshot()?;
+        complete(function(&mut tx))
+    }
+
+    /// Runs a function that reads ranges on a snapshot, on the blocking pool.
+    pub async fn scan<T, F>(&self, function: F) -> Result<T>
+    where
+        F: AsyncFn(&mut ReadTx) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut tx = self.snapshot()?;
+        tokio::task::spawn_blocking(move || complete(function(&mut tx)))
+            .await
+            .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
+    }
+
+    /// Runs a function in a serializable transaction; when this returns, the change is durable.
+    ///
+    /// `weight` is about how many bytes the function holds; it bounds what waits for a commit.
+    pub async fn write<T, F>(&self, weight: usize, function: F) -> Result<T>
+    where
+        F: AsyncFn(&mut WriteTx) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        match self {
+            Engine::Memory(memory) => memory.write(&function),
+            Engine::Sqlite(sqlite) => sqlite.write(weight, function).await,
+        }
+    }
+
+    /// Whether writes are possible; the reason when they are not.
+    pub fn health(&self) -> Result<()> {
+        match self {
+            Engine::Memory(_) => Ok(()),
+            Engine::Sqlite(sqlite) => sqlite.health(),
+        }
+    }
+
+    fn snapshot(&self) -> Result<ReadTx> {
+        let base = match self {
+            Engine::Memory(memory) => Base::Memory(memory.snapshot()),
+            Engine::Sqlite(sqlite) => Base::Sqlite(sqlite.snapshot()?),
+        };
+        Ok(ReadTx { base, overlay: Overlay::default() })
+    }
+}
+
+/// Where a transaction reads what it has not written itself.
+enum Base {
+    Memory(memory::Snapshot),
+    Sqlite(sqlite::Snapshot),
+}
+
+/// A consistent snapshot.
+pub struct ReadTx {
+    base: Base,
+    // Empty, except below a `WriteTx`.
+    overlay: Overlay,
+}
+
+#[expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")]
+impl ReadTx {
+    /// The value of a key.
+    pub async fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(written) = self.overlay.get(key) {
+            return Ok(written.map(<[u8]>::to_vec));
+        }
+        match &self.base {
+            Base::Memory(snapshot) => Ok(snapshot.get(key)),
+            Base::Sqlite(snapshot) => snapshot.get(key),
+        }
+    }
+
+    /// The values of several keys, in their order.
+    pub async fn get_many(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            values.push(self.get(key).await?);
+        }
+        Ok(values)
+    }
+
+    /// At most `limit` rows (and never more than [`MAX_PAGE_ROWS`]) whose keys begin with `prefix`
+    /// and lie after the key `after`, in the order of their keys.
+    pub async fn range(&mut self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>> {
+        let limit = limit.min(MAX_PAGE_ROWS);
+        let from = match after {
+            Some(after) if after >= prefix => [after, &[0]].concat(),
+            _ => prefix.to_vec(),
+        };
+        let to = keys::end_of(prefix);
+        if limit == 0 || to.as_ref().is_some_and(|to| *to <= from) {
+            return Ok(Vec::new());
+        }
+        // Each key that this transaction wrote hides at most one row below it.
+        let hidden = self.overlay.count(&from, to.as_deref());
+        let rows = match &self.base {
+            Base::Memory(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden),
+            Base::Sqlite(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden)?,
+        };
+        Ok(if hidden == 0 { rows } else { self.overlay.merge(rows, &from, to.as_deref(), limit) })
+    }
+}
+
+/// A serializable transaction: a snapshot that sees its own writes.
+pub struct WriteTx(ReadTx);
+
+impl WriteTx {
+    fn new(base: Base) -> Self {
+        WriteTx(ReadTx { base, overlay: Overlay::default() })
+    }
+
+    /// Sets the value of a key.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<()> {
+        self.0.overlay.set(key, Some(value))
+    }
+
+    /// Removes a key, present or not.
+    pub fn delete(&mut self, key: Vec<u8>) -> Result<()> {
+        self.0.overlay.set(key, None)
+    }
+
+    fn into_parts(self) -> (Base, Overlay) {
+        (self.0.base, self.0.overlay)
+    }
+}
+
+impl Deref for WriteTx {
+    type Target = ReadTx;
+
+    fn deref(&self) -> &ReadTx {
+        &self.0
+    }
+}
+
+impl DerefMut for WriteTx {
+    fn deref_mut(&mut self) -> &mut ReadTx {
+        &mut self.0
+    }
+}
+
+/// Runs a transaction function on an embedded engine, whose futures are ready at once.
+fn complete<T>(function: impl Future<Output = Result<T>>) -> Result<T> {
+    match pin!(function).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => {
+            Err(Error::Unavailable("a transaction function waited for something else".to_owned()))
+        }
+    }
+}

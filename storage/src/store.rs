@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The store: what the registry calls, one method an intent.
+//!
+//! Each file below holds one noun: the functions over transactions that keep its rows, and the
+//! methods of [`Store`] that run them. A method is one transaction wherever it changes something;
+//! files are touched before it (bytes first, then the row that names them) or after it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio::sync::Semaphore;
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
+use crate::local::LocalBlobs;
+
+mod blobs;
+mod lease;
+mod manifests;
+mod pulls;
+mod referrers;
+mod repositories;
+mod sessions;
+mod tags;
+mod uploads;
+
+pub use blobs::{Blob, Mounted};
+pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
+pub use referrers::ReferrersPage;
+pub use uploads::{Chunk, Finished, UploadStatus};
+
+use sessions::Sessions;
+
+/// The version of the key space and its rows that this program writes.
+const SCHEMA: u32 = 1;
+
+/// Who makes a change; recorded with what it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The subject; empty for an anonymous one.
+    pub subject: String,
+    /// The token session, when there is one.
+    pub session: Option<String>,
+}
+
+/// How to open a [`Store`].
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The data directory; created when absent.
+    pub data: PathBuf,
+    /// The memory budget in bytes: engine cache, and buffers of uploads.
+    pub memory: usize,
+    /// Whether a manifest may name blobs that its repository does not have.
+    pub allow_missing: bool,
+}
+
+/// Everything that a registry keeps.
+pub struct Store {
+    engine: Arc<Engine>,
+    blobs: LocalBlobs,
+    clock: Arc<dyn Clock>,
+    sessions: Arc<Sessions>,
+    /// Bytes that uploads may hold in memory together; each reserves before it reads.
+    receive: Arc<Semaphore>,
+    pulls: pulls::Pulls,
+    allow_missing: bool,
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the data directory, or creates it, and holds it until dropped.
+    pub async fn open(options: &StoreOptions) -> Result<Self> {
+        let StoreOptions { data, memory, .. } = options;
+        fs::create_dir_all(data).map_err(|error| Error::io("create", data, error))?;
+        let lock = lock(data)?;
+        let blobs = LocalBlobs::open(&data.join("blobs"))?;
+        let sqlite = SqliteOptions { path: data.join("metadata.sqlite"), cache: memory / 4 };
+        let engine = Engine::Sqlite(Sqlite::open(&sqlite)?);
+        Self::new(engine, blobs, Arc::new(SystemClock), options, Some(lock)).await
+    }
+
+    /// A store with its metadata in the given engine, for tests of what is above the engine.
+    #[cfg(test)]
+    async fn with_engine(engine: Engine, clock: Arc<dyn Clock>, options: &StoreOptions) -> Result<Self> {
+        let blobs = LocalBlobs::open(&options.data.join("blobs"))?;
+        Self::new(engine, blobs, clock, options, None).await
+    }
+
+    async fn new(
+        engine: Engine,
+        blobs: LocalBlobs,
+        clock: Arc<dyn Clock>,
+        options: &StoreOptions,
+        lock: Option<File>,
+    ) -> Result<Self> {
+        engine.write(0, check_schema).await?;
+        Ok(Store {
+            engine: Arc::new(engine),
+            blobs,
+            clock,
+            sessions: Arc::default(),
+            receive: Arc::new(Semaphore::new((options.memory / 2).max(4 * uploads::BATCH))),
+            pulls: pulls::Pulls::default(),
+            allow_missing: options.allow_missing,
+            _lock: lock,
+        })
+    }
+
+    /// Whether the store can take writes; the reason when it cannot.
+    pub fn health(&self) -> Result<()> {
+        self.engine.health()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// How long a deleted tag's moves are kept.
+const TAG_HISTORY: Duration = Duration::from_hours(90 * 24);
+
+async fn check_schema(tx: &mut WriteTx) -> Result<()> {
+    match tx.get(keys::SCHEMA_VERSION).await? {
+        None => tx.put(keys::SCHEMA_VERSION.to_vec(), SCHEMA.to_be_bytes().to_vec()),
+        Some(bytes) => {
+            let found = bytes
+                .try_into()
+                .map(u32::from_be_bytes)
+                .map_err(|_| Error::Corrupt("the schema version cannot be read".to_owned()))?;
+            if found > SCHEMA { Err(Error::NewerSchema { found, supported: SCHEMA }) } else { Ok(()) }
+        }
+    }
+}
+
+/// Takes the data directory for this process, or says who has it.
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let failed = |error: std::io::Error| Error::io("lock", &path, error);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        // The holder's name is a courtesy: without it the refusal is the same.
+        let _unreadable = file.read_to_string(&mut holder);
+        let holder = if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
+        return Err(Error::Locked { path: data.to_owned(), holder });
+    }
+    file.set_len(0).map_err(failed)?;
+    file.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(failed)?;
+    Ok(file)
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Blobs in repositories: links to contents, mounts, and deletion.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::lease::{self, LEASE};
+use super::{Actor, Store, repositories};
+use crate::clock::Timestamp;
+use crate::digest::Digest;
+use crate::error::{Error, Result, What};
+use crate::keys::{self, RepoId, Review};
+use crate::kv::{ReadTx, WriteTx};
+use crate::local::{BlobReader, Location};
+use crate::name::RepoName;
+use crate::rows::{self, kind};
+
+/// How long an object stays after nothing names it: readers that hold a link to it may finish.
+pub(super) const GRACE: Duration = Duration::from_hours(1);
+
+/// A blob that is readable in a repository.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// Bytes.
+    pub size: u64,
+    location: Location,
+}
+
+/// What came of a mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mounted {
+    /// The blob is in the target repository.
+    Yes,
+    /// There is nothing to mount; the client should upload.
+    No,
+}
+
+pub(super) async fn find_link(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<rows::Link>> {
+    tx.get(&keys::link(repo, digest)).await?.map(|row| rows::decode(&row)).transpose()
+}
+
+/// Makes content readable in a repository, or renews the promise that it stays so.
+pub(super) async fn link(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    digest: &Digest,
+    content: ([u8; 32], u64),
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<()> {
+    let (sha256, size) = content;
+    let mut row = match find_link(tx, repo, digest).await? {
+        Some(row) => row,
+        None => {
+            let lease_until = now.plus(LEASE);
+            tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
+            tx.put(keys::review(lease_until, &Review::Link(repo, digest.clone())), Vec::new())?;
+            rows::Link {
+                sha256,
+                size,
+                lease_until,
+                created: now,
+                pusher: actor.subject.clone(),
+                session: actor.session.clone(),
+            }
+        }
+    };
+    row.lease_until = row.lease_until.max(now.plus(LEASE));
+    tx.put(keys::link(repo, digest), rows::encode(&row)?)
+}
+
+/// Removes a link; content whose last link goes becomes garbage.
+async fn unlink(tx: &mut WriteTx, repo: RepoId, digest: &Digest, link: &rows::Link, now: Timestamp) -> Result<()> {
+    tx.delete(keys::link(repo, digest))?;
+    tx.delete(keys::link_of(&link.sha256, repo, digest))?;
+    if !tx.range(&keys::links_of(&link.sha256), None, 1).await?.is_empty() {
+        return Ok(());
+    }
+    let key = keys::content(&link.sha256);
+    let Some(row) = tx.get(&key).await? else {
+        return Err(Error::Corrupt(format!("blob {digest} is linked and has no content")));
+    };
+    let content: rows::Content = rows::decode(&row)?;
+    tx.delete(key)?;
+    if let Some(sha512) = &content.sha512 {
+        tx.delete(keys::alias(sha512))?;
+    }
+    let garbage = rows::Garbage { size: content.size };
+    tx.put(keys::garbage(now.plus(GRACE), content.location), rows::encode(&garbage)?)
+}
+
+/// Some repository's content of this digest.
+async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<([u8; 32], u64)>> {
+    let sha256 = match digest {
+        Digest::Sha256(bytes) => *bytes,
+        Digest::Sha512(bytes) => match tx.get(&keys::alias(bytes)).await? {
+            None => return Ok(None),
+            Some(row) => {
+                row.try_into().map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?
+            }
+        },
+        Digest::Other(_) => return Ok(None),
+    };
+    let Some(row) = tx.get(&keys::content(&sha256)).await? else { return Ok(None) };
+    Ok(Some((sha256, rows::decode::<rows::Content>(&row)?.size)))
+}
+
+impl Store {
+    /// The blob, if it is readable in this repository.
+    pub async fn blob(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
+        self.engine.read(async |tx: &mut ReadTx| Ok(resolve(tx, repo, digest).await?.0)).await
+    }
+
+    /// As [`Store::blob`], for someone who may push: a positive answer promises that it stays.
+    pub async fn blob_for_push(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
+        let (blob, link) = self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, digest).await).await?;
+        if lease::extended(link.lease_until, self.now()).is_none() {
+            return Ok(blob);
+        }
+        let (repo, digest, now) = (repo.clone(), digest.clone(), self.now());
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let (blob, mut link) = resolve(tx, &repo, &digest).await?;
+                link.lease_until = link.lease_until.max(now.plus(LEASE));
+                let id = repositories::expect(tx, &repo).await?;
+                tx.put(keys::link(id, &digest), rows::encode(&link)?)?;
+                Ok(blob)
+            })
+            .await
+    }
+
+    /// Opens a blob's bytes.
+    pub fn read_blob(&self, blob: &Blob, range: Range<u64>) -> Result<BlobReader> {
+        self.blobs.read(blob.location, range.start, range.end.min(blob.size))
+    }
+
+    /// Makes a blob of another repository readable in this one. Without `from`, any will do.
+    pub async fn mount(
+        &self,
+        repo: &RepoName,
+        from: Option<&RepoName>,
+        digest: &Digest,
+        actor: &Actor,
+    ) -> Result<Mounted> {
+        let (repo, from, digest) = (repo.clone(), from.cloned(), digest.clone());
+        let (actor, now) = (actor.clone(), self.now());
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let source = match &from {
+                    None => find_anywhere(tx, &digest).await?,
+                    Some(from) => match repositories::find(tx, from).await? {
+                        None => None,
+                        Some(from) => find_link(tx, from, &digest).await?.map(|link| (link.sha256, link.size)),
+                    },
+                };
+                let Some(content) = source else { return Ok(Mounted::No) };
+                let repo = repositories::intern(tx, &repo, now).await?;
+                link(tx, repo, &digest, content, &actor, now).await?;
+                Ok(Mounted::Yes)
+            })
+            .await
+    }
+
+    /// Makes a blob unreadable in a repository, unless a manifest there names it.
+    pub async fn delete_blob(&self, repo: &RepoName, digest: &Digest) -> Result<()> {
+        let (repo, digest, now) = (repo.clone(), digest.clone(), self.now());
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let repo = repositories::expect(tx, &repo).await?;
+                let link = find_link(tx, repo, &digest).await?.ok_or(Error::NotFound(What::Blob))?;
+                if let Some(manifest) = named_by(tx, repo, &digest).await? {
+                    return Err(Error::Referenced { manifest });
+                }
+                unlink(tx, repo, &digest, &link, now).await
+            })
+            .await
+    }
+}
+
+async fn resolve(tx: &mut ReadTx, repo: &RepoName, digest: &Digest) -> Result<(Blob, rows::Link)> {
+    let repo = repositories::expect(tx, repo).await?;
+    let link = find_link(tx, repo, digest).await?.ok_or(Error::NotFound(What::Blob))?;
+    let Some(row) = tx.get(&keys::content(&link.sha256)).await? else {
+        return Err(Error::Corrupt(format!("blob {digest} is linked and has no content")));
+    };
+    let content: rows::Content = rows::decode(&row)?;
+    Ok((Blob { size: content.size, location: content.location }, link))
+}
+
+/// A manifest of the repository whose edge protects this digest.
+async fn named_by(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<Digest>> {
+    let prefix = keys::edges_to(repo, digest);
+    let mut after = None;
+    loop {
+        let page = tx.range(&prefix, after.as_deref(), 100).await?;
+        for (key, kinds) in &page {
+            if kinds.iter().any(|kinds| kinds & !kind::SUBJECT != 0) {
+                return keys::read_edge(key, &prefix).map(Some);
+            }
+        }
+        match page.into_iter().last() {
+            None => return Ok(None),
+            Some((key, _)) => after = Some(key),
+        }
+    }
+}
