@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The command line of `stella`. It reads flags, loads the configuration, calls one function and turns
+//! its outcome into an exit code: 0 done, 1 an internal error, 2 wrong usage or configuration. What a
+//! command was asked for goes to stdout; everything else goes to stderr.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Overrides};
+use crate::{logging, server};
+
+const INTERNAL: u8 = 1;
+const USAGE: u8 = 2;
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nlicence ",
+    env!("CARGO_PKG_LICENSE"),
+    "\nsource ",
+    env!("CARGO_PKG_REPOSITORY")
+);
+
+/// An OCI registry.
+#[derive(Parser)]
+#[command(name = "stella", version = VERSION, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the registry until SIGTERM or SIGINT
+    Serve(Source),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration, and serve nothing
+    Check(Source),
+    /// Print the effective configuration as YAML, and where each value came from
+    Show(Source),
+}
+
+#[derive(Args)]
+struct Source {
+    /// Read the configuration from this YAML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen on this loopback address [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Keep everything in this directory [default: ./stella-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Runs the command line `args` (the program's name first) in the environment `env`.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        // Help and the version come this way too, with exit code 0.
+        Err(error) => {
+            let printed = error.print();
+            let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
+            return ExitCode::from(if printed.is_err() { INTERNAL } else { code });
+        }
+    };
+    let outcome = unicode(env).and_then(|env| match cli.command {
+        Command::Serve(source) => serve(source, env),
+        Command::Config(ConfigCommand::Check(source)) => check(source, env),
+        Command::Config(ConfigCommand::Show(source)) => show(source, env),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+type Environment = Vec<(String, String)>;
+
+fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
+    let config = source.load(env)?;
+    // Before the first log line, so that the person at the terminal sees a plain error.
+    config.listen_addresses()?;
+    logging::init(&config.log)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(server::serve(config))
+}
+
+fn check(source: Source, env: Environment) -> anyhow::Result<()> {
+    source.load(env)?.listen_addresses()?;
+    print("configuration is valid\n")
+}
+
+fn show(source: Source, env: Environment) -> anyhow::Result<()> {
+    print(&source.load(env)?.to_yaml()?)
+}
+
+impl Source {
+    fn load(self, env: Environment) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), env, Overrides { listen: self.listen, data: self.data })
+    }
+}
+
+/// Our part of the environment as text; whatever else is in there is none of our business.
+fn unicode(env: impl IntoIterator<Item = (OsString, OsString)>) -> anyhow::Result<Environment> {
+    let ours = env.into_iter().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("STELLA_"))?;
+        Some((name, value))
+    });
+    ours.map(|(name, value)| match value.into_string() {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(ConfigError::NotUnicode { name }.into()),
+    })
+    .collect()
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ConfigError>() {
+        None | Some(ConfigError::Render { .. }) => INTERNAL,
+        Some(_) => USAGE,
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_takes_the_same_sources() {
+        for command in [["serve"].as_slice(), &["config", "check"], &["config", "show"]] {
+            let flags = ["--config", "stella.yaml", "--listen", "localhost:0", "--data", "/srv"];
+            let args = ["stella"].iter().chain(command).chain(&flags);
+            let source = match Cli::try_parse_from(args).unwrap().command {
+                Command::Serve(s) | Command::Config(ConfigCommand::Check(s) | ConfigCommand::Show(s)) => s,
+            };
+            assert_eq!(source.config, Some("stella.yaml".into()));
+            assert_eq!(source.listen.as_deref(), Some("localhost:0"));
+            assert_eq!(source.data, Some("/srv".into()));
+        }
+    }
+
+    #[test]
+    fn the_help_tells_the_defaults() {
+        let default = Config::default().to_yaml().unwrap();
+        let help = Cli::command().find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        for key in ["listen", "data"] {
+            let line = default.lines().find(|line| line.starts_with(key)).unwrap();
+            let value = line.split('"').nth(1).unwrap();
+            assert!(help.contains(&format!("[default: {value}]")), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_refused_only_if_it_is_ours() {
+        use std::os::unix::ffi::OsStringExt;
+        let pair = |name: &str| (OsString::from(name), OsString::from_vec(vec![0xff]));
+        assert_eq!(unicode([pair("HOME")]).unwrap(), []);
+        let error = unicode([pair("STELLA_DATA")]).unwrap_err();
+        assert!(error.to_string().contains("STELLA_DATA"));
+        assert_eq!(exit_code(&error), USAGE);
+    }
+}

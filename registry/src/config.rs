@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The configuration: every key, its unit, its default and its allowed range. A flag beats the
+//! environment, which beats the file, which beats the default; the layers are merged as one tree of
+//! keys and decoded once, so a new key is one field here (and its range in `range.rs`). Invariant: a
+//! loaded `Config` is within its ranges and remembers where each value came from.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+mod decode;
+mod environment;
+mod error;
+mod file;
+mod level;
+mod listen;
+mod node;
+mod origin;
+mod period;
+mod range;
+mod render;
+mod size;
+
+pub use error::ConfigError;
+pub use level::LogLevel;
+pub use listen::Listen;
+pub use origin::Origin;
+pub use period::Period;
+pub use size::ByteSize;
+
+use node::{Node, Schema};
+
+/// The effective configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen: `HOST:PORT`. Port 0 takes any free port. Default `127.0.0.1:5000`.
+    pub listen: Listen,
+    /// The directory that holds everything the registry keeps. Default `./stella-data`.
+    pub data: PathBuf,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What a push may do.
+    pub push: Push,
+    /// What one client, or all of them together, may take.
+    pub limits: Limits,
+    /// Where each key that is not at its default came from.
+    #[serde(skip)]
+    origins: BTreeMap<String, Origin>,
+}
+
+/// `log`: what is logged, and how. Logs go to stderr.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How a line looks: `auto`, `human` or `json`. Default `auto`.
+    pub format: LogFormat,
+    /// What is logged: a level, or a list such as `info,stella_registry=debug`. Default `info`.
+    pub level: LogLevel,
+}
+
+/// `log.format`: how a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One line for a person to read.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `push`: what a push may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Push {
+    /// Whether a manifest may name blobs and manifests that are not here. Default `false`.
+    pub allow_missing: bool,
+    /// The largest manifest, in bytes; 4KiB to 64MiB. Default `4MiB`.
+    pub max_manifest_size: ByteSize,
+}
+
+/// `limits`: what one client, or all of them together, may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections open at once; 1 to 1000000. Default `4096`.
+    pub connections: usize,
+    /// How long a client may take to send the headers of a request; 10ms to 1h. Default `30s`.
+    pub header_timeout: Period,
+    /// How long a connection may stand without a byte moving; 10ms to 1d. Default `60s`.
+    pub idle_timeout: Period,
+    /// How long requests under way may take to finish at shutdown; 10ms to 1d. Default `30s`.
+    pub shutdown_timeout: Period,
+    /// Memory for request bodies in flight, in bytes; 16MiB to 1TiB, and at least
+    /// `push.max_manifest_size`. Default `256MiB`.
+    pub memory: ByteSize,
+}
+
+/// What the command line sets: a flag beats every other source.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`, for the key `listen`.
+    pub listen: Option<String>,
+    /// `--data`, for the key `data`.
+    pub data: Option<PathBuf>,
+}
+
+impl Config {
+    /// Merges `file`, the environment `env` and the flags `overrides` over the defaults. Without
+    /// `file` no file is read. The environment is a parameter so that nothing here is global.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: Overrides,
+    ) -> Result<Self, ConfigError> {
+        let schema = Schema::of(&Self::default())?;
+        let mut tree = match file {
+            Some(path) => file::read(path)?,
+            None => Node::empty(),
+        };
+        // The file must be right by itself: a flag that hides its fault today will be gone tomorrow.
+        Self::decode(&tree, &schema)?;
+        environment::overlay(&mut tree, &schema, env)?;
+        overrides.overlay(&mut tree)?;
+        Self::decode(&tree, &schema)
+    }
+
+    /// The effective configuration as YAML that loads back to the same value, each key followed by a
+    /// comment that names its origin.
+    pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        Ok(render::with_origins(&Node::of(self)?, &self.origins))
+    }
+
+    /// The addresses to bind: what `listen` resolves to, all of them loopback. Any other address is
+    /// refused, because this version has no access rules (DESIGN §4). Asks the system's resolver.
+    pub fn listen_addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+        self.listen.loopback_addresses()
+    }
+
+    /// Where the value of `key` (such as `push.allow_missing`) came from.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    fn decode(tree: &Node, schema: &Schema) -> Result<Self, ConfigError> {
+        let explain = |fault: decode::Fault| fault.explain(tree, schema);
+        let mut config = Self::deserialize(tree).map_err(explain)?;
+        range::check(&config).map_err(explain)?;
+        config.origins = tree.leaves().into_iter().map(|(key, node)| (key, node.origin.clone())).collect();
+        Ok(config)
+    }
+}
+
+impl Overrides {
+    fn overlay(self, tree: &mut Node) -> Result<(), ConfigError> {
+        if let Some(listen) = self.listen {
+            tree.insert(&["listen"], Node::text(listen, Origin::Flag { name: "--listen" }));
+        }
+        if let Some(data) = self.data {
+            let origin = Origin::Flag { name: "--data" };
+            let Ok(text) = data.into_os_string().into_string() else {
+                let reason = "the path is not valid UTF-8".to_owned();
+                return Err(ConfigError::BadValue { origin, key: "data".into(), reason });
+            };
+            tree.insert(&["data"], Node::text(text, origin));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            data: PathBuf::from("./stella-data"),
+            log: Log::default(),
+            push: Push::default(),
+            limits: Limits::default(),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self { allow_missing: false, max_manifest_size: ByteSize::mib(4) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            header_timeout: Period::seconds(30),
+            idle_timeout: Period::seconds(60),
+            shutdown_timeout: Period::seconds(30),
+            memory: ByteSize::mib(256),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

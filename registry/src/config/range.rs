@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The ranges that keep a slip of the keyboard from becoming an outage. They are wide: what stands
+//! here is senseless outside them, not merely unusual.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::decode::Fault;
+use super::{ByteSize, Config, Period};
+
+/// Finds the first value that is out of range.
+pub(super) fn check(config: &Config) -> Result<(), Fault> {
+    let Config { data, push, limits, .. } = config;
+    if data.as_os_str().is_empty() {
+        return Err(Fault::bad_value("data", "the path is empty; name a directory".to_owned()));
+    }
+    let day = Period::seconds(24 * 60 * 60);
+    let hour = Period::seconds(60 * 60);
+    let moment = Period::millis(10);
+    within("push.max_manifest_size", push.max_manifest_size, ByteSize::kib(4)..=ByteSize::mib(64))?;
+    within("limits.connections", limits.connections, 1..=1_000_000)?;
+    within("limits.header_timeout", limits.header_timeout, moment..=hour)?;
+    within("limits.idle_timeout", limits.idle_timeout, moment..=day)?;
+    within("limits.shutdown_timeout", limits.shutdown_timeout, moment..=day)?;
+    within("limits.memory", limits.memory, ByteSize::mib(16)..=ByteSize::mib(1024 * 1024))?;
+    if limits.memory < push.max_manifest_size {
+        let (memory, manifest) = (limits.memory, push.max_manifest_size);
+        let reason = format!("{memory} cannot hold one manifest of `push.max_manifest_size`, {manifest}");
+        return Err(Fault::bad_value("limits.memory", reason));
+    }
+    Ok(())
+}
+
+fn within<T: Copy + PartialOrd + Display>(
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), Fault> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    Err(Fault::bad_value(key, format!("{value} is out of range; allowed is {least} to {most}")))
+}

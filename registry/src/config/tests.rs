@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The layers together: what beats what, and what a person is told.
+
+use std::fs;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const FULL: &str = "\
+listen: localhost:0
+data: /srv/stella
+log:
+  format: json
+  level: debug
+push:
+  allow_missing: true
+  max_manifest_size: 8MiB
+limits:
+  connections: 10
+  header_timeout: 1s
+  idle_timeout: 2m
+  shutdown_timeout: 500ms
+  memory: 1GiB
+";
+
+/// The variables `pairs`.
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Loads a file `stella.yaml` that holds `yaml`, under the variables `pairs`.
+fn load(yaml: impl AsRef<[u8]>, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("stella.yaml");
+    fs::write(&path, yaml).unwrap();
+    Config::load(Some(&path), env(pairs), Overrides::default())
+}
+
+/// What a person reads about the fault in `yaml`, the directory of the file left out.
+fn fault(yaml: impl AsRef<[u8]>) -> String {
+    told(load(yaml, &[]))
+}
+
+fn env_fault(pairs: &[(&str, &str)]) -> String {
+    told(Config::load(None, env(pairs), Overrides::default()))
+}
+
+fn told(outcome: Result<Config, ConfigError>) -> String {
+    let text = format!("{:#}", anyhow::Error::from(outcome.unwrap_err()));
+    text.split_whitespace().map(|word| word.rsplit('/').next().unwrap()).collect::<Vec<_>>().join(" ")
+}
+
+/// Every value, for a comparison that leaves the origins out.
+fn values(config: &Config) -> String {
+    serde_json::to_string(config).unwrap()
+}
+
+#[test]
+fn every_key_can_be_set_in_the_file() {
+    let config = load(FULL, &[]).unwrap();
+    assert_eq!(config.listen, "localhost:0".parse().unwrap());
+    assert_eq!(config.data, Path::new("/srv/stella"));
+    assert_eq!(config.log, Log { format: LogFormat::Json, level: "debug".parse().unwrap() });
+    assert_eq!(config.push, Push { allow_missing: true, max_manifest_size: ByteSize::mib(8) });
+    let limits = Limits {
+        connections: 10,
+        header_timeout: Period::seconds(1),
+        idle_timeout: Period::seconds(120),
+        shutdown_timeout: Period::millis(500),
+        memory: ByteSize::mib(1024),
+    };
+    assert_eq!(config.limits, limits);
+}
+
+#[test]
+fn a_file_that_sets_nothing_leaves_the_defaults() {
+    let default = values(&Config::default());
+    assert_eq!(values(&Config::load(None, [], Overrides::default()).unwrap()), default);
+    for yaml in
+        ["", "\n", "# nothing\n", "---\n", "{}", "null", "\u{feff}", "log:\n  # level: debug\n", "push: {}\n"]
+    {
+        assert_eq!(
+            load(yaml, &[]).map(|c| values(&c)).map_err(|e| e.to_string()),
+            Ok(default.clone()),
+            "{yaml:?}"
+        );
+    }
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("stella.yaml");
+    fs::write(&path, "listen: localhost:1\ndata: file\nlog: {level: warn}\n").unwrap();
+    let env = env(&[("STELLA_LISTEN", "localhost:2"), ("STELLA_DATA", "environment")]);
+    let flags = Overrides { listen: Some("localhost:3".to_owned()), data: None };
+    let config = Config::load(Some(&path), env, flags).unwrap();
+    assert_eq!(config.listen.to_string(), "localhost:3");
+    assert_eq!(config.data, Path::new("environment"));
+    assert_eq!(config.log.level.as_str(), "warn");
+    assert_eq!(config.log.format, LogFormat::Auto);
+    let origins = ["listen", "data", "log.level", "log.format"].map(|key| config.origin(key).to_string());
+    let file = format!("{}:3:14", path.display());
+    assert_eq!(origins, ["flag --listen", "environment STELLA_DATA", &file, "default"]);
+}
+
+#[test]
+fn every_key_can_be_set_in_the_environment() {
+    let file = load(FULL, &[]).unwrap();
+    let tree = Node::of(&file).unwrap();
+    let pairs = tree.leaves().into_iter().map(|(key, node)| {
+        let value = match &node.value {
+            node::Value::Bool(value) => value.to_string(),
+            node::Value::Unsigned(value) => value.to_string(),
+            node::Value::Text(text) => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        (environment::variable(&key), value)
+    });
+    let config = Config::load(None, pairs, Overrides::default()).unwrap();
+    assert_eq!(values(&config), values(&file));
+}
+
+#[test]
+fn a_value_can_be_read_from_a_file_that_the_environment_names() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("secret");
+    fs::write(&path, "localhost:7\n").unwrap();
+    let path = path.to_str().unwrap();
+    let config = load("", &[("STELLA_LISTEN_FILE", path)]).unwrap();
+    assert_eq!(config.listen.to_string(), "localhost:7");
+    assert_eq!(config.origin("listen").to_string(), "environment STELLA_LISTEN_FILE");
+    let both = env_fault(&[("STELLA_LISTEN_FILE", path), ("STELLA_LISTEN", "localhost:8")]);
+    assert_eq!(both, "environment: STELLA_LISTEN and STELLA_LISTEN_FILE are both set; keep one of them");
+    let gone = env_fault(&[("STELLA_LOG__LEVEL_FILE", "/nowhere/level")]);
+    assert!(
+        gone.starts_with("cannot read the file that STELLA_LOG__LEVEL_FILE names: level: No such"),
+        "{gone}"
+    );
+}
+
+#[test]
+fn names_outside_the_known_sections_are_not_ours() {
+    let pairs = [
+        ("STELLA_HOME", "/home"),
+        ("STELLA_CLIENTS", "podman"),
+        ("STELLA_PORT", "tcp://10.0.0.1:5000"),
+        ("STELLA_FOO__BAR", "x"),
+        ("STELLA_", "x"),
+        ("STELLA___", "x"),
+        ("STELLA_listen", "x"),
+        ("STELLA_HOME_FILE", "/nowhere"),
+        ("PATH", "/bin"),
+    ];
+    assert_eq!(values(&load("", &pairs).unwrap()), values(&Config::default()));
+}
+
+#[test]
+fn a_misspelt_variable_is_told_with_the_nearest_one() {
+    for (name, expected) in [
+        (
+            "STELLA_PUSH__ALLOW_MISING",
+            "unknown key `push.allow_mising`; did you mean `STELLA_PUSH__ALLOW_MISSING`?",
+        ),
+        (
+            "STELLA_PUSH__FOO",
+            "unknown key `push.foo`; known keys, the nearest first: `STELLA_PUSH__ALLOW_MISSING`, \
+             `STELLA_PUSH__MAX_MANIFEST_SIZE`",
+        ),
+        ("STELLA_LOG__LEVL_FILE", "unknown key `log.levl`; did you mean `STELLA_LOG__LEVEL`?"),
+        ("STELLA_PUSH", "`push`: is a section; set one of its keys, such as STELLA_PUSH__ALLOW_MISSING"),
+    ] {
+        assert_eq!(env_fault(&[(name, "true")]), format!("environment {name}: {expected}"));
+    }
+    assert!(env_fault(&[("STELLA_LISTEN__X", "1")]).contains("unknown key `listen.x`"));
+}
+
+#[test]
+fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
+    let yaml = "# one\n\nlisten: localhost:5000\nlog:\n  level: info\npush:\n  allow_mising: true\n";
+    assert_eq!(
+        fault(yaml),
+        "stella.yaml:7:3: unknown key `push.allow_mising`; did you mean `push.allow_missing`?"
+    );
+    for (yaml, expected) in [
+        ("pish:\n  allow_missing: true\n", "1:1: unknown key `pish`; did you mean `push`?"),
+        ("allow_missing: true\n", "1:1: unknown key `allow_missing`; did you mean `push.allow_missing`?"),
+        ("log: {levle: info}\n", "1:7: unknown key `log.levle`; did you mean `log.level`?"),
+        (
+            "log:\n  colour: no\n",
+            "2:3: unknown key `log.colour`; known keys, the nearest first: `log.format`, `log.level`",
+        ),
+        (
+            "1: 2\n",
+            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `listen`, `limits`",
+        ),
+    ] {
+        assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));
+    }
+}
+
+#[test]
+fn a_bad_value_is_told_with_its_place_and_its_key() {
+    for (yaml, expected) in [
+        ("push:\n  allow_missing: 3\n", "2:18: `push.allow_missing`: expected true or false, found 3"),
+        ("push: {allow_missing: yes}", "1:23: `push.allow_missing`: expected true or false, found \"yes\""),
+        (
+            "limits:\n  connections: many\n",
+            "2:16: `limits.connections`: expected a whole number, 0 or more, found \"many\"",
+        ),
+        (
+            "limits: {connections: -1}",
+            "1:23: `limits.connections`: expected a whole number, 0 or more, found -1",
+        ),
+        ("limits: {idle_timeout: 60}", "1:24: `limits.idle_timeout`: 60 has no unit; write for example 60s"),
+        ("limits: {memory: [1]}", "1:18: `limits.memory`: expected a size such as 4MiB, found sequence"),
+        ("listen: 5000", "1:9: `listen`: expected text (put it in quotes), found 5000"),
+        ("listen:", "1:7: `listen`: expected text, found nothing"),
+        ("listen: {host: x}", "1:9: `listen`: expected text, found a section"),
+        ("data: 1e3", "1:7: `data`: expected text (put it in quotes), found 1000"),
+        ("data: ''", "1:7: `data`: the path is empty; name a directory"),
+        ("log: {format: xml}", "1:15: `log.format`: expected one of auto, human, json, found \"xml\""),
+        ("log: debug", "1:6: `log`: expected a section with keys such as `format: …`, found \"debug\""),
+        ("- listen", "1:1: expected a section with keys such as `listen: …`, found a list"),
+        (
+            "listen: a:1\nlog: {}\nlisten: b:1\n",
+            "3:1: `listen` is set twice, first at stella.yaml:1:1; keep one of them",
+        ),
+        (
+            "log:\n  level: a\n  level: b\n",
+            "3:3: `log.level` is set twice, first at stella.yaml:2:3; keep one of them",
+        ),
+    ] {
+        assert_eq!(fault(yaml), format!("stella.yaml:{expected}"), "{yaml:?}");
+    }
+    assert!(
+        fault("listen: ':1'").starts_with("stella.yaml:1:9: `listen`: \":1\" has no host; write HOST:PORT")
+    );
+    assert!(
+        fault("log: {level: inof}")
+            .starts_with("stella.yaml:1:14: `log.level`: \"inof\" is not a level; write")
+    );
+    assert!(
+        env_fault(&[("STELLA_PUSH__ALLOW_MISSING", "1")]).starts_with(
+            "environment STELLA_PUSH__ALLOW_MISSING: `push.allow_missing`: expected true or false"
+        )
+    );
+}
+
+#[test]
+fn a_value_out_of_range_is_told_with_the_range() {
+    for (key, value, range) in [
+        ("push.max_manifest_size", "65MiB", "4KiB to 64MiB"),
+        ("push.max_manifest_size", "4095", "4KiB to 64MiB"),
+        ("limits.connections", "0", "1 to 1000000"),
+        ("limits.header_timeout", "0s", "10ms to 1h"),
+        ("limits.idle_timeout", "0s", "10ms to 1d"),
+        ("limits.shutdown_timeout", "2d", "10ms to 1d"),
+        ("limits.memory", "1MiB", "16MiB to 1TiB"),
+    ] {
+        let (section, name) = key.split_once('.').unwrap();
+        let place = format!("stella.yaml:2:{}", name.len() + 5);
+        let expected = format!("{place}: `{key}`: {value} is out of range; allowed is {range}");
+        assert_eq!(fault(format!("{section}:\n  {name}: {value}\n")), expected);
+    }
+    let tight = fault("push: {max_manifest_size: 64MiB}\nlimits: {memory: 32MiB}\n");
+    let expected = "2:18: `limits.memory`: 32MiB cannot hold one manifest of `push.max_manifest_size`, 64MiB";
+    assert_eq!(tight, format!("stella.yaml:{expected}"));
+}
+
+#[test]
+fn what_is_not_a_configuration_file_is_refused() {
+    let missing = Config::load(Some(Path::new("nowhere.yaml")), [], Overrides::default());
+    assert!(told(missing).starts_with("cannot read the configuration file nowhere.yaml: No such file"));
+    for yaml in ["listen: [", "a: b: c", "listen: a\n---\nlisten: b\n", "\tlisten: a\n", "listen: *nobody\n"]
+    {
+        let text = fault(yaml);
+        assert!(text.starts_with("stella.yaml:") && !text.starts_with("stella.yaml:0"), "{yaml:?}: {text}");
+    }
+    assert_eq!(fault("#".repeat(1024 * 1024 + 1)), "the configuration file stella.yaml is larger than 1MiB");
+    assert!(fault([b'a', 0xff]).starts_with("cannot read the configuration file stella.yaml: invalid utf-8"));
+    assert!(fault("[".repeat(100_000)).starts_with("stella.yaml:1:"));
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
+    assert!(fault(bomb).starts_with("stella.yaml:"));
+}
+
+#[test]
+fn a_fault_in_the_file_is_told_even_where_the_environment_hides_it() {
+    let outcome = load("listen: nonsense\n", &[("STELLA_LISTEN", "localhost:1")]);
+    assert!(told(outcome).starts_with("stella.yaml:1:9: `listen`"));
+}
+
+#[test]
+fn the_effective_configuration_names_every_origin() {
+    let yaml =
+        load("push:\n  allow_missing: true\n", &[("STELLA_LOG__LEVEL", "warn")]).unwrap().to_yaml().unwrap();
+    let shown: Vec<_> = yaml.lines().collect();
+    assert_eq!(shown[0], r#"listen: "127.0.0.1:5000" # default"#);
+    assert_eq!(shown[2], "log:");
+    assert_eq!(shown[4], r#"  level: "warn" # from environment STELLA_LOG__LEVEL"#);
+    assert!(
+        shown[6].starts_with("  allow_missing: true # from ") && shown[6].ends_with("/stella.yaml:2:18"),
+        "{yaml}"
+    );
+    assert_eq!(shown.iter().filter(|line| line.contains(" # ")).count(), 11);
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_loads_back_to_the_same_value(
+        data in "[^\0]{1,40}",
+        (port, allow_missing, connections) in (any::<u16>(), any::<bool>(), 1..=1_000_000_usize),
+        (manifest, memory) in (4096..=64_u64 << 20, 64_u64 << 20..=1 << 40),
+        timeouts in prop::array::uniform3(10..3_600_000_u64),
+        format in prop::sample::select(vec![LogFormat::Auto, LogFormat::Human, LogFormat::Json]),
+    ) {
+        let [header_timeout, idle_timeout, shutdown_timeout] = timeouts.map(Period::millis);
+        let config = Config {
+            listen: format!("localhost:{port}").parse().unwrap(),
+            data: data.into(),
+            log: Log { format, level: "info,hyper=warn".parse().unwrap() },
+            push: Push { allow_missing, max_manifest_size: ByteSize::new(manifest) },
+            limits: Limits {
+                connections, header_timeout, idle_timeout, shutdown_timeout, memory: ByteSize::new(memory),
+            },
+            origins: BTreeMap::new(),
+        };
+        let again = load(config.to_yaml().unwrap(), &[]).unwrap();
+        prop_assert_eq!(values(&again), values(&config));
+    }
+
+    #[test]
+    fn no_file_makes_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[a-z:{}&*\n #\\[-]{0,60}") {
+        let _ = load(bytes, &[]);
+        let _ = load(text, &[]);
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! `stella --version` and `stella config`: what is printed where, and the exit codes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What one run of the program left behind.
+#[derive(Debug)]
+struct Outcome {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs `stella` in `dir` with nothing but `env` in its environment.
+fn stella(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stella"));
+    command.args(args).current_dir(dir).env_clear().envs(env.iter().copied());
+    let output = command.output().unwrap();
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn dir_with(yaml: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("stella.yaml"), yaml).unwrap();
+    dir
+}
+
+#[test]
+fn the_version_names_the_licence_and_the_source() {
+    let dir = dir_with("");
+    let run = stella(dir.path(), &["--version"], &[]);
+    assert_eq!(run.code, Some(0));
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("stella {version}\nlicence AGPL-3.0-only\nsource https://git.stella-ops.org\n");
+    assert_eq!(run.stdout, expected);
+}
+
+#[test]
+fn a_valid_configuration_is_said_to_be_valid() {
+    let dir = dir_with("listen: localhost:0\n");
+    let run = stella(dir.path(), &["config", "check", "--config", "stella.yaml"], &[]);
+    assert_eq!(
+        (run.code, run.stdout.as_str(), run.stderr.as_str()),
+        (Some(0), "configuration is valid\n", "")
+    );
+}
+
+#[test]
+fn a_misspelt_key_is_told_with_file_line_and_the_nearest_key() {
+    let dir = dir_with("push:\n  allow_mising: true\n");
+    for command in [["config", "check"].as_slice(), &["config", "show"], &["serve"]] {
+        let run = stella(dir.path(), &[command, &["--config", "stella.yaml"]].concat(), &[]);
+        let expected =
+            "error: stella.yaml:2:3: unknown key `push.allow_mising`; did you mean `push.allow_missing`?\n";
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(2), "", expected));
+    }
+}
+
+#[test]
+fn only_loopback_is_valid_without_access_rules() {
+    let dir = dir_with("");
+    for command in [["config", "check"].as_slice(), &["serve"]] {
+        let run = stella(dir.path(), command, &[("STELLA_LISTEN", "0.0.0.0:5000")]);
+        let expected = "error: listen: 0.0.0.0:5000 is not a loopback address. This version has no access rules, so \
+                        it serves only this machine: use 127.0.0.1:5000, or put an authenticating proxy in front of \
+                        it.\n";
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(2), "", expected));
+    }
+}
+
+#[test]
+fn no_file_is_read_that_was_not_named() {
+    let dir = dir_with("nonsense: true\n");
+    assert_eq!(stella(dir.path(), &["config", "check"], &[]).code, Some(0));
+    let run = stella(dir.path(), &["config", "check", "--config", "other.yaml"], &[]);
+    assert_eq!(run.code, Some(2));
+    assert!(
+        run.stderr.starts_with("error: cannot read the configuration file other.yaml: "),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn the_configuration_is_shown_with_its_origins_and_can_be_used_again() {
+    let dir = dir_with("log:\n  level: warn\n");
+    let flags = ["--config", "stella.yaml", "--data", "here"];
+    let env = [("STELLA_PUSH__ALLOW_MISSING", "true"), ("STELLA_HOME", "/opt")];
+    let run = stella(dir.path(), &[["config", "show"].as_slice(), &flags].concat(), &env);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+    let expected = r#"listen: "127.0.0.1:5000" # default
+data: "here" # from flag --data
+log:
+  format: "auto" # default
+  level: "warn" # from stella.yaml:2:10
+push:
+  allow_missing: true # from environment STELLA_PUSH__ALLOW_MISSING
+  max_manifest_size: "4MiB" # default
+limits:
+  connections: 4096 # default
+  header_timeout: "30s" # default
+  idle_timeout: "1m" # default
+  shutdown_timeout: "30s" # default
+  memory: "256MiB" # default
+"#;
+    assert_eq!(run.stdout, expected);
+    fs::write(dir.path().join("shown.yaml"), &run.stdout).unwrap();
+    let again = stella(dir.path(), &["config", "show", "--config", "shown.yaml"], &[]);
+    let value =
+        |yaml: &str| yaml.lines().map(|l| l.split(" # ").next().map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(value(&again.stdout), value(expected));
+}
+
+#[test]
+fn wrong_usage_has_exit_code_two() {
+    let dir = dir_with("");
+    for args in [[].as_slice(), &["dance"], &["serve", "--port", "1"], &["config"]] {
+        let run = stella(dir.path(), args, &[]);
+        assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""), "{args:?}");
+    }
+    let run = stella(dir.path(), &["config", "check", "--listen", "nonsense"], &[]);
+    assert_eq!(run.code, Some(2));
+    assert!(
+        run.stderr.starts_with("error: flag --listen: `listen`: \"nonsense\" has no port"),
+        "{}",
+        run.stderr
+    );
+}
