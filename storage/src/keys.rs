@@ -41,10 +41,8 @@ pub(crate) struct RepoId(#[n(0)] pub(crate) u32);
 /// What a review row asks collection to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Review {
-    /// A blob link that may be unprotected.
-    Link(RepoId, Digest),
-    /// A manifest that may be unprotected.
-    Manifest(RepoId, Digest),
+    /// A blob link or a manifest, or both, of this digest that may be unprotected.
+    Object(RepoId, Digest),
     /// Referrers whose subject went.
     Referrers(RepoId, Digest),
     /// The moves of a deleted tag.
@@ -300,11 +298,10 @@ pub(crate) fn upload(id: Location) -> Vec<u8> {
 pub(crate) fn review(due: Timestamp, review: &Review) -> Vec<u8> {
     let subject = Builder(Vec::with_capacity(48));
     let subject = match review {
-        Review::Link(repo, digest) => subject.raw(&[1]).repo(*repo).digest(digest),
-        Review::Manifest(repo, digest) => subject.raw(&[2]).repo(*repo).digest(digest),
-        Review::Referrers(repo, digest) => subject.raw(&[3]).repo(*repo).digest(digest),
-        Review::TagHistory(repo, tag) => subject.raw(&[4]).repo(*repo).raw(tag.as_str().as_bytes()),
-        Review::Upload(id) => subject.raw(&[5]).raw(&id.bytes()),
+        Review::Object(repo, digest) => subject.raw(&[1]).repo(*repo).digest(digest),
+        Review::Referrers(repo, digest) => subject.raw(&[2]).repo(*repo).digest(digest),
+        Review::TagHistory(repo, tag) => subject.raw(&[3]).repo(*repo).raw(tag.as_str().as_bytes()),
+        Review::Upload(id) => subject.raw(&[4]).raw(&id.bytes()),
     }
     .build();
     Builder::table(b'v').raw(&[shard(&subject)]).time(due).raw(&subject).build()
@@ -316,14 +313,13 @@ pub(crate) fn read_review(key: &[u8]) -> Result<(Timestamp, Review)> {
     parts.take(1)?;
     let due = parts.time()?;
     let review = match parts.take(1)? {
-        [1] => Review::Link(parts.repo()?, parts.digest()?),
-        [2] => Review::Manifest(parts.repo()?, parts.digest()?),
-        [3] => Review::Referrers(parts.repo()?, parts.digest()?),
-        [4] => {
+        [1] => Review::Object(parts.repo()?, parts.digest()?),
+        [2] => Review::Referrers(parts.repo()?, parts.digest()?),
+        [3] => {
             let repo = parts.repo()?;
             return Ok((due, Review::TagHistory(repo, parts.rest()?.parse()?)));
         }
-        [5] => Review::Upload(Location::from_bytes(parts.array()?)),
+        [4] => Review::Upload(Location::from_bytes(parts.array()?)),
         _ => return Err(damaged()),
     };
     parts.end((due, review))
@@ -412,8 +408,7 @@ mod tests {
             prop_assert_eq!(read_tag(&key, &tags(repo)).unwrap(), tag.as_str());
             prop_assert_eq!(read_tag_move(&tag_move(repo, &tag, time), &moves(repo, &tag)).unwrap(), time);
             for kind in [
-                Review::Link(repo, digest.clone()), Review::Manifest(repo, digest.clone()),
-                Review::Referrers(repo, digest.clone()), Review::TagHistory(repo, tag.clone()),
+                Review::Object(repo, digest.clone()), Review::Referrers(repo, digest.clone()), Review::TagHistory(repo, tag.clone()),
                 Review::Upload(Location::from_bytes([7; 16])),
             ] {
                 let due = Timestamp(time);

@@ -54,7 +54,7 @@ pub(super) async fn link(
         None => {
             let lease_until = now.plus(LEASE);
             tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
-            tx.put(keys::review(lease_until, &Review::Link(repo, digest.clone())), Vec::new())?;
+            tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
             rows::Link {
                 sha256,
                 size,

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Manifests in repositories: storing one with its edges and tags, reading, deleting.
+
+use bytes::Bytes;
+
+use super::lease::{self, LEASE};
+use super::{Actor, Store, blobs, repositories, tags};
+use crate::clock::Timestamp;
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, Result, What};
+use crate::keys::{self, RepoId, Review};
+use crate::kv::{ReadTx, WriteTx};
+use crate::manifest::Manifest;
+use crate::name::{Reference, RepoName, Tag};
+use crate::rows::{self, kind};
+
+/// Tags that go with a manifest in its own transaction; more are removed before it.
+const TAGS_AT_ONCE: usize = 200;
+
+/// A manifest to store.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// The repository.
+    pub repo: RepoName,
+    /// The digest of `bytes`, checked by the caller, in the algorithm that names the manifest.
+    pub digest: Digest,
+    /// The document exactly as pushed.
+    pub bytes: Bytes,
+    /// What the document says.
+    pub manifest: Manifest,
+    /// Tags that shall point at it.
+    pub tags: Vec<Tag>,
+    /// What must hold for it to be stored.
+    pub condition: Option<TagCondition>,
+    /// Who pushes.
+    pub actor: Actor,
+}
+
+/// A condition on what the first tag, or the digest itself, names at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagCondition {
+    /// It names one of these (`If-Match`).
+    Is(Vec<Digest>),
+    /// It names something (`If-Match: *`).
+    Exists,
+    /// It names none of these (`If-None-Match`).
+    IsNot(Vec<Digest>),
+    /// It names nothing (`If-None-Match: *`).
+    Absent,
+}
+
+impl TagCondition {
+    fn holds(&self, present: Option<&Digest>) -> bool {
+        match (self, present) {
+            (TagCondition::Is(digests), Some(present)) => digests.contains(present),
+            (TagCondition::IsNot(digests), Some(present)) => !digests.contains(present),
+            (TagCondition::Exists, present) => present.is_some(),
+            (TagCondition::Absent, present) => present.is_none(),
+            (TagCondition::Is(_), None) => false,
+            (TagCondition::IsNot(_), None) => true,
+        }
+    }
+}
+
+/// A stored manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutManifest {
+    /// What is odd but accepted, as sentences for a person.
+    pub warnings: Vec<String>,
+}
+
+/// What a HEAD tells of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// The digest by which it was pushed.
+    pub digest: Digest,
+    /// The media type with which it was pushed.
+    pub media_type: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A manifest and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// What a HEAD tells.
+    pub head: ManifestHead,
+    /// The document exactly as pushed.
+    pub bytes: Vec<u8>,
+}
+
+impl Store {
+    /// Stores a manifest with its edges and moves its tags, all or nothing.
+    pub async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest> {
+        let (now, allow_missing) = (self.now(), self.allow_missing);
+        let sha256 = match Algorithm::Sha256.digest(&new.bytes) {
+            Digest::Sha256(bytes) => bytes,
+            other => return Err(Error::Corrupt(format!("{other} is not a sha256"))),
+        };
+        let size = new.bytes.len() as u64;
+        let referrer = match &new.manifest.subject {
+            None => None,
+            Some(_) => Some(new.manifest.referrer_descriptor(&new.digest, size)?),
+        };
+        let weight = new.bytes.len() * 2 + new.manifest.references.len() * 512;
+        self.engine
+            .write(weight, async move |tx: &mut WriteTx| {
+                let repo = repositories::intern(tx, &new.repo, now).await?;
+                let present = find(tx, repo, &new.digest).await?;
+                check_condition(tx, repo, &new, present.is_some()).await?;
+                let warnings = check_references(tx, repo, &new.manifest, allow_missing).await?;
+                match present {
+                    Some(row) => renew(tx, repo, &new, row, now)?,
+                    None => store(tx, repo, &new, (sha256, size), referrer.as_deref(), now)?,
+                }
+                for tag in &new.tags {
+                    tags::set(tx, repo, tag, &new.digest, &new.actor, now).await?;
+                }
+                Ok(PutManifest { warnings })
+            })
+            .await
+    }
+
+    /// A manifest with its bytes.
+    pub async fn manifest(&self, repo: &RepoName, reference: &Reference) -> Result<StoredManifest> {
+        self.engine
+            .read(async |tx: &mut ReadTx| {
+                let (id, head, _) = resolve(tx, repo, reference).await?;
+                let bytes = tx.get(&keys::manifest_bytes(id, &head.digest)).await?;
+                let bytes =
+                    bytes.ok_or_else(|| Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest)))?;
+                Ok(StoredManifest { head, bytes })
+            })
+            .await
+    }
+
+    /// What a HEAD tells, for someone who may push: a positive answer promises that it stays.
+    pub async fn manifest_for_push(&self, repo: &RepoName, reference: &Reference) -> Result<ManifestHead> {
+        let (_, head, row) = self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, reference).await).await?;
+        if lease::extended(row.lease_until, self.now()).is_none() {
+            return Ok(head);
+        }
+        let (repo, reference, now) = (repo.clone(), reference.clone(), self.now());
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let (id, head, mut row) = resolve(tx, &repo, &reference).await?;
+                row.lease_until = row.lease_until.max(now.plus(LEASE));
+                tx.put(keys::manifest(id, &head.digest), rows::encode(&row)?)?;
+                Ok(head)
+            })
+            .await
+    }
+
+    /// Deletes a manifest and every tag that points at it. What refers to it stays.
+    pub async fn delete_manifest(&self, repo: &RepoName, digest: &Digest, actor: &Actor) -> Result<()> {
+        let now = self.now();
+        loop {
+            let (repo, digest, actor) = (repo.clone(), digest.clone(), actor.clone());
+            let done = self
+                .engine
+                .write(0, async move |tx: &mut WriteTx| {
+                    let repo = repositories::expect(tx, &repo).await?;
+                    let row = find(tx, repo, &digest).await?.ok_or(Error::NotFound(What::Manifest))?;
+                    let prefix = keys::tags_of(repo, &digest);
+                    let tagged = tx.range(&prefix, None, TAGS_AT_ONCE + 1).await?;
+                    for (key, _) in tagged.iter().take(TAGS_AT_ONCE) {
+                        let tag: Tag = keys::read_tag_of(key, &prefix)?;
+                        if let Some(row) = tags::find(tx, repo, &tag).await? {
+                            tags::remove(tx, repo, &tag, &row, &actor, now).await?;
+                        }
+                    }
+                    if tagged.len() > TAGS_AT_ONCE {
+                        return Ok(false);
+                    }
+                    erase(tx, repo, &digest, &row, now).await.map(|()| true)
+                })
+                .await?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn find(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<rows::Manifest>> {
+    tx.get(&keys::manifest(repo, digest)).await?.map(|row| rows::decode(&row)).transpose()
+}
+
+async fn resolve(
+    tx: &mut ReadTx,
+    repo: &RepoName,
+    reference: &Reference,
+) -> Result<(RepoId, ManifestHead, rows::Manifest)> {
+    let repo = repositories::expect(tx, repo).await?;
+    let unknown = Error::NotFound(What::Manifest);
+    let digest = match reference {
+        Reference::Digest(digest) => digest.clone(),
+        Reference::Tag(tag) => {
+            tags::find(tx, repo, tag).await?.and_then(|row| row.released).ok_or_else(|| unknown.clone())?
+        }
+    };
+    let row = find(tx, repo, &digest).await?.ok_or(unknown)?;
+    let head = ManifestHead { digest, media_type: row.media_type.clone(), size: row.size };
+    Ok((repo, head, row))
+}
+
+async fn check_condition(tx: &mut WriteTx, repo: RepoId, new: &NewManifest, stored: bool) -> Result<()> {
+    let Some(condition) = &new.condition else { return Ok(()) };
+    let present = match new.tags.first() {
+        Some(tag) => tags::find(tx, repo, tag).await?.and_then(|row| row.candidate),
+        None => stored.then(|| new.digest.clone()),
+    };
+    if condition.holds(present.as_ref()) { Ok(()) } else { Err(Error::ConditionFailed) }
+}
+
+/// Refuses required blobs that are missing; reports sizes that are wrong.
+async fn check_references(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    manifest: &Manifest,
+    allow_missing: bool,
+) -> Result<Vec<String>> {
+    let (mut missing, mut warnings) = (Vec::new(), manifest.warnings.clone());
+    for reference in manifest.references.iter().filter(|r| r.kinds & (kind::CONFIG | kind::LAYER) != 0) {
+        match blobs::find_link(tx, repo, &reference.digest).await? {
+            None if reference.required && !allow_missing => missing.push(reference.digest.clone()),
+            Some(link) if link.size != reference.size => warnings.push(format!(
+                "the manifest says that {} has {} bytes, it has {}",
+                reference.digest, reference.size, link.size
+            )),
+            _ => {}
+        }
+    }
+    if missing.is_empty() { Ok(warnings) } else { Err(Error::MissingBlobs(missing)) }
+}
+
+/// A manifest that is pushed again: the promise is renewed, what it is stays.
+fn renew(tx: &mut WriteTx, repo: RepoId, new: &NewManifest, mut row: rows::Manifest, now: Timestamp) -> Result<()> {
+    if row.media_type != new.manifest.media_type {
+        return Err(Error::InvalidManifest(format!(
+            "this manifest is stored with the media type {}, which its first push fixed",
+            row.media_type
+        )));
+    }
+    row.lease_until = row.lease_until.max(now.plus(LEASE));
+    tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
+}
+
+fn store(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    new: &NewManifest,
+    (sha256, size): ([u8; 32], u64),
+    referrer: Option<&[u8]>,
+    now: Timestamp,
+) -> Result<()> {
+    let (digest, manifest) = (&new.digest, &new.manifest);
+    let lease_until = now.plus(LEASE);
+    let row = rows::Manifest {
+        media_type: manifest.media_type.clone(),
+        size,
+        sha256,
+        artifact_type: manifest.artifact_type.clone(),
+        subject: manifest.subject.clone(),
+        lease_until,
+        created: now,
+        pusher: new.actor.subject.clone(),
+        session: new.actor.session.clone(),
+    };
+    tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
+    tx.put(keys::manifest_bytes(repo, digest), new.bytes.to_vec())?;
+    tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
+    let edges = manifest
+        .references
+        .iter()
+        .map(|reference| rows::Reference { target: reference.digest.clone(), kinds: reference.kinds })
+        .collect();
+    tx.put(keys::references(repo, digest), rows::encode(&rows::References { edges })?)?;
+    for reference in &manifest.references {
+        tx.put(keys::edge(repo, &reference.digest, digest), vec![reference.kinds])?;
+    }
+    if let (Some(subject), Some(descriptor)) = (&manifest.subject, referrer) {
+        let artifact_type = manifest.artifact_type.as_deref().unwrap_or_default();
+        tx.put(keys::referrer(repo, subject, artifact_type, digest), descriptor.to_vec())?;
+    }
+    Ok(())
+}
+
+/// Removes a manifest's rows; what it protected, and what refers to it, comes up for review.
+async fn erase(tx: &mut WriteTx, repo: RepoId, digest: &Digest, row: &rows::Manifest, now: Timestamp) -> Result<()> {
+    let key = keys::references(repo, digest);
+    let references: rows::References = match tx.get(&key).await? {
+        Some(row) => rows::decode(&row)?,
+        None => return Err(Error::Corrupt(format!("the references of manifest {digest} are gone"))),
+    };
+    for reference in references.edges {
+        tx.delete(keys::edge(repo, &reference.target, digest))?;
+        // Only what was protected needs another look.
+        if reference.kinds & !kind::SUBJECT != 0 {
+            tx.put(keys::review(now, &Review::Object(repo, reference.target.clone())), Vec::new())?;
+        }
+    }
+    if let Some(subject) = &row.subject {
+        let artifact_type = row.artifact_type.as_deref().unwrap_or_default();
+        tx.delete(keys::referrer(repo, subject, artifact_type, digest))?;
+    }
+    tx.put(keys::review(now, &Review::Referrers(repo, digest.clone())), Vec::new())?;
+    tx.delete(key)?;
+    tx.delete(keys::manifest_bytes(repo, digest))?;
+    tx.delete(keys::manifest(repo, digest))
+}

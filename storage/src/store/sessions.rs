@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Which upload sessions are being written to right now, in this process.
+//!
+//! A session has one writer at a time. Whoever comes second waits if the first one's client has
+//! gone, takes over if it goes on exactly where the first one stands (a client that resumes while
+//! its old connection is still half open), and is told the offset otherwise. The catalog's epoch
+//! fences off a writer that was taken over; this table keeps it from touching the file meanwhile.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::local::Location;
+
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<Location, Arc<Holder>>>);
+
+/// The writer of a session, as others see it.
+pub(super) struct Holder {
+    written: AtomicU64,
+    abandoned: AtomicBool,
+    stop: watch::Sender<bool>,
+    done: watch::Sender<bool>,
+}
+
+impl Holder {
+    /// Bytes in the file, acknowledged or not.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_written(&self, written: u64) {
+        self.written.store(written, Ordering::Release);
+    }
+
+    /// The request has gone; what it brought is being put in order.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// Returns once another request wants the session.
+    pub(super) async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives in `self`, so this ends only with a stop.
+        let _stopped = stop.wait_for(|stop| *stop).await;
+    }
+
+    async fn hand_over(&self) {
+        self.stop.send_replace(true);
+        let mut done = self.done.subscribe();
+        let _done = done.wait_for(|done| *done).await;
+    }
+}
+
+/// The right to write to a session; given back when dropped.
+pub(super) struct Held {
+    id: Location,
+    sessions: Arc<Sessions>,
+    pub(super) holder: Arc<Holder>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.holder.done.send_replace(true);
+    }
+}
+
+impl Sessions {
+    /// Takes a session for writing from `start`, or from wherever it stands.
+    pub(super) async fn take(self: &Arc<Self>, id: Location, start: Option<u64>) -> Result<Held> {
+        loop {
+            let present = {
+                let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(holder) = held.get(&id) {
+                    Arc::clone(holder)
+                } else {
+                    let holder = Arc::new(Holder {
+                        // Until the claim says where the session stands, nobody can continue there.
+                        written: AtomicU64::new(u64::MAX),
+                        abandoned: AtomicBool::new(false),
+                        stop: watch::Sender::new(false),
+                        done: watch::Sender::new(false),
+                    });
+                    held.insert(id, Arc::clone(&holder));
+                    return Ok(Held { id, sessions: Arc::clone(self), holder });
+                }
+            };
+            let written = present.written();
+            if present.abandoned.load(Ordering::Acquire) || start == Some(written) {
+                present.hand_over().await;
+            } else {
+                return Err(Error::OffsetMismatch { have: if written == u64::MAX { 0 } else { written } });
+            }
+        }
+    }
+
+    /// Takes a session whoever holds it, to end it.
+    pub(super) async fn seize(self: &Arc<Self>, id: Location) -> Result<Held> {
+        loop {
+            let present = self.holder(id);
+            match present {
+                None => match self.take(id, None).await {
+                    Err(Error::OffsetMismatch { .. }) => {}
+                    taken => return taken,
+                },
+                Some(holder) => holder.hand_over().await,
+            }
+        }
+    }
+
+    /// The present writer of a session.
+    pub(super) fn holder(&self, id: Location) -> Option<Arc<Holder>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_writer_is_told_the_offset_unless_it_continues_there() {
+        let sessions = Arc::new(Sessions::default());
+        let id = Location::new();
+        let first = sessions.take(id, None).await.unwrap();
+        first.holder.set_written(7);
+        for start in [None, Some(0), Some(8)] {
+            assert!(matches!(sessions.take(id, start).await, Err(Error::OffsetMismatch { have: 7 })));
+        }
+        let holder = Arc::clone(&first.holder);
+        let writer = tokio::spawn(async move {
+            holder.stopped().await;
+            drop(first);
+        });
+        let second = sessions.take(id, Some(7)).await.unwrap();
+        writer.await.unwrap();
+        drop(second);
+        assert!(sessions.holder(id).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_writer_whose_client_has_gone_is_waited_for() {
+        let sessions = Arc::new(Sessions::default());
+        let id = Location::new();
+        let first = sessions.take(id, None).await.unwrap();
+        first.holder.set_written(7);
+        first.holder.abandon();
+        let next = tokio::spawn({
+            let sessions = Arc::clone(&sessions);
+            async move { sessions.take(id, None).await.map(drop) }
+        });
+        first.holder.stopped().await;
+        drop(first);
+        next.await.unwrap().unwrap();
+    }
+}
