@@ -1,8 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Stella Registry: the HTTP API and the `stella` command line. What is kept on disk lives in
 //! `stella-storage`; this crate knows HTTP, configuration and the terminal, and no storage engine.
+//!
+//! A request's way: [`server`] accepts the connection (`connection.rs` guards it), `app.rs` gives the
+//! request an id and a line in the log, `route.rs` says what its path means, one file of `api/`
+//! answers it, and whatever fails on the way becomes a body in `error.rs`.
 
+mod api;
+mod app;
+mod body;
 pub mod cli;
+mod conditional;
 pub mod config;
+mod connection;
+mod content_range;
+mod error;
+mod health;
 pub mod logging;
+mod query;
+mod range;
+mod route;
 pub mod server;

@@ -1,10 +1,221 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A placeholder for the server.
+//! The server: opens the store, accepts connections, ends gracefully.
+//!
+//! The accept loop is our own, on hyper: it limits connections, gives clients a time in which to send
+//! their headers, opens HTTP/2's windows for large uploads, and at the end lets running requests
+//! finish within a limit.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use stella_storage::{Store, StoreOptions};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::app::{self, App};
 use crate::config::Config;
+use crate::connection::Connection;
+use crate::health;
 
-/// Serves the registry until it is told to stop.
-#[expect(clippy::unused_async, reason = "a placeholder")]
-pub async fn serve(_config: Config) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no server")
+/// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const MAX_STREAMS: u32 = 200;
+/// Request heads over this are refused with 431.
+const MAX_HEAD: usize = 64 << 10;
+const FLUSH_PULLS: Duration = Duration::from_secs(60);
+
+/// Serves the registry until SIGTERM or SIGINT.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let addresses = config.listen_addresses()?;
+    let mut signals = Signals::new()?;
+    let store = Store::open(&StoreOptions {
+        data: config.data.clone(),
+        memory: usize::try_from(config.limits.memory.bytes())?,
+        allow_missing: config.push.allow_missing,
+    })
+    .await
+    .context("cannot open the data directory")?;
+    let idle_timeout = config.limits.idle_timeout.duration();
+    let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
+    let app = Arc::new(App::new(store, max_manifest, idle_timeout));
+    let server = Server {
+        others: health::router(Arc::clone(&app)),
+        app: Arc::clone(&app),
+        builder: builder(config.limits.header_timeout.duration()),
+        places: Arc::new(Semaphore::new(config.limits.connections)),
+        drain: watch::Sender::new(false),
+        idle_timeout,
+    };
+    let listeners = bind(&addresses).await?;
+    for listener in &listeners {
+        announce(listener.local_addr()?)?;
+    }
+    let accepting: Vec<_> =
+        listeners.into_iter().map(|listener| tokio::spawn(server.clone().accept(listener))).collect();
+    let flushing = tokio::spawn(flush_pulls(Arc::clone(&app)));
+    let name = signals.next().await;
+    tracing::info!(signal = name, "shutting down");
+    app.drain();
+    for task in accepting {
+        task.abort();
+    }
+    server.drain.send_replace(true);
+    let limit = config.limits.shutdown_timeout.duration();
+    // Every place is free again once every connection has ended.
+    let all = u32::try_from(config.limits.connections)?;
+    tokio::select! {
+        _ = server.places.acquire_many(all) => {}
+        () = tokio::time::sleep(limit) => tracing::warn!("connections were still busy and are cut off"),
+        name = signals.next() => tracing::warn!(signal = name, "told twice: connections are cut off"),
+    }
+    flushing.abort();
+    app.store.flush_pulls().await.context("cannot record the last pulls")?;
+    Ok(())
+}
+
+async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let mut failure = None;
+    for &address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            // `localhost` may have an IPv6 address where IPv6 is off: one listener will do.
+            Err(error) => {
+                failure = Some(anyhow::Error::new(error).context(format!("cannot listen on {address}")))
+            }
+        }
+    }
+    match failure {
+        Some(failure) if listeners.is_empty() || addresses.iter().all(SocketAddr::is_ipv4) => Err(failure),
+        _ => Ok(listeners),
+    }
+}
+
+/// Says where to connect, on stdout: with port 0 nobody else knows.
+fn announce(address: SocketAddr) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on http://{address}")
+        .and_then(|()| out.flush())
+        .context("cannot write to stdout")
+}
+
+fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        // A client that has sent everything may close its half and still wants the answer.
+        .half_close(true)
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(header_timeout))
+        .keep_alive_timeout(header_timeout);
+    builder
+}
+
+#[derive(Clone)]
+struct Server {
+    app: Arc<App>,
+    others: Router,
+    builder: Builder<TokioExecutor>,
+    /// One for each connection that may be open.
+    places: Arc<Semaphore>,
+    /// Tells connections to finish what they are doing and end.
+    drain: watch::Sender<bool>,
+    idle_timeout: Duration,
+}
+
+impl Server {
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            // Without a place nothing is accepted: newcomers wait in the kernel's queue.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(self.clone().serve(stream, place));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    // Out of file descriptors, most likely: let some be closed.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let Server { app, others, builder, drain, idle_timeout, .. } = self;
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let (app, others) = (Arc::clone(&app), others.clone());
+            async move {
+                Ok::<_, std::convert::Infallible>(app::handle(app, others, request.map(Body::new)).await)
+            }
+        });
+        let stream = TokioIo::new(Connection::new(stream, idle_timeout));
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let mut drain = drain.subscribe();
+        let told = async move {
+            // The sender lives as long as the server.
+            let _told = drain.wait_for(|drain| *drain).await.is_ok();
+        };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // Clients that vanish are daily business.
+            tracing::debug!(error, "connection ended");
+        }
+        drop(place);
+    }
+}
+
+async fn flush_pulls(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(FLUSH_PULLS).await;
+        if let Err(error) = app.store.flush_pulls().await {
+            tracing::warn!(%error, "cannot record the last pulls");
+        }
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

@@ -231,7 +231,8 @@ fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &d
     ];
     let transaction = (proptest::collection::vec(step, 1..12), proptest::bool::weighted(0.2));
     let transactions = proptest::collection::vec(transaction, 1..10);
-    let mut runner = TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
     let outcome = runner.run(&transactions, |transactions| {
         let engine = open();
         let mut model = Model::new();
@@ -254,12 +255,13 @@ fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &d
                 model = after;
             }
         }
-        for prefix in [b"\0".to_vec(), b"\x01".to_vec(), b"k".to_vec(), b"\xff".to_vec(), b"\xff\xff".to_vec()] {
+        for prefix in
+            [b"\0".to_vec(), b"\x01".to_vec(), b"k".to_vec(), b"\xff".to_vec(), b"\xff\xff".to_vec()]
+        {
             let step = Step::Range(prefix.clone(), None, 100);
             let expected = apply(&mut model, &step);
-            let found = runtime.block_on(
-                engine.scan(async move |tx: &mut ReadTx| tx.range(&prefix, None, 100).await),
-            );
+            let found = runtime
+                .block_on(engine.scan(async move |tx: &mut ReadTx| tx.range(&prefix, None, 100).await));
             prop_assert_eq!(found.unwrap(), expected);
         }
         Ok(())

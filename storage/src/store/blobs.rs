@@ -70,7 +70,13 @@ pub(super) async fn link(
 }
 
 /// Removes a link; content whose last link goes becomes garbage.
-async fn unlink(tx: &mut WriteTx, repo: RepoId, digest: &Digest, link: &rows::Link, now: Timestamp) -> Result<()> {
+async fn unlink(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    digest: &Digest,
+    link: &rows::Link,
+    now: Timestamp,
+) -> Result<()> {
     tx.delete(keys::link(repo, digest))?;
     tx.delete(keys::link_of(&link.sha256, repo, digest))?;
     if !tx.range(&keys::links_of(&link.sha256), None, 1).await?.is_empty() {
@@ -150,7 +156,9 @@ impl Store {
                     None => find_anywhere(tx, &digest).await?,
                     Some(from) => match repositories::find(tx, from).await? {
                         None => None,
-                        Some(from) => find_link(tx, from, &digest).await?.map(|link| (link.sha256, link.size)),
+                        Some(from) => {
+                            find_link(tx, from, &digest).await?.map(|link| (link.sha256, link.size))
+                        }
                     },
                 };
                 let Some(content) = source else { return Ok(Mounted::No) };

@@ -59,7 +59,12 @@ pub struct Finished {
 
 impl Store {
     /// Begins an upload whose content will be named by a digest of `algorithm`.
-    pub async fn begin_upload(&self, repo: &RepoName, algorithm: Algorithm, actor: &Actor) -> Result<Location> {
+    pub async fn begin_upload(
+        &self,
+        repo: &RepoName,
+        algorithm: Algorithm,
+        actor: &Actor,
+    ) -> Result<Location> {
         let (id, now) = (Location::new(), self.now());
         let row = rows::Upload {
             repo: repo.as_str().to_owned(),
@@ -272,7 +277,8 @@ where
     let mut received = 0u64;
     loop {
         let Some(first) = body.next().await else { break };
-        let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await else {
+        let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await
+        else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
         let (mut batch, mut bytes, mut next, mut failure) = (Vec::new(), 0, Some(first), None);
@@ -325,7 +331,11 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Message>, digest: Option<Digest>) -> Result<(u64, Finished)> {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        digest: Option<Digest>,
+    ) -> Result<(u64, Finished)> {
         let holder = Arc::clone(&self.held.holder);
         let end = loop {
             let message = tokio::select! {
@@ -379,7 +389,8 @@ impl Writer {
             let value = work(draft, &mut self.hasher)?;
             Ok((self, value))
         });
-        job.await.unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
+        job.await
+            .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
     }
 
     async fn append(self, batch: Vec<Bytes>) -> Result<Self> {
@@ -484,7 +495,13 @@ async fn own(tx: &mut WriteTx, repo: &RepoName, id: Location, epoch: u64) -> Res
 }
 
 /// Makes an upload's bytes the content of their hash, or garbage if there is such content already.
-async fn adopt(tx: &mut WriteTx, location: Location, hashes: &Hashes, size: u64, now: Timestamp) -> Result<()> {
+async fn adopt(
+    tx: &mut WriteTx,
+    location: Location,
+    hashes: &Hashes,
+    size: u64,
+    now: Timestamp,
+) -> Result<()> {
     let key = keys::content(&hashes.sha256);
     let mut content = match tx.get(&key).await? {
         Some(row) => {

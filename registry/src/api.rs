@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The OCI distribution API: which handler answers a method on a route.
+//!
+//! Each file below holds the handlers of one noun. A handler extracts, makes one call to the store,
+//! and answers. Nothing here converts a manifest or looks at `Accept`: what was pushed is served.
+
+use axum::body::Body;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use stella_storage::{Digest, RepoName};
+
+use crate::app::App;
+use crate::body::RequestBody;
+use crate::error::ApiError;
+use crate::query::Query;
+use crate::route::{self, Route};
+
+mod blobs;
+mod catalog;
+mod manifests;
+mod paging;
+mod referrers;
+mod tags;
+mod uploads;
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+type Answer = Result<Response<Body>, ApiError>;
+
+/// A request below `/v2/`, taken apart.
+struct Call<'r> {
+    app: &'r App,
+    method: &'r Method,
+    headers: &'r HeaderMap,
+    query: Query,
+}
+
+/// Answers a request below `/v2/`.
+pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = RequestBody::new(body, app.idle_timeout);
+    match dispatch(app, &parts, body).await {
+        Ok(response) => response,
+        Err(error) if parts.method == Method::HEAD => without_body(error.into_response()),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn dispatch(app: &App, parts: &Parts, body: RequestBody) -> Answer {
+    let route = route::parse(parts.uri.path())?.ok_or_else(ApiError::unknown_path)?;
+    let query = Query::parse(parts.uri.query())?;
+    let call = Call { app, method: &parts.method, headers: &parts.headers, query };
+    let method = &parts.method;
+    match route {
+        Route::Base => match *method {
+            Method::GET | Method::HEAD => json(call.method, "{}".into()),
+            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+        },
+        Route::Catalog => match *method {
+            Method::GET | Method::HEAD => catalog::list(call).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+        },
+        Route::Tags(repo) => match *method {
+            Method::GET | Method::HEAD => tags::list(call, repo).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+        },
+        Route::Manifest(repo, reference) => match *method {
+            Method::GET => manifests::get(call, repo, &reference).await,
+            Method::HEAD => manifests::head(call, repo, &reference).await,
+            Method::PUT => manifests::put(call, repo, &reference, body).await,
+            Method::DELETE => manifests::delete(call, repo, &reference).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
+        },
+        Route::Blob(repo, digest) => match *method {
+            Method::GET | Method::HEAD => blobs::get(call, repo, &digest).await,
+            Method::DELETE => blobs::delete(call, repo, &digest).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
+        },
+        Route::Uploads(repo) => match *method {
+            Method::POST => uploads::post(call, repo, body).await,
+            _ => Err(ApiError::method_not_allowed("POST")),
+        },
+        Route::Upload(repo, id) => match *method {
+            Method::GET | Method::HEAD => uploads::status(call, repo, &id).await,
+            Method::PATCH => uploads::patch(call, repo, &id, body).await,
+            Method::PUT => uploads::put(call, repo, &id, body).await,
+            Method::DELETE => uploads::cancel(call, repo, &id).await,
+            _ => Err(ApiError::method_not_allowed("GET, PATCH, PUT, DELETE")),
+        },
+        Route::Referrers(repo, digest) => match *method {
+            Method::GET | Method::HEAD => referrers::list(call, repo, &digest).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+        },
+    }
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    // RFC 9110, section 8.6: not with 204.
+    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    response
+}
+
+/// Bytes of a known type; for HEAD the same headers without them.
+fn bytes(method: &Method, content_type: HeaderValue, bytes: Vec<u8>) -> Response<Body> {
+    let length = HeaderValue::from(bytes.len());
+    let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::from(bytes) });
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "reads as an answer where it is used")]
+fn json(method: &Method, text: String) -> Answer {
+    Ok(bytes(method, HeaderValue::from_static("application/json"), text.into_bytes()))
+}
+
+fn without_body(response: Response<Body>) -> Response<Body> {
+    response.map(|_| Body::empty())
+}
+
+/// Sets a header whose value is made of names, digests and numbers, which are always legal there.
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().append(name, value);
+    }
+}
+
+fn set_digest(response: &mut Response<Body>, digest: &Digest) {
+    set(response, CONTENT_DIGEST, &digest.to_string());
+}
+
+fn set_etag(response: &mut Response<Body>, digest: &Digest) {
+    set(response, http::header::ETAG, &format!("\"{digest}\""));
+}
+
+/// 201 for a blob that can now be read.
+fn blob_created(repo: &RepoName, digest: &Digest) -> Response<Body> {
+    let mut response = empty(StatusCode::CREATED);
+    set(&mut response, LOCATION, &format!("/v2/{repo}/blobs/{digest}"));
+    set_digest(&mut response, digest);
+    response
+}
+
+/// Points at the next page (RFC 8288). Relative, so that it is right behind any proxy.
+fn set_next(response: &mut Response<Body>, target: &str) {
+    set(response, LINK, &format!("<{target}>; rel=\"next\""));
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Blobs: reading all or parts of one, and deleting (end-2, end-10).
+
+use std::ops::Range;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+use stella_storage::{Blob, Digest, RepoName};
+use uuid::Uuid;
+
+use super::{Answer, Call, empty, set, set_digest, set_etag};
+use crate::app::App;
+use crate::conditional;
+use crate::error::ApiError;
+use crate::range::{self, Wanted};
+
+const OCTETS: &str = "application/octet-stream";
+
+pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer {
+    let digest: Digest = digest.parse()?;
+    let head = *call.method == Method::HEAD;
+    // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise.
+    let blob = if head {
+        call.app.store.blob_for_push(&repo, &digest).await?
+    } else {
+        call.app.store.blob(&repo, &digest).await?
+    };
+    let mut response = empty(StatusCode::OK);
+    set_digest(&mut response, &digest);
+    set_etag(&mut response, &digest);
+    set(&mut response, CACHE_CONTROL, "max-age=31536000");
+    set(&mut response, ACCEPT_RANGES, "bytes");
+    if conditional::not_modified(call.headers, &digest) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(response);
+    }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
+    if head {
+        response.headers_mut().insert(CONTENT_LENGTH, blob.size.into());
+        return Ok(response);
+    }
+    match range::wanted(call.headers, response.headers(), blob.size) {
+        Wanted::Whole => whole(call.app, &blob, response),
+        Wanted::Unsatisfiable => Err(ApiError::range_unsatisfiable(blob.size)),
+        Wanted::Parts(parts) => match parts.as_slice() {
+            [part] => one_part(call.app, &blob, part.clone(), response),
+            _ => several_parts(call.app, &blob, &parts, response),
+        },
+    }
+}
+
+fn whole(app: &App, blob: &Blob, mut response: Response<Body>) -> Answer {
+    response.headers_mut().insert(CONTENT_LENGTH, blob.size.into());
+    *response.body_mut() = Body::from_stream(app.store.read_blob(blob, 0..blob.size)?);
+    Ok(response)
+}
+
+fn one_part(app: &App, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    response.headers_mut().insert(CONTENT_LENGTH, (part.end - part.start).into());
+    set(&mut response, CONTENT_RANGE, &content_range(&part, blob.size));
+    *response.body_mut() = Body::from_stream(app.store.read_blob(blob, part)?);
+    Ok(response)
+}
+
+/// RFC 9110, section 14.6: `multipart/byteranges`.
+fn several_parts(app: &App, blob: &Blob, parts: &[Range<u64>], mut response: Response<Body>) -> Answer {
+    let boundary = Uuid::new_v4().simple().to_string();
+    let end = format!("\r\n--{boundary}--\r\n");
+    let mut length = end.len() as u64;
+    let mut body: Vec<BoxStream<'static, stella_storage::Result<Bytes>>> =
+        Vec::with_capacity(parts.len() * 2 + 1);
+    for part in parts {
+        let range = content_range(part, blob.size);
+        let head = format!("\r\n--{boundary}\r\nContent-Type: {OCTETS}\r\nContent-Range: {range}\r\n\r\n");
+        length += head.len() as u64 + (part.end - part.start);
+        body.push(text(head));
+        body.push(app.store.read_blob(blob, part.clone())?.boxed());
+    }
+    body.push(text(end));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    response.headers_mut().remove(CONTENT_TYPE);
+    set(&mut response, CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    *response.body_mut() = Body::from_stream(stream::iter(body).flatten());
+    Ok(response)
+}
+
+fn text(text: String) -> BoxStream<'static, stella_storage::Result<Bytes>> {
+    stream::iter([Ok(Bytes::from(text))]).boxed()
+}
+
+fn content_range(part: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", part.start, part.end - 1)
+}
+
+pub(super) async fn delete(call: Call<'_>, repo: RepoName, digest: &str) -> Answer {
+    call.app.store.delete_blob(&repo, &digest.parse()?).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Manifests: reading, storing under a digest and tags, deleting (end-3, 7, 9).
+
+use axum::body::Body;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
+use http::{HeaderMap, Response, StatusCode};
+use stella_storage::{Algorithm, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag};
+
+use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
+use crate::body::RequestBody;
+use crate::conditional;
+use crate::error::ApiError;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Tags in one PUT; the specification asks for at least ten.
+const MAX_TAGS: usize = 100;
+/// The specification limits all warnings of an answer to 4 096 bytes.
+const MAX_WARNING_BYTES: usize = 4096;
+
+pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
+    let reference: Reference = reference.parse()?;
+    let stored = call.app.store.manifest(&repo, &reference).await?;
+    note_pull(&call, &repo, &reference);
+    if conditional::not_modified(call.headers, &stored.head.digest) {
+        return Ok(not_modified(&stored.head.digest));
+    }
+    let mut response = bytes(call.method, media_type(&stored.head), stored.bytes);
+    set_digest(&mut response, &stored.head.digest);
+    set_etag(&mut response, &stored.head.digest);
+    Ok(response)
+}
+
+pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
+    let reference: Reference = reference.parse()?;
+    let head = call.app.store.manifest_for_push(&repo, &reference).await?;
+    // docker and containerd resolve a tag with HEAD and then pull its digest.
+    note_pull(&call, &repo, &reference);
+    if conditional::not_modified(call.headers, &head.digest) {
+        return Ok(not_modified(&head.digest));
+    }
+    let mut response = empty(StatusCode::OK);
+    response.headers_mut().insert(CONTENT_TYPE, media_type(&head));
+    response.headers_mut().insert(CONTENT_LENGTH, head.size.into());
+    set_digest(&mut response, &head.digest);
+    set_etag(&mut response, &head.digest);
+    Ok(response)
+}
+
+pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: RequestBody) -> Answer {
+    let reference: Reference = reference.parse()?;
+    let parameters: Vec<Tag> = call.query.all("tag").map(str::parse).collect::<Result<_, _>>()?;
+    if parameters.len() > MAX_TAGS {
+        return Err(ApiError::too_many_tags(MAX_TAGS));
+    }
+    let condition = conditional::tag_condition(call.headers)?;
+    if condition.is_some() && !parameters.is_empty() {
+        let message = "a condition cannot be combined with ?tag=; put the tags one by one";
+        return Err(ApiError::unsupported(message.to_owned()));
+    }
+    let content_type = content_type(call.headers)?;
+    let bytes = receive(&call, body).await?;
+    let digest = name(&call, &reference, &bytes)?;
+    let manifest = Manifest::parse(&bytes, content_type)?;
+    let subject = manifest.subject.clone();
+    let mut tags = match reference {
+        Reference::Tag(tag) => vec![tag],
+        Reference::Digest(_) => Vec::new(),
+    };
+    tags.extend(parameters.iter().cloned());
+    let new = NewManifest {
+        repo: repo.clone(),
+        digest: digest.clone(),
+        bytes,
+        manifest,
+        tags,
+        condition,
+        actor: call.app.actor(),
+    };
+    let stored = call.app.store.put_manifest(new).await?;
+    let mut response = empty(StatusCode::CREATED);
+    set(&mut response, LOCATION, &format!("/v2/{repo}/manifests/{digest}"));
+    set_digest(&mut response, &digest);
+    set_etag(&mut response, &digest);
+    if let Some(subject) = subject {
+        set(&mut response, OCI_SUBJECT, &subject.to_string());
+    }
+    for tag in parameters {
+        set(&mut response, OCI_TAG, tag.as_str());
+    }
+    warn(&mut response, &stored.warnings);
+    Ok(response)
+}
+
+pub(super) async fn delete(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
+    let actor = call.app.actor();
+    match reference.parse()? {
+        Reference::Tag(tag) => call.app.store.delete_tag(&repo, &tag, &actor).await?,
+        Reference::Digest(digest) => call.app.store.delete_manifest(&repo, &digest, &actor).await?,
+    }
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// The request's media type without parameters.
+fn content_type(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
+    let value = value
+        .to_str()
+        .map_err(|_| ApiError::manifest_invalid("Content-Type is not a media type".to_owned()))?;
+    Ok(value.split(';').next().map(str::trim).filter(|text| !text.is_empty()))
+}
+
+async fn receive(call: &Call<'_>, body: RequestBody) -> Result<bytes::Bytes, ApiError> {
+    let limit = call.app.max_manifest;
+    let announced =
+        call.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|announced| announced > limit) {
+        return Err(ApiError::manifest_too_large(limit));
+    }
+    body.collect(limit).await
+}
+
+/// The digest that names the manifest, once it is known to be that of its bytes.
+fn name(call: &Call<'_>, reference: &Reference, bytes: &[u8]) -> Result<Digest, ApiError> {
+    let claimed = match reference {
+        Reference::Digest(digest) => Some(digest.clone()),
+        // Clients that cannot use ?tag= send a tag and name the digest beside it.
+        Reference::Tag(_) => call.query.get("digest").map(str::parse).transpose()?,
+    };
+    let algorithm = claimed.as_ref().map_or(Ok(Algorithm::Sha256), Digest::supported)?;
+    let actual = algorithm.digest(bytes);
+    match claimed {
+        Some(expected) if expected != actual => {
+            Err(stella_storage::Error::DigestMismatch { expected, actual }.into())
+        }
+        _ => Ok(actual),
+    }
+}
+
+fn note_pull(call: &Call<'_>, repo: &RepoName, reference: &Reference) {
+    if let Reference::Tag(tag) = reference {
+        call.app.store.note_pull(repo, tag);
+    }
+}
+
+fn media_type(head: &ManifestHead) -> HeaderValue {
+    HeaderValue::from_str(&head.media_type).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+fn not_modified(digest: &Digest) -> Response<Body> {
+    let mut response = empty(StatusCode::NOT_MODIFIED);
+    set_digest(&mut response, digest);
+    set_etag(&mut response, digest);
+    response
+}
+
+/// `Warning: 299 - "text"`, as the distribution specification wants it.
+fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    let mut left = MAX_WARNING_BYTES;
+    for warning in warnings {
+        let text: String = warning.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+        let value = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let Some(after) = left.checked_sub(value.len()) else { return };
+        left = after;
+        set(response, WARNING, &value);
+    }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! `GET /v2/<name>/referrers/<digest>` (end-12): which manifests have this digest as their subject.
+//!
+//! Never 404: a subject that does not exist, in a repository that does not exist, has no referrers.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::header::{HeaderName, HeaderValue};
+use stella_storage::manifest::media_type::OCI_INDEX;
+use stella_storage::{Digest, RepoName};
+
+use super::{Answer, Call, bytes, set, set_next};
+use crate::error::ApiError;
+use crate::query::encode;
+
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+/// Clients read at most 4 MiB, and containerd does not follow links: fill that, not more.
+const MAX_BYTES: usize = 4_000_000;
+const MAX_DESCRIPTORS: usize = 10_000;
+const MAX_TYPES: usize = 16;
+
+pub(super) async fn list(call: Call<'_>, repo: RepoName, digest: &str) -> Answer {
+    let subject: Digest = digest.parse()?;
+    // Several types mean any of them.
+    let types: Vec<String> =
+        call.query.all("artifactType").filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    if types.len() > MAX_TYPES {
+        return Err(ApiError::unsupported(format!(
+            "at most {MAX_TYPES} artifact types can be asked for at once"
+        )));
+    }
+    let after =
+        match call.query.get("last") {
+            None => None,
+            Some(cursor) => Some(BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| {
+                ApiError::unsupported("?last= is not from a Link of this registry".to_owned())
+            })?),
+        };
+    let limit = call.query.number("n")?.filter(|&n| n > 0).unwrap_or(usize::MAX).min(MAX_DESCRIPTORS);
+    let page = call.app.store.referrers(&repo, &subject, &types, after, limit, MAX_BYTES).await?;
+    let head = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":["#);
+    let body = [head.as_bytes(), &page.descriptors.join(&b','), b"]}"].concat();
+    let mut response = bytes(call.method, HeaderValue::from_static(OCI_INDEX), body);
+    if !types.is_empty() {
+        set(&mut response, FILTERS_APPLIED, "artifactType");
+    }
+    if let Some(next) = page.next {
+        let mut target =
+            format!("/v2/{repo}/referrers/{subject}?last={}", BASE64_URL_SAFE_NO_PAD.encode(next));
+        if let Some(n) = call.query.number("n")? {
+            target += &format!("&n={n}");
+        }
+        for artifact_type in &types {
+            target += &format!("&artifactType={}", encode(artifact_type));
+        }
+        set_next(&mut response, &target);
+    }
+    Ok(response)
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! `GET /v2/<name>/tags/list` (end-8): the tags of a repository, in byte order, in pages.
+
+use serde_json::json;
+use stella_storage::RepoName;
+
+use super::{Answer, Call, json as answer, paging, set_next};
+use crate::query::encode;
+
+/// Without `?n=` clients expect everything; beyond this they must follow the link.
+const DEFAULT: usize = 10_000;
+
+pub(super) async fn list(call: Call<'_>, repo: RepoName) -> Answer {
+    let fetch = |after, limit| call.app.store.tags(&repo, after, limit);
+    let page = paging::page(&call.query, DEFAULT, fetch).await?;
+    let mut response = answer(call.method, json!({"name": repo.as_str(), "tags": page.names}).to_string())?;
+    if let Some(next) = page.next {
+        let count = page.names.len();
+        set_next(&mut response, &format!("/v2/{repo}/tags/list?last={}&n={count}", encode(&next)));
+    }
+    Ok(response)
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Uploads: begin, mount, send in one request, in chunks or as a stream, ask, cancel
+//! (end-4, 5, 6, 11, 13, 14).
+
+use http::header::{HeaderName, LOCATION, RANGE};
+use http::{Response, StatusCode};
+use stella_storage::{Algorithm, Chunk, Digest, Error, Location, Mounted, RepoName};
+
+use axum::body::Body;
+
+use super::{Answer, Call, blob_created, empty, set};
+use crate::body::RequestBody;
+use crate::content_range;
+use crate::error::ApiError;
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) -> Answer {
+    let (store, actor) = (&call.app.store, call.app.actor());
+    if let Some(digest) = call.query.get("mount") {
+        let digest: Digest = digest.parse()?;
+        // A source that cannot exist is one that does not: the client uploads instead.
+        let from = call.query.get("from").map(str::parse::<RepoName>);
+        let mounted = match from {
+            Some(Err(_)) => Mounted::No,
+            Some(Ok(from)) => store.mount(&repo, Some(&from), &digest, &actor).await?,
+            None => store.mount(&repo, None, &digest, &actor).await?,
+        };
+        if mounted == Mounted::Yes {
+            return Ok(blob_created(&repo, &digest));
+        }
+    } else if let Some(digest) = call.query.get("digest") {
+        let digest: Digest = digest.parse()?;
+        let Chunk { len, .. } = content_range::chunk(call.headers)?;
+        let pushed = store.push_blob(&repo, &digest, len, &mut body, &actor).await;
+        pushed.map_err(|error| refine(error, &body))?;
+        return Ok(blob_created(&repo, &digest));
+    }
+    let algorithm = match call.query.get("digest-algorithm") {
+        None => Algorithm::Sha256,
+        Some(name) => name.parse()?,
+    };
+    let id = store.begin_upload(&repo, algorithm, &actor).await?;
+    Ok(describe(empty(StatusCode::ACCEPTED), &repo, id, 0))
+}
+
+pub(super) async fn status(call: Call<'_>, repo: RepoName, id: &str) -> Answer {
+    let id = id.parse()?;
+    let status = call.app.store.upload_status(&repo, id).await?;
+    Ok(describe(empty(StatusCode::NO_CONTENT), &repo, id, status.offset))
+}
+
+pub(super) async fn patch(call: Call<'_>, repo: RepoName, id: &str, mut body: RequestBody) -> Answer {
+    let id = id.parse()?;
+    let chunk = match content_range::chunk(call.headers) {
+        Ok(chunk) => chunk,
+        Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
+    };
+    match call.app.store.append_upload(&repo, id, chunk, &mut body).await {
+        Ok(status) => Ok(describe(empty(StatusCode::ACCEPTED), &repo, id, status.offset)),
+        Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
+    }
+}
+
+pub(super) async fn put(call: Call<'_>, repo: RepoName, id: &str, mut body: RequestBody) -> Answer {
+    let id = id.parse()?;
+    let digest: Digest = call
+        .query
+        .get("digest")
+        .ok_or_else(|| {
+            ApiError::digest_invalid("the request needs ?digest=, the digest of the whole blob".to_owned())
+        })?
+        .parse()?;
+    let chunk = match content_range::chunk(call.headers) {
+        Ok(chunk) => chunk,
+        Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
+    };
+    match call.app.store.finish_upload(&repo, id, chunk, &mut body, &digest).await {
+        Ok(_) => Ok(blob_created(&repo, &digest)),
+        Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
+    }
+}
+
+pub(super) async fn cancel(call: Call<'_>, repo: RepoName, id: &str) -> Answer {
+    call.app.store.cancel_upload(&repo, id.parse()?).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Says with an upload's answer where to go on: docker needs a `Range` it can parse, so nothing at
+/// all is `0-0`.
+fn describe(mut response: Response<Body>, repo: &RepoName, id: Location, offset: u64) -> Response<Body> {
+    set(&mut response, LOCATION, &location(repo, id));
+    set(&mut response, RANGE, &range(offset));
+    set(&mut response, UPLOAD_UUID, &id.to_string());
+    response
+}
+
+fn location(repo: &RepoName, id: Location) -> String {
+    format!("/v2/{repo}/blobs/uploads/{id}")
+}
+
+fn range(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}
+
+/// A refused chunk's error says where the upload stands: clients resume from `Location` and `Range`.
+async fn where_it_stands(call: &Call<'_>, repo: &RepoName, id: Location, error: ApiError) -> ApiError {
+    if error.status != StatusCode::RANGE_NOT_SATISFIABLE {
+        return error;
+    }
+    match call.app.store.upload_status(repo, id).await {
+        Ok(status) => error
+            .with_header(LOCATION, &location(repo, id))
+            .with_header(RANGE, &range(status.offset))
+            .with_header(UPLOAD_UUID, &id.to_string()),
+        Err(_) => error,
+    }
+}
+
+fn refine(error: Error, body: &RequestBody) -> ApiError {
+    if body.timed_out() { ApiError::body_timeout() } else { error.into() }
+}

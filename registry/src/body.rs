@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Request bodies: as a stream that notices a client which has stopped sending, and in whole with a
+//! limit.
+//!
+//! There is no limit on total time, because large layers over thin lines are legitimate. There is
+//! one on silence: each idle period must bring at least [`LEAST`] bytes or the end, so that a client
+//! that drips a byte a second does not hold a connection for ever.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
+use tokio::time::{Instant, Sleep};
+
+use crate::error::ApiError;
+
+/// Bytes that an idle period must bring.
+const LEAST: usize = 1024;
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("it stopped arriving")]
+    Idle,
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// A request body as a stream.
+pub(crate) struct RequestBody {
+    body: BodyDataStream,
+    idle: Duration,
+    deadline: Pin<Box<Sleep>>,
+    arrived: usize,
+    /// Set once the stream has failed by silence, for the answer's status.
+    timed_out: bool,
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: Body, idle: Duration) -> Self {
+        RequestBody {
+            body: body.into_data_stream(),
+            idle,
+            deadline: Box::pin(tokio::time::sleep(idle)),
+            arrived: 0,
+            timed_out: false,
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes. Memory grows with what arrives, not with
+    /// what is announced.
+    pub(crate) async fn collect(mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let mut all = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece.map_err(|error| match error {
+                BodyError::Idle => ApiError::body_timeout(),
+                BodyError::Broken(cause) => ApiError::body_broken(cause),
+            })?;
+            if all.len() + piece.len() > limit {
+                return Err(ApiError::manifest_too_large(limit));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Whether the body ended because the client had stopped sending.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.timed_out
+    }
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_next(context) {
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Ok(piece))) => {
+                this.arrived = this.arrived.saturating_add(piece.len());
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
+            Poll::Pending => {
+                while this.deadline.as_mut().poll(context).is_ready() {
+                    if this.arrived < LEAST {
+                        this.timed_out = true;
+                        return Poll::Ready(Some(Err(BodyError::Idle)));
+                    }
+                    this.arrived = 0;
+                    this.deadline.as_mut().reset(Instant::now() + this.idle);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(pieces: usize, every: Duration, size: usize) -> Body {
+        Body::from_stream(futures_util::stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(every).await;
+            (sent < pieces).then(|| (Ok::<_, std::io::Error>(vec![b'x'; size]), sent + 1))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_may_take_any_time_but_a_dripping_one_may_not() {
+        let idle = Duration::from_secs(10);
+        let slow = RequestBody::new(body(100, Duration::from_secs(5), 1024), idle);
+        assert_eq!(slow.collect(1 << 20).await.unwrap().len(), 102_400);
+        let dripping = RequestBody::new(body(100, Duration::from_secs(1), 1), idle);
+        assert_eq!(dripping.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
+        let silent = RequestBody::new(body(1, Duration::from_secs(60), 5000), idle);
+        assert_eq!(silent.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused() {
+        let body = RequestBody::new(Body::from(vec![0; 11]), Duration::from_secs(1));
+        assert_eq!(body.collect(10).await.unwrap_err().status, http::StatusCode::PAYLOAD_TOO_LARGE);
+        let body = RequestBody::new(Body::from(vec![0; 10]), Duration::from_secs(1));
+        assert_eq!(body.collect(10).await.unwrap().len(), 10);
+    }
+}

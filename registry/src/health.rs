@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Health endpoints, and every path that is not the registry's API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::{any, get};
+use http::{Response, StatusCode};
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Routes beside `/v2/`.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/v1/{*rest}", any(async || ApiError::api_v1().into_response()))
+        .fallback(async || ApiError::unknown_path().into_response())
+        .with_state(app)
+}
+
+/// Ready means: requests that change something can succeed.
+async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
+    let (status, text) = if app.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    } else if let Err(error) = app.store.health() {
+        tracing::warn!(%error, "not ready");
+        (StatusCode::SERVICE_UNAVAILABLE, "metadata cannot be written; the server's log says why\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response
+}
