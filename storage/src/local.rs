@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -76,14 +77,12 @@ pub(crate) struct LocalBlobs {
 impl LocalBlobs {
     /// Opens the folder; creates it and its 256 parts when absent.
     pub(crate) fn open(root: &Path) -> Result<Self> {
+        create_folder(root)?;
         for part in 0..=u8::MAX {
             let folder = root.join(format!("{part:02x}"));
             fs::create_dir_all(&folder).map_err(|error| Error::io("create", &folder, error))?;
         }
         sync_folder(root)?;
-        if let Some(parent) = root.parent() {
-            sync_folder(parent)?;
-        }
         Ok(LocalBlobs { root: root.into(), buffers: BufferPool::default() })
     }
 
@@ -103,6 +102,26 @@ impl LocalBlobs {
     /// and are dropped. Blocks.
     pub(crate) fn draft(&self, location: Location, offset: u64) -> Result<Draft> {
         Draft::open(self.path(location), offset)
+    }
+}
+
+/// Makes sure that a folder is there, with a durable entry; creates those above it as needed. Blocks.
+pub(crate) fn create_folder(folder: &Path) -> Result<()> {
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let existed = folder.is_dir();
+    if !existed {
+        if !parent.is_dir() {
+            create_folder(parent)?;
+        }
+        fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
+    }
+    // Also when it existed: whoever created it may have been killed before this.
+    match sync_folder(parent) {
+        Err(Error::Io { source, .. }) if existed && source.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
     }
 }
 

@@ -5,7 +5,7 @@
 //! methods of [`Store`] that run them. A method is one transaction wherever it changes something;
 //! files are touched before it (bytes first, then the row that names them) or after it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
-use crate::local::LocalBlobs;
+use crate::local::{LocalBlobs, create_folder};
 
 mod blobs;
 mod lease;
@@ -77,7 +77,7 @@ impl Store {
     /// Opens the data directory, or creates it, and holds it until dropped.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let StoreOptions { data, memory, .. } = options;
-        fs::create_dir_all(data).map_err(|error| Error::io("create", data, error))?;
+        create_folder(data)?;
         let lock = lock(data)?;
         let blobs = LocalBlobs::open(&data.join("blobs"))?;
         let sqlite = SqliteOptions { path: data.join("metadata.sqlite"), cache: memory / 4 };

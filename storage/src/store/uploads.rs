@@ -275,7 +275,8 @@ where
     E: std::fmt::Display,
 {
     let mut received = 0u64;
-    loop {
+    // One batch is written while the next one arrives; a third would only take memory.
+    while let Ok(place) = sender.reserve().await {
         let Some(first) = body.next().await else { break };
         let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await
         else {
@@ -300,9 +301,7 @@ where
         {
             return End::Refused(Error::SizeMismatch { expected, actual: received });
         }
-        if sender.send(Message::Batch(batch, permit)).await.is_err() {
-            return End::Complete;
-        }
+        place.send(Message::Batch(batch, permit));
         if let Some(failure) = failure {
             return End::Cut(failure);
         }
