@@ -118,7 +118,7 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         overrides: Overrides,
     ) -> Result<Self, ConfigError> {
-        let schema = Schema::of(&Self::default())?;
+        let schema = Schema::of(file::tree_of(&Self::default())?);
         let mut tree = match file {
             Some(path) => file::read(path)?,
             None => Node::empty(),
@@ -133,7 +133,7 @@ impl Config {
     /// The effective configuration as YAML that loads back to the same value, each key followed by a
     /// comment that names its origin.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
-        Ok(render::with_origins(&Node::of(self)?, &self.origins))
+        Ok(render::with_origins(&file::tree_of(self)?, &self.origins))
     }
 
     /// The addresses to bind: what `listen` resolves to, all of them loopback. Any other address is

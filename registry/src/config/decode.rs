@@ -12,7 +12,8 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::node::{self, Entry, Node, Schema, Value};
-use super::{ConfigError, Origin, environment};
+use super::origin::variable;
+use super::{ConfigError, Origin};
 
 /// What is wrong with one key. The key and the place are filled in from the inside outward.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Fault {
         match reason {
             Reason::UnknownKey => {
                 let hint = match origin {
-                    Origin::Environment { .. } => schema.hint(&key, environment::variable),
+                    Origin::Environment { .. } => schema.hint(&key, variable),
                     _ => schema.hint(&key, str::to_owned),
                 };
                 ConfigError::UnknownKey { origin, key, hint }

@@ -8,14 +8,8 @@ use std::path::Path;
 
 use super::decode::{Fault, Reason};
 use super::node::{Node, Schema};
+use super::origin::{PREFIX, variable};
 use super::{ConfigError, Origin, file};
-
-const PREFIX: &str = "STELLA_";
-
-/// The variable that sets `key`.
-pub(super) fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
-}
 
 /// Sets in `tree` what `env` says about the keys of `schema`.
 pub(super) fn overlay(

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter as _, Spanned, UserMessageFormatter};
 
 use super::node::{self, Entry, Node, Value};
@@ -34,6 +34,13 @@ pub(super) fn read_text(path: &Path, what: &str) -> Result<String, ConfigError> 
         return Err(ConfigError::TooLarge { what: what.to_owned(), path: path.to_owned(), limit: LIMIT });
     }
     String::from_utf8(bytes).map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e.utf8_error())))
+}
+
+/// The tree of a value. It goes through YAML text: that is the one form `config show` prints and
+/// the file has, and it keeps the order of the fields.
+pub(super) fn tree_of(value: &impl Serialize) -> Result<Node, ConfigError> {
+    let text = serde_saphyr::to_string(value).map_err(|e| ConfigError::Render { message: e.to_string() })?;
+    parse(&text, |_| Origin::Default)
 }
 
 /// Parses `text`; `origin` turns a place in it into an origin.

@@ -3,9 +3,7 @@
 //! so that layers can be merged and any later fault can name its place. Invariant: a section holds a
 //! key once.
 
-use serde::Serialize;
-
-use super::{ConfigError, Origin, file};
+use super::Origin;
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
@@ -48,14 +46,6 @@ impl Node {
 
     pub(super) fn text(text: String, origin: Origin) -> Self {
         Self { origin, value: Value::Text(text) }
-    }
-
-    /// The tree of a value. It goes through YAML text: that is the one form `config show` prints and
-    /// the file has, and it keeps the order of the fields.
-    pub(super) fn of(value: &impl Serialize) -> Result<Self, ConfigError> {
-        let text =
-            serde_saphyr::to_string(value).map_err(|e| ConfigError::Render { message: e.to_string() })?;
-        file::parse(&text, |_| Origin::Default)
     }
 
     /// Sets the value under `path`, making sections where there are none.
@@ -114,8 +104,9 @@ impl Node {
 }
 
 impl Schema {
-    pub(super) fn of(default: &impl Serialize) -> Result<Self, ConfigError> {
-        Ok(Self { tree: Node::of(default)? })
+    /// The schema whose keys are those of `tree`.
+    pub(super) fn of(tree: Node) -> Self {
+        Self { tree }
     }
 
     /// Every key that takes a value.

@@ -41,3 +41,11 @@ impl fmt::Display for Origin {
         }
     }
 }
+
+/// How the names of our environment variables begin.
+pub(super) const PREFIX: &str = "STELLA_";
+
+/// The variable that sets `key`.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}

@@ -109,7 +109,7 @@ fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
 #[test]
 fn every_key_can_be_set_in_the_environment() {
     let file = load(FULL, &[]).unwrap();
-    let tree = Node::of(&file).unwrap();
+    let tree = super::file::tree_of(&file).unwrap();
     let pairs = tree.leaves().into_iter().map(|(key, node)| {
         let value = match &node.value {
             node::Value::Bool(value) => value.to_string(),
@@ -117,7 +117,7 @@ fn every_key_can_be_set_in_the_environment() {
             node::Value::Text(text) => text.clone(),
             other => panic!("{other:?}"),
         };
-        (environment::variable(&key), value)
+        (super::origin::variable(&key), value)
     });
     let config = Config::load(None, pairs, Overrides::default()).unwrap();
     assert_eq!(values(&config), values(&file));
