@@ -203,8 +203,7 @@ impl Hasher {
         let sha512 = match &state.sha512 {
             None => None,
             Some(bytes) => {
-                let bytes =
-                    SerializedState::<Sha512>::try_from(bytes.as_slice()).map_err(|_| corrupt())?;
+                let bytes = SerializedState::<Sha512>::try_from(bytes.as_slice()).map_err(|_| corrupt())?;
                 Some(Sha512::deserialize(&bytes).map_err(|_| corrupt())?)
             }
         };
@@ -258,8 +257,22 @@ mod tests {
     fn malformed_digests_are_refused() {
         let upper = "sha256:E3B0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for text in [
-            "", ":", "sha256", "sha256:", "sha256:abc", "sha256:baddigeststring", upper, "sha512:00",
-            "blake3:00", "a..b:c", "+:c", "x:a/b", "x:a b", "X:ab", "../x:ab", "x:é",
+            "",
+            ":",
+            "sha256",
+            "sha256:",
+            "sha256:abc",
+            "sha256:baddigeststring",
+            upper,
+            "sha512:00",
+            "blake3:00",
+            "a..b:c",
+            "+:c",
+            "x:a/b",
+            "x:a b",
+            "X:ab",
+            "../x:ab",
+            "x:é",
         ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }

@@ -108,9 +108,7 @@ impl LocalBlobs {
 
 /// Makes the entries of a folder durable. Blocks.
 fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| Error::io("sync", folder, error))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io("sync", folder, error))
 }
 
 #[cfg(test)]
@@ -136,7 +134,9 @@ mod tests {
         let content: Vec<u8> = (0..1_000_003u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
         let mut draft = blobs.draft(location, 0).unwrap();
         for batch in content.chunks(300_000) {
-            draft.append(&[Bytes::copy_from_slice(&batch[..7]), Bytes::copy_from_slice(&batch[7..])]).unwrap();
+            draft
+                .append(&[Bytes::copy_from_slice(&batch[..7]), Bytes::copy_from_slice(&batch[7..])])
+                .unwrap();
         }
         draft.sync().unwrap();
         for (start, end) in [(0, 1_000_003), (0, 0), (5, 6), (262_143, 524_289), (1_000_002, 1_000_003)] {

@@ -92,6 +92,8 @@ impl Manifest {
     /// The subject aside, does the manifest name this digest?
     #[cfg(test)]
     fn names(&self, digest: &Digest) -> bool {
-        self.references.iter().any(|reference| reference.digest == *digest && reference.kinds != kind::SUBJECT)
+        self.references
+            .iter()
+            .any(|reference| reference.digest == *digest && reference.kinds != kind::SUBJECT)
     }
 }

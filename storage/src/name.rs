@@ -57,9 +57,9 @@ fn is_component(part: &str) -> bool {
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
     alphanumeric(first)
         && alphanumeric(last)
-        && part
-            .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'))
+        && part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(|separator| {
+            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
+        })
 }
 
 /// The name of a tag, such as `1.0`.
@@ -85,11 +85,7 @@ impl FromStr for Tag {
         let valid = bytes.first().is_some_and(|&b| word(b))
             && bytes.len() <= Self::MAX_LEN
             && bytes.iter().all(|&b| word(b) || b == b'.' || b == b'-');
-        if valid {
-            Ok(Tag(text.into()))
-        } else {
-            Err(Error::InvalidTag(shorten(text)))
-        }
+        if valid { Ok(Tag(text.into())) } else { Err(Error::InvalidTag(shorten(text))) }
     }
 }
 
@@ -142,8 +138,26 @@ mod tests {
         }
         let long = "a".repeat(256);
         for bad in [
-            "", "/", "/a", "a/", "a//b", "A", "a..b", "a___b", "a._b", ".a", "a-", "_catalog", "a/../b", "..",
-            "a%2eb", "a\\b", "a b", "ä", "a\n", long.as_str(),
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "A",
+            "a..b",
+            "a___b",
+            "a._b",
+            ".a",
+            "a-",
+            "_catalog",
+            "a/../b",
+            "..",
+            "a%2eb",
+            "a\\b",
+            "a b",
+            "ä",
+            "a\n",
+            long.as_str(),
         ] {
             assert!(bad.parse::<RepoName>().is_err(), "{bad}");
         }

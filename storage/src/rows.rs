@@ -246,8 +246,12 @@ mod tests {
             session: None,
         };
         assert_eq!(decode::<Upload>(&encode(&upload).unwrap()).unwrap(), upload);
-        let content =
-            Content { location: Location::from_bytes([3; 16]), size: 1, sha512: Some([9; 64]), created: Timestamp(1) };
+        let content = Content {
+            location: Location::from_bytes([3; 16]),
+            size: 1,
+            sha512: Some([9; 64]),
+            created: Timestamp(1),
+        };
         assert_eq!(decode::<Content>(&encode(&content).unwrap()).unwrap(), content);
         let references = References { edges: vec![Reference { target: digest, kinds: kind::LAYER }] };
         assert_eq!(decode::<References>(&encode(&references).unwrap()).unwrap(), references);

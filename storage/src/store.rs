@@ -148,7 +148,8 @@ fn lock(data: &Path) -> Result<File> {
         let mut holder = String::new();
         // The holder's name is a courtesy: without it the refusal is the same.
         let _unreadable = file.read_to_string(&mut holder);
-        let holder = if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
+        let holder =
+            if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
         return Err(Error::Locked { path: data.to_owned(), holder });
     }
     file.set_len(0).map_err(failed)?;

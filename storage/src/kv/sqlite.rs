@@ -55,11 +55,8 @@ impl Sqlite {
         let connection = open_writer(options)?;
         let health = Arc::new(Mutex::new(Ok(())));
         let (queue, jobs) = mpsc::channel();
-        let writer = Writer {
-            connection: Some(connection),
-            options: options.clone(),
-            health: Arc::clone(&health),
-        };
+        let writer =
+            Writer { connection: Some(connection), options: options.clone(), health: Arc::clone(&health) };
         let thread = std::thread::Builder::new()
             .name("metadata-writer".to_owned())
             .spawn(move || writer.run(&jobs))
@@ -203,7 +200,8 @@ impl Writer {
             let Base::Sqlite(returned) = base else { return Err(stopped()) };
             snapshot = returned;
             if wanted && outcome.is_ok() {
-                outcome = lay_down(snapshot.connection()?, overlay).map_err(|error| failed("write to", &error));
+                outcome =
+                    lay_down(snapshot.connection()?, overlay).map_err(|error| failed("write to", &error));
             }
         }
         let connection = snapshot.into_connection()?;
@@ -316,9 +314,8 @@ impl Drop for Snapshot {
 
 fn open_writer(options: &SqliteOptions) -> Result<Connection> {
     let path = &options.path;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_secs(5))?;
@@ -392,9 +389,7 @@ fn check_format(connection: &Connection, path: &Path) -> Result<()> {
 }
 
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, path: &Path, name: &str) -> Result<T> {
-    connection
-        .pragma_query_value(None, name, |row| row.get(0))
-        .map_err(|error| failure("open", path, &error))
+    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| failure("open", path, &error))
 }
 
 fn failure(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {

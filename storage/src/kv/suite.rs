@@ -19,6 +19,10 @@ use crate::error::{Error, Result, What};
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Checks an engine against the whole contract, but for what needs reopening.
+///
+/// # Panics
+///
+/// When the engine breaks the contract.
 pub fn run(open: &dyn Fn() -> Engine) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
     runtime.block_on(async {
@@ -33,6 +37,10 @@ pub fn run(open: &dyn Fn() -> Engine) {
 }
 
 /// Checks that commits are there after the engine is closed and opened again.
+///
+/// # Panics
+///
+/// When the engine breaks the contract.
 pub fn reopens(open: &dyn Fn() -> Engine) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     for round in 0..3u32 {
@@ -231,7 +239,8 @@ fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &d
     ];
     let transaction = (proptest::collection::vec(step, 1..12), proptest::bool::weighted(0.2));
     let transactions = proptest::collection::vec(transaction, 1..10);
-    let mut runner = TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
     let outcome = runner.run(&transactions, |transactions| {
         let engine = open();
         let mut model = Model::new();
@@ -254,12 +263,13 @@ fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &d
                 model = after;
             }
         }
-        for prefix in [b"\0".to_vec(), b"\x01".to_vec(), b"k".to_vec(), b"\xff".to_vec(), b"\xff\xff".to_vec()] {
+        for prefix in
+            [b"\0".to_vec(), b"\x01".to_vec(), b"k".to_vec(), b"\xff".to_vec(), b"\xff\xff".to_vec()]
+        {
             let step = Step::Range(prefix.clone(), None, 100);
             let expected = apply(&mut model, &step);
-            let found = runtime.block_on(
-                engine.scan(async move |tx: &mut ReadTx| tx.range(&prefix, None, 100).await),
-            );
+            let found = runtime
+                .block_on(engine.scan(async move |tx: &mut ReadTx| tx.range(&prefix, None, 100).await));
             prop_assert_eq!(found.unwrap(), expected);
         }
         Ok(())

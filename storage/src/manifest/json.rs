@@ -14,8 +14,16 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use crate::digest::shorten;
 
 const MANIFEST_NAMES: [&str; 10] = [
-    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations",
-    "fsLayers", "signatures",
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
+    "fsLayers",
+    "signatures",
 ];
 const DESCRIPTOR_NAMES: [&str; 8] =
     ["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"];
@@ -60,7 +68,11 @@ impl<'de> DeserializeSeed<'de> for Place {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self == Place::Manifest { deserializer.deserialize_map(self) } else { deserializer.deserialize_any(self) }
+        if self == Place::Manifest {
+            deserializer.deserialize_map(self)
+        } else {
+            deserializer.deserialize_any(self)
+        }
     }
 }
 
@@ -82,7 +94,10 @@ impl<'de> Visitor<'de> for Place {
             }
             map.next_value_seed(self.below(&name))?;
             if let Some(twice) = seen.replace(name) {
-                return Err(A::Error::custom(format_args!("{:?} occurs twice in one object", shorten(&twice))));
+                return Err(A::Error::custom(format_args!(
+                    "{:?} occurs twice in one object",
+                    shorten(&twice)
+                )));
             }
         }
         Ok(())
@@ -171,7 +186,9 @@ mod tests {
     fn what_is_not_one_object_is_refused() {
         let deep = format!("{{\"x\":{}", "[".repeat(100_000));
         let latin: &[u8] = b"{\"x\":\"\xe9\"}";
-        for text in [b"".as_slice(), b"[]", b"null", b"{}{}", b"{\"a\":}", b"\xef\xbb\xbf{}", latin, deep.as_bytes()] {
+        for text in
+            [b"".as_slice(), b"[]", b"null", b"{}{}", b"{\"a\":}", b"\xef\xbb\xbf{}", latin, deep.as_bytes()]
+        {
             assert!(check(text).is_err());
         }
     }

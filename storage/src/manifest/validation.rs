@@ -71,8 +71,9 @@ fn invalid<T>(why: impl Into<String>) -> Result<T> {
 
 pub(super) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest> {
     json::check(bytes).map_err(Error::InvalidManifest)?;
-    let mut document: Document = serde_json::from_slice(bytes)
-        .map_err(|error| Error::InvalidManifest(format!("the manifest breaks the image specification: {error}")))?;
+    let mut document: Document = serde_json::from_slice(bytes).map_err(|error| {
+        Error::InvalidManifest(format!("the manifest breaks the image specification: {error}"))
+    })?;
     let media_type = media_type(&document, content_type)?;
     let artifact_type = document.artifact_type.take().filter(|text| !text.is_empty());
     if let Some(text) = &artifact_type
@@ -130,7 +131,9 @@ fn media_type(document: &Document, content_type: Option<&str>) -> Result<String>
     }
     let shape = match (document.config.is_some() || document.layers.is_some(), document.manifests.is_some()) {
         (true, true) => {
-            return invalid("a manifest with `manifests` cannot also have `config` or `layers`: it would be two things at once");
+            return invalid(
+                "a manifest with `manifests` cannot also have `config` or `layers`: it would be two things at once",
+            );
         }
         (true, false) => Shape::Image,
         (false, true) => Shape::Index,
@@ -162,7 +165,11 @@ fn media_type(document: &Document, content_type: Option<&str>) -> Result<String>
         media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST => Some(Shape::Image),
         media_type::OCI_INDEX | media_type::DOCKER_LIST => Some(Shape::Index),
         // Types of the future keep the vendor form.
-        other if other.starts_with("application/vnd.") && other.ends_with("+json") && is_media_type(other) => None,
+        other
+            if other.starts_with("application/vnd.") && other.ends_with("+json") && is_media_type(other) =>
+        {
+            None
+        }
         other => {
             return invalid(format!(
                 "{:?} is not a manifest's media type; send the manifest's mediaType as Content-Type",
@@ -237,9 +244,10 @@ impl Collected {
 fn is_media_type(text: &str) -> bool {
     let restricted = |name: &str| {
         (1..=127).contains(&name.len())
-            && name.bytes().enumerate().all(|(at, byte)| {
-                byte.is_ascii_alphanumeric() || (at > 0 && b"!#$&^_.+-".contains(&byte))
-            })
+            && name
+                .bytes()
+                .enumerate()
+                .all(|(at, byte)| byte.is_ascii_alphanumeric() || (at > 0 && b"!#$&^_.+-".contains(&byte)))
     };
     text.split_once('/').is_some_and(|(kind, subkind)| restricted(kind) && restricted(subkind))
 }
@@ -341,7 +349,12 @@ mod tests {
         let manifest = parse(image("").as_bytes(), None).unwrap();
         assert_eq!(
             manifest.references,
-            [Reference { digest: digest.clone(), kinds: kind::CONFIG | kind::LAYER, size: 2, required: true }]
+            [Reference {
+                digest: digest.clone(),
+                kinds: kind::CONFIG | kind::LAYER,
+                size: 2,
+                required: true
+            }]
         );
         assert!(manifest.names(&digest));
         let subject = Algorithm::Sha512.digest(b"subject");

@@ -49,28 +49,32 @@ pub(super) async fn link(
     now: Timestamp,
 ) -> Result<()> {
     let (sha256, size) = content;
-    let mut row = match find_link(tx, repo, digest).await? {
-        Some(row) => row,
-        None => {
-            let lease_until = now.plus(LEASE);
-            tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
-            tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
-            rows::Link {
-                sha256,
-                size,
-                lease_until,
-                created: now,
-                pusher: actor.subject.clone(),
-                session: actor.session.clone(),
-            }
-        }
+    if let Some(mut row) = find_link(tx, repo, digest).await? {
+        row.lease_until = row.lease_until.max(now.plus(LEASE));
+        return tx.put(keys::link(repo, digest), rows::encode(&row)?);
+    }
+    let lease_until = now.plus(LEASE);
+    let row = rows::Link {
+        sha256,
+        size,
+        lease_until,
+        created: now,
+        pusher: actor.subject.clone(),
+        session: actor.session.clone(),
     };
-    row.lease_until = row.lease_until.max(now.plus(LEASE));
+    tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
+    tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
     tx.put(keys::link(repo, digest), rows::encode(&row)?)
 }
 
 /// Removes a link; content whose last link goes becomes garbage.
-async fn unlink(tx: &mut WriteTx, repo: RepoId, digest: &Digest, link: &rows::Link, now: Timestamp) -> Result<()> {
+async fn unlink(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    digest: &Digest,
+    link: &rows::Link,
+    now: Timestamp,
+) -> Result<()> {
     tx.delete(keys::link(repo, digest))?;
     tx.delete(keys::link_of(&link.sha256, repo, digest))?;
     if !tx.range(&keys::links_of(&link.sha256), None, 1).await?.is_empty() {
@@ -150,7 +154,9 @@ impl Store {
                     None => find_anywhere(tx, &digest).await?,
                     Some(from) => match repositories::find(tx, from).await? {
                         None => None,
-                        Some(from) => find_link(tx, from, &digest).await?.map(|link| (link.sha256, link.size)),
+                        Some(from) => {
+                            find_link(tx, from, &digest).await?.map(|link| (link.sha256, link.size))
+                        }
                     },
                 };
                 let Some(content) = source else { return Ok(Mounted::No) };

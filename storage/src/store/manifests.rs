@@ -127,8 +127,9 @@ impl Store {
             .read(async |tx: &mut ReadTx| {
                 let (id, head, _) = resolve(tx, repo, reference).await?;
                 let bytes = tx.get(&keys::manifest_bytes(id, &head.digest)).await?;
-                let bytes =
-                    bytes.ok_or_else(|| Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest)))?;
+                let bytes = bytes.ok_or_else(|| {
+                    Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest))
+                })?;
                 Ok(StoredManifest { head, bytes })
             })
             .await
@@ -136,7 +137,8 @@ impl Store {
 
     /// What a HEAD tells, for someone who may push: a positive answer promises that it stays.
     pub async fn manifest_for_push(&self, repo: &RepoName, reference: &Reference) -> Result<ManifestHead> {
-        let (_, head, row) = self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, reference).await).await?;
+        let (_, head, row) =
+            self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, reference).await).await?;
         if lease::extended(row.lease_until, self.now()).is_none() {
             return Ok(head);
         }
@@ -235,7 +237,13 @@ async fn check_references(
 }
 
 /// A manifest that is pushed again: the promise is renewed, what it is stays.
-fn renew(tx: &mut WriteTx, repo: RepoId, new: &NewManifest, mut row: rows::Manifest, now: Timestamp) -> Result<()> {
+fn renew(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    new: &NewManifest,
+    mut row: rows::Manifest,
+    now: Timestamp,
+) -> Result<()> {
     if row.media_type != new.manifest.media_type {
         return Err(Error::InvalidManifest(format!(
             "this manifest is stored with the media type {}, which its first push fixed",
@@ -287,7 +295,13 @@ fn store(
 }
 
 /// Removes a manifest's rows; what it protected, and what refers to it, comes up for review.
-async fn erase(tx: &mut WriteTx, repo: RepoId, digest: &Digest, row: &rows::Manifest, now: Timestamp) -> Result<()> {
+async fn erase(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    digest: &Digest,
+    row: &rows::Manifest,
+    now: Timestamp,
+) -> Result<()> {
     let key = keys::references(repo, digest);
     let references: rows::References = match tx.get(&key).await? {
         Some(row) => rows::decode(&row)?,

@@ -53,7 +53,11 @@ impl Store {
         let due: Vec<_> = {
             let mut gathered = self.pulls.gathered.lock().unwrap_or_else(PoisonError::into_inner);
             gathered.retain(|_, pull| !pull.written || pull.at.day() == today);
-            gathered.iter().filter(|(_, pull)| !pull.written).map(|(key, pull)| (key.clone(), pull.at)).collect()
+            gathered
+                .iter()
+                .filter(|(_, pull)| !pull.written)
+                .map(|(key, pull)| (key.clone(), pull.at))
+                .collect()
         };
         for part in due.chunks(FLUSHED_AT_ONCE) {
             let rows = part.to_vec();

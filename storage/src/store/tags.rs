@@ -62,7 +62,12 @@ pub(super) async fn remove(
 }
 
 /// Generations never repeat, not even over a deletion: a stale release must not match a new tag.
-async fn next_generation(tx: &mut WriteTx, repo: RepoId, tag: &Tag, present: Option<&rows::Tag>) -> Result<u64> {
+async fn next_generation(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    tag: &Tag,
+    present: Option<&rows::Tag>,
+) -> Result<u64> {
     if let Some(present) = present {
         return Ok(present.generation + 1);
     }

@@ -59,7 +59,12 @@ pub struct Finished {
 
 impl Store {
     /// Begins an upload whose content will be named by a digest of `algorithm`.
-    pub async fn begin_upload(&self, repo: &RepoName, algorithm: Algorithm, actor: &Actor) -> Result<Location> {
+    pub async fn begin_upload(
+        &self,
+        repo: &RepoName,
+        algorithm: Algorithm,
+        actor: &Actor,
+    ) -> Result<Location> {
         let (id, now) = (Location::new(), self.now());
         let row = rows::Upload {
             repo: repo.as_str().to_owned(),
@@ -272,7 +277,8 @@ where
     let mut received = 0u64;
     loop {
         let Some(first) = body.next().await else { break };
-        let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await else {
+        let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await
+        else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
         let (mut batch, mut bytes, mut next, mut failure) = (Vec::new(), 0, Some(first), None);
@@ -325,7 +331,11 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Message>, digest: Option<Digest>) -> Result<(u64, Finished)> {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        digest: Option<Digest>,
+    ) -> Result<(u64, Finished)> {
         let holder = Arc::clone(&self.held.holder);
         let end = loop {
             let message = tokio::select! {
@@ -379,7 +389,8 @@ impl Writer {
             let value = work(draft, &mut self.hasher)?;
             Ok((self, value))
         });
-        job.await.unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
+        job.await
+            .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
     }
 
     async fn append(self, batch: Vec<Bytes>) -> Result<Self> {
@@ -434,11 +445,11 @@ impl Writer {
     async fn finish(self, digest: Digest) -> Result<(u64, Finished)> {
         let (mut writer, ()) = self.with_draft(|_, _| Ok(())).await?;
         let hasher = std::mem::replace(&mut writer.hasher, Hasher::new(Algorithm::Sha256));
-        let mut hashes = hasher.finish();
-        let reread = hashes.confirm(&digest).is_none();
+        let mut found = hasher.finish();
+        let reread = found.confirm(&digest).is_none();
         if reread {
             let algorithm = digest.supported()?;
-            (writer, hashes) = writer
+            (writer, found) = writer
                 .with_draft(move |draft, _| {
                     let mut hasher = Hasher::new(algorithm);
                     draft.reread(|bytes| hasher.update(bytes))?;
@@ -447,17 +458,17 @@ impl Writer {
                 .await?;
             tracing::debug!(upload = %writer.id, bytes = writer.written(), "read once more for another digest");
         }
-        if hashes.confirm(&digest) != Some(true) {
+        if found.confirm(&digest) != Some(true) {
             writer.undo().await?;
-            let actual = match (&digest, hashes.sha512) {
+            let actual = match (&digest, found.sha512) {
                 (Digest::Sha512(_), Some(sha512)) => Digest::Sha512(sha512),
-                _ => Digest::Sha256(hashes.sha256),
+                _ => Digest::Sha256(found.sha256),
             };
-            return Err(Error::DigestMismatch { expected: digest, actual });
+            return Err(Error::DigestMismatch { expected: Box::new(digest), actual: Box::new(actual) });
         }
         let (writer, ()) = writer.with_draft(|draft, _| draft.sync()).await?;
         let size = writer.written();
-        writer.commit(digest, hashes, size).await?;
+        writer.commit(digest, found, size).await?;
         Ok((size, Finished { reread }))
     }
 
@@ -484,7 +495,13 @@ async fn own(tx: &mut WriteTx, repo: &RepoName, id: Location, epoch: u64) -> Res
 }
 
 /// Makes an upload's bytes the content of their hash, or garbage if there is such content already.
-async fn adopt(tx: &mut WriteTx, location: Location, hashes: &Hashes, size: u64, now: Timestamp) -> Result<()> {
+async fn adopt(
+    tx: &mut WriteTx,
+    location: Location,
+    hashes: &Hashes,
+    size: u64,
+    now: Timestamp,
+) -> Result<()> {
     let key = keys::content(&hashes.sha256);
     let mut content = match tx.get(&key).await? {
         Some(row) => {
