@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::sessions::{Held, Holder};
 use super::{Actor, Store, blobs, lease::LEASE, repositories};
@@ -29,7 +30,8 @@ use crate::rows;
 pub(super) const BATCH: usize = 1 << 20;
 /// Pieces in one batch: a client that sends byte by byte must not fill memory with bookkeeping.
 const MAX_PIECES: usize = 1024;
-/// A client that is silent for so long gets its bytes written, and its memory goes to others.
+/// A client that does not fill its batch in this time gets its bytes written, and its memory goes to
+/// others. Counted from the batch's first byte: else a client that trickles would hold memory for minutes.
 const QUIET: Duration = Duration::from_millis(250);
 /// A long request acknowledges to itself what it has, so that a crash loses no more than this.
 const CHECKPOINT: u64 = 64 << 20;
@@ -274,13 +276,24 @@ where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
 {
-    let mut received = 0u64;
-    loop {
-        let Some(first) = body.next().await else { break };
-        let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await
-        else {
+    let (mut received, mut ended) = (0u64, false);
+    while !ended {
+        // Once the writer has ended, its result is the answer; a client may be silent for long.
+        let first = tokio::select! {
+            biased;
+            () = sender.closed() => return End::Complete,
+            first = body.next() => first,
+        };
+        let Some(first) = first else { break };
+        let permit = tokio::select! {
+            biased;
+            () = sender.closed() => return End::Complete,
+            permit = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)) => permit,
+        };
+        let Ok(permit) = permit else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
+        let full_by = Instant::now() + QUIET;
         let (mut batch, mut bytes, mut next, mut failure) = (Vec::new(), 0, Some(first), None);
         while let Some(piece) = next.take() {
             match piece {
@@ -289,7 +302,11 @@ where
                     bytes += piece.len();
                     batch.push(piece);
                     if bytes < BATCH && batch.len() < MAX_PIECES {
-                        next = tokio::time::timeout(QUIET, body.next()).await.ok().flatten();
+                        match tokio::time::timeout_at(full_by, body.next()).await {
+                            Ok(Some(piece)) => next = Some(piece),
+                            Ok(None) => ended = true,
+                            Err(_) => {}
+                        }
                     }
                 }
             }
