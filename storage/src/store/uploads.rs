@@ -90,8 +90,8 @@ impl Store {
     /// How far an upload has come.
     pub async fn upload_status(&self, repo: &RepoName, id: Location) -> Result<UploadStatus> {
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        let writing = self.sessions.holder(id).map(|holder| holder.written());
-        Ok(UploadStatus { offset: writing.filter(|&written| written != u64::MAX).unwrap_or(row.offset) })
+        let writing = self.sessions.holder(id).and_then(|holder| holder.written());
+        Ok(UploadStatus { offset: writing.unwrap_or(row.offset) })
     }
 
     /// Appends a request's body to an upload.
@@ -165,8 +165,8 @@ impl Store {
 
     /// Ends an upload and drops its bytes.
     pub async fn cancel_upload(&self, repo: &RepoName, id: Location) -> Result<()> {
-        self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        let _held = self.sessions.seize(id).await?;
+        let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
+        let _held = self.sessions.seize(id, row.offset).await?;
         let (repo, now) = (repo.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
@@ -180,8 +180,8 @@ impl Store {
     /// Takes the session for one request: in this process, then in the catalog by raising its epoch.
     async fn claim(&self, repo: &RepoName, id: Location, start: Option<u64>) -> Result<Writer> {
         // A stranger to the session must not disturb its writer.
-        self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        let held = self.sessions.take(id, start).await?;
+        let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
+        let held = self.sessions.take(id, start, row.offset).await?;
         let (name, now) = (repo.clone(), self.now());
         let row = self
             .engine
