@@ -50,7 +50,8 @@ pub(super) async fn link(
 ) -> Result<()> {
     let (sha256, size) = content;
     if let Some(mut row) = find_link(tx, repo, digest).await? {
-        row.lease_until = row.lease_until.max(now.plus(LEASE));
+        let Some(lease_until) = lease::extended(row.lease_until, now) else { return Ok(()) };
+        row.lease_until = lease_until;
         return tx.put(keys::link(repo, digest), rows::encode(&row)?);
     }
     let lease_until = now.plus(LEASE);
