@@ -78,9 +78,9 @@ pub enum Error {
     #[error("the content has the digest {actual}, not {expected}")]
     DigestMismatch {
         /// What the client claimed.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What was received.
-        actual: Digest,
+        actual: Box<Digest>,
     },
     /// Content does not have the size that was claimed for it.
     #[error("the request announced {expected} bytes and carried {actual}")]

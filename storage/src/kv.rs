@@ -50,6 +50,7 @@ pub enum Engine {
 
 impl Engine {
     /// Runs a function of point reads on a snapshot, on the calling thread: they take microseconds.
+    #[expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")]
     pub async fn read<T, F>(&self, function: F) -> Result<T>
     where
         F: AsyncFn(&mut ReadTx) -> Result<T>,

@@ -70,11 +70,11 @@ pub struct Store {
     receive: Arc<Semaphore>,
     pulls: pulls::Pulls,
     allow_missing: bool,
-    _lock: Option<File>,
 }
 
 impl Store {
-    /// Opens the data directory, or creates it, and holds it until dropped.
+    /// Opens the data directory, or creates it, and holds it until dropped; longer only while a writer
+    /// whose request has gone puts its file and the catalog in order.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let StoreOptions { data, memory, .. } = options;
         create_folder(data)?;
@@ -104,11 +104,10 @@ impl Store {
             engine: Arc::new(engine),
             blobs,
             clock,
-            sessions: Arc::default(),
+            sessions: Arc::new(Sessions::new(lock)),
             receive: Arc::new(Semaphore::new((options.memory / 2).max(4 * uploads::BATCH))),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
-            _lock: lock,
         })
     }
 
@@ -144,7 +143,10 @@ fn lock(data: &Path) -> Result<File> {
     let failed = |error: std::io::Error| Error::io("lock", &path, error);
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(failed(error.into()));
+        }
         let mut holder = String::new();
         // The holder's name is a courtesy: without it the refusal is the same.
         let _unreadable = file.read_to_string(&mut holder);

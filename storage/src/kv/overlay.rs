@@ -15,6 +15,7 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
+    #[expect(clippy::option_option, reason = "not written here, or deleted, or set")]
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
         self.rows.get(key).map(Option::as_deref)
     }

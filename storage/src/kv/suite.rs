@@ -19,6 +19,10 @@ use crate::error::{Error, Result, What};
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Checks an engine against the whole contract, but for what needs reopening.
+///
+/// # Panics
+///
+/// When the engine breaks the contract.
 pub fn run(open: &dyn Fn() -> Engine) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
     runtime.block_on(async {
@@ -33,6 +37,10 @@ pub fn run(open: &dyn Fn() -> Engine) {
 }
 
 /// Checks that commits are there after the engine is closed and opened again.
+///
+/// # Panics
+///
+/// When the engine breaks the contract.
 pub fn reopens(open: &dyn Fn() -> Engine) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     for round in 0..3u32 {

@@ -49,23 +49,22 @@ pub(super) async fn link(
     now: Timestamp,
 ) -> Result<()> {
     let (sha256, size) = content;
-    let mut row = match find_link(tx, repo, digest).await? {
-        Some(row) => row,
-        None => {
-            let lease_until = now.plus(LEASE);
-            tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
-            tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
-            rows::Link {
-                sha256,
-                size,
-                lease_until,
-                created: now,
-                pusher: actor.subject.clone(),
-                session: actor.session.clone(),
-            }
-        }
+    if let Some(mut row) = find_link(tx, repo, digest).await? {
+        let Some(lease_until) = lease::extended(row.lease_until, now) else { return Ok(()) };
+        row.lease_until = lease_until;
+        return tx.put(keys::link(repo, digest), rows::encode(&row)?);
+    }
+    let lease_until = now.plus(LEASE);
+    let row = rows::Link {
+        sha256,
+        size,
+        lease_until,
+        created: now,
+        pusher: actor.subject.clone(),
+        session: actor.session.clone(),
     };
-    row.lease_until = row.lease_until.max(now.plus(LEASE));
+    tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
+    tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
     tx.put(keys::link(repo, digest), rows::encode(&row)?)
 }
 

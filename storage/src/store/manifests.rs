@@ -250,7 +250,8 @@ fn renew(
             row.media_type
         )));
     }
-    row.lease_until = row.lease_until.max(now.plus(LEASE));
+    let Some(lease_until) = lease::extended(row.lease_until, now) else { return Ok(()) };
+    row.lease_until = lease_until;
     tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
 }
 

@@ -7,8 +7,9 @@
 //! fences off a writer that was taken over; this table keeps it from touching the file meanwhile.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -16,24 +17,29 @@ use crate::error::{Error, Result};
 use crate::local::Location;
 
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<Location, Arc<Holder>>>);
+pub(super) struct Sessions {
+    holders: Mutex<HashMap<Location, Arc<Holder>>>,
+    // Here, and so with each writer: one that outlives its request and its store must not meet, in
+    // its file, the writer of a store that was opened after it.
+    _lock: Option<File>,
+}
 
 /// The writer of a session, as others see it.
 pub(super) struct Holder {
-    written: AtomicU64,
+    written: Mutex<Option<u64>>,
     abandoned: AtomicBool,
     stop: watch::Sender<bool>,
     done: watch::Sender<bool>,
 }
 
 impl Holder {
-    /// Bytes in the file, acknowledged or not.
-    pub(super) fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
+    /// Bytes in the file, acknowledged or not; unknown until the claim says where the session stands.
+    pub(super) fn written(&self) -> Option<u64> {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_written(&self, written: u64) {
-        self.written.store(written, Ordering::Release);
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
     }
 
     /// The request has gone; what it brought is being put in order.
@@ -64,23 +70,33 @@ pub(super) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.sessions.lock().remove(&self.id);
         self.holder.done.send_replace(true);
     }
 }
 
 impl Sessions {
-    /// Takes a session for writing from `start`, or from wherever it stands.
-    pub(super) async fn take(self: &Arc<Self>, id: Location, start: Option<u64>) -> Result<Held> {
+    /// The table of a store that holds its data directory by `lock`.
+    pub(super) fn new(lock: Option<File>) -> Self {
+        Sessions { _lock: lock, ..Self::default() }
+    }
+
+    /// Takes a session for writing from `start`, or from wherever it stands: at `acknowledged`, as
+    /// long as no writer knows better.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        id: Location,
+        start: Option<u64>,
+        acknowledged: u64,
+    ) -> Result<Held> {
         loop {
             let present = {
-                let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut held = self.lock();
                 if let Some(holder) = held.get(&id) {
                     Arc::clone(holder)
                 } else {
                     let holder = Arc::new(Holder {
-                        // Until the claim says where the session stands, nobody can continue there.
-                        written: AtomicU64::new(u64::MAX),
+                        written: Mutex::new(None),
                         abandoned: AtomicBool::new(false),
                         stop: watch::Sender::new(false),
                         done: watch::Sender::new(false),
@@ -90,20 +106,20 @@ impl Sessions {
                 }
             };
             let written = present.written();
-            if present.abandoned.load(Ordering::Acquire) || start == Some(written) {
+            if present.abandoned.load(Ordering::Acquire) || (start.is_some() && start == written) {
                 present.hand_over().await;
             } else {
-                return Err(Error::OffsetMismatch { have: if written == u64::MAX { 0 } else { written } });
+                return Err(Error::OffsetMismatch { have: written.unwrap_or(acknowledged) });
             }
         }
     }
 
     /// Takes a session whoever holds it, to end it.
-    pub(super) async fn seize(self: &Arc<Self>, id: Location) -> Result<Held> {
+    pub(super) async fn seize(self: &Arc<Self>, id: Location, acknowledged: u64) -> Result<Held> {
         loop {
             let present = self.holder(id);
             match present {
-                None => match self.take(id, None).await {
+                None => match self.take(id, None, acknowledged).await {
                     Err(Error::OffsetMismatch { .. }) => {}
                     taken => return taken,
                 },
@@ -114,7 +130,11 @@ impl Sessions {
 
     /// The present writer of a session.
     pub(super) fn holder(&self, id: Location) -> Option<Arc<Holder>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.lock().get(&id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Location, Arc<Holder>>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,17 +146,21 @@ mod tests {
     async fn a_second_writer_is_told_the_offset_unless_it_continues_there() {
         let sessions = Arc::new(Sessions::default());
         let id = Location::new();
-        let first = sessions.take(id, None).await.unwrap();
+        let first = sessions.take(id, None, 5).await.unwrap();
+        // While the first is still claiming, where it stands is what was acknowledged.
+        for start in [None, Some(5), Some(u64::MAX)] {
+            assert!(matches!(sessions.take(id, start, 5).await, Err(Error::OffsetMismatch { have: 5 })));
+        }
         first.holder.set_written(7);
         for start in [None, Some(0), Some(8)] {
-            assert!(matches!(sessions.take(id, start).await, Err(Error::OffsetMismatch { have: 7 })));
+            assert!(matches!(sessions.take(id, start, 5).await, Err(Error::OffsetMismatch { have: 7 })));
         }
         let holder = Arc::clone(&first.holder);
         let writer = tokio::spawn(async move {
             holder.stopped().await;
             drop(first);
         });
-        let second = sessions.take(id, Some(7)).await.unwrap();
+        let second = sessions.take(id, Some(7), 5).await.unwrap();
         writer.await.unwrap();
         drop(second);
         assert!(sessions.holder(id).is_none());
@@ -146,12 +170,12 @@ mod tests {
     async fn a_writer_whose_client_has_gone_is_waited_for() {
         let sessions = Arc::new(Sessions::default());
         let id = Location::new();
-        let first = sessions.take(id, None).await.unwrap();
+        let first = sessions.take(id, None, 0).await.unwrap();
         first.holder.set_written(7);
         first.holder.abandon();
         let next = tokio::spawn({
             let sessions = Arc::clone(&sessions);
-            async move { sessions.take(id, None).await.map(drop) }
+            async move { sessions.take(id, None, 0).await.map(drop) }
         });
         first.holder.stopped().await;
         drop(first);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::sessions::{Held, Holder};
 use super::{Actor, Store, blobs, lease::LEASE, repositories};
@@ -29,7 +30,8 @@ use crate::rows;
 pub(super) const BATCH: usize = 1 << 20;
 /// Pieces in one batch: a client that sends byte by byte must not fill memory with bookkeeping.
 const MAX_PIECES: usize = 1024;
-/// A client that is silent for so long gets its bytes written, and its memory goes to others.
+/// A client that does not fill its batch in this time gets its bytes written, and its memory goes to
+/// others. Counted from the batch's first byte: else a client that trickles would hold memory for minutes.
 const QUIET: Duration = Duration::from_millis(250);
 /// A long request acknowledges to itself what it has, so that a crash loses no more than this.
 const CHECKPOINT: u64 = 64 << 20;
@@ -88,8 +90,8 @@ impl Store {
     /// How far an upload has come.
     pub async fn upload_status(&self, repo: &RepoName, id: Location) -> Result<UploadStatus> {
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        let writing = self.sessions.holder(id).map(|holder| holder.written());
-        Ok(UploadStatus { offset: writing.filter(|&written| written != u64::MAX).unwrap_or(row.offset) })
+        let writing = self.sessions.holder(id).and_then(|holder| holder.written());
+        Ok(UploadStatus { offset: writing.unwrap_or(row.offset) })
     }
 
     /// Appends a request's body to an upload.
@@ -163,8 +165,8 @@ impl Store {
 
     /// Ends an upload and drops its bytes.
     pub async fn cancel_upload(&self, repo: &RepoName, id: Location) -> Result<()> {
-        self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        let _held = self.sessions.seize(id).await?;
+        let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
+        let _held = self.sessions.seize(id, row.offset).await?;
         let (repo, now) = (repo.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
@@ -178,8 +180,8 @@ impl Store {
     /// Takes the session for one request: in this process, then in the catalog by raising its epoch.
     async fn claim(&self, repo: &RepoName, id: Location, start: Option<u64>) -> Result<Writer> {
         // A stranger to the session must not disturb its writer.
-        self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        let held = self.sessions.take(id, start).await?;
+        let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
+        let held = self.sessions.take(id, start, row.offset).await?;
         let (name, now) = (repo.clone(), self.now());
         let row = self
             .engine
@@ -274,14 +276,26 @@ where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
 {
-    let mut received = 0u64;
-    // One batch is written while the next one arrives; a third would only take memory.
-    while let Ok(place) = sender.reserve().await {
-        let Some(first) = body.next().await else { break };
-        let Ok(permit) = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)).await
-        else {
+    let (mut received, mut ended) = (0u64, false);
+    while !ended {
+        // One batch is written while the next one arrives; a third would only take memory.
+        let Ok(place) = sender.reserve().await else { return End::Complete };
+        // Once the writer has ended, its result is the answer; a client may be silent for long.
+        let first = tokio::select! {
+            biased;
+            () = sender.closed() => return End::Complete,
+            first = body.next() => first,
+        };
+        let Some(first) = first else { break };
+        let permit = tokio::select! {
+            biased;
+            () = sender.closed() => return End::Complete,
+            permit = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)) => permit,
+        };
+        let Ok(permit) = permit else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
+        let full_by = Instant::now() + QUIET;
         let (mut batch, mut bytes, mut next, mut failure) = (Vec::new(), 0, Some(first), None);
         while let Some(piece) = next.take() {
             match piece {
@@ -290,7 +304,11 @@ where
                     bytes += piece.len();
                     batch.push(piece);
                     if bytes < BATCH && batch.len() < MAX_PIECES {
-                        next = tokio::time::timeout(QUIET, body.next()).await.ok().flatten();
+                        match tokio::time::timeout_at(full_by, body.next()).await {
+                            Ok(Some(piece)) => next = Some(piece),
+                            Ok(None) => ended = true,
+                            Err(_) => {}
+                        }
                     }
                 }
             }
@@ -444,11 +462,11 @@ impl Writer {
     async fn finish(self, digest: Digest) -> Result<(u64, Finished)> {
         let (mut writer, ()) = self.with_draft(|_, _| Ok(())).await?;
         let hasher = std::mem::replace(&mut writer.hasher, Hasher::new(Algorithm::Sha256));
-        let mut hashes = hasher.finish();
-        let reread = hashes.confirm(&digest).is_none();
+        let mut found = hasher.finish();
+        let reread = found.confirm(&digest).is_none();
         if reread {
             let algorithm = digest.supported()?;
-            (writer, hashes) = writer
+            (writer, found) = writer
                 .with_draft(move |draft, _| {
                     let mut hasher = Hasher::new(algorithm);
                     draft.reread(|bytes| hasher.update(bytes))?;
@@ -457,17 +475,17 @@ impl Writer {
                 .await?;
             tracing::debug!(upload = %writer.id, bytes = writer.written(), "read once more for another digest");
         }
-        if hashes.confirm(&digest) != Some(true) {
+        if found.confirm(&digest) != Some(true) {
             writer.undo().await?;
-            let actual = match (&digest, hashes.sha512) {
+            let actual = match (&digest, found.sha512) {
                 (Digest::Sha512(_), Some(sha512)) => Digest::Sha512(sha512),
-                _ => Digest::Sha256(hashes.sha256),
+                _ => Digest::Sha256(found.sha256),
             };
-            return Err(Error::DigestMismatch { expected: digest, actual });
+            return Err(Error::DigestMismatch { expected: Box::new(digest), actual: Box::new(actual) });
         }
         let (writer, ()) = writer.with_draft(|draft, _| draft.sync()).await?;
         let size = writer.written();
-        writer.commit(digest, hashes, size).await?;
+        writer.commit(digest, found, size).await?;
         Ok((size, Finished { reread }))
     }
 
