@@ -10,7 +10,7 @@ use axum::body::Body;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
-use stella_storage::{Error, What};
+use stella_storage::{DigestError, Error, What};
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -170,9 +170,7 @@ impl From<Error> for ApiError {
         let mut api = match &error {
             Error::InvalidName { .. } => Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", message),
             Error::InvalidTag(_) | Error::InvalidManifest(_) => Self::manifest_invalid(message),
-            Error::InvalidDigest { .. } | Error::UnsupportedAlgorithm(_) | Error::DigestMismatch { .. } => {
-                Self::digest_invalid(message)
-            }
+            Error::Digest(_) | Error::DigestMismatch { .. } => Self::digest_invalid(message),
             Error::SizeMismatch { .. } => Self::size_invalid(message),
             Error::MissingBlobs(missing) => {
                 let mut api = Self::new(
@@ -205,6 +203,12 @@ impl From<Error> for ApiError {
             api.cause = Some(error.to_string());
         }
         api
+    }
+}
+
+impl From<DigestError> for ApiError {
+    fn from(error: DigestError) -> Self {
+        Error::from(error).into()
     }
 }
 

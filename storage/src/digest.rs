@@ -12,7 +12,22 @@ use std::str::FromStr;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::error::{Error, Result};
+/// Why text is no digest that we can work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DigestError {
+    /// It breaks the grammar.
+    #[error("{text:?} is not a digest: {why}")]
+    Malformed {
+        /// What the client sent, shortened.
+        text: String,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+    /// Its algorithm cannot be computed here.
+    #[error("digest algorithm {0:?} is not supported; use sha256 or sha512")]
+    Unsupported(String),
+}
 
 /// A digest algorithm that this registry can compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +57,13 @@ impl Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = Error;
+    type Err = DigestError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, DigestError> {
         match text {
             "sha256" => Ok(Algorithm::Sha256),
             "sha512" => Ok(Algorithm::Sha512),
-            other => Err(Error::UnsupportedAlgorithm(shorten(other))),
+            other => Err(DigestError::Unsupported(shorten(other))),
         }
     }
 }
@@ -78,10 +93,10 @@ impl Digest {
     }
 
     /// The algorithm, or an error that names the unsupported one.
-    pub fn supported(&self) -> Result<Algorithm> {
+    pub fn supported(&self) -> Result<Algorithm, DigestError> {
         match self {
             Digest::Other(text) => {
-                Err(Error::UnsupportedAlgorithm(text.split(':').next().unwrap_or_default().to_owned()))
+                Err(DigestError::Unsupported(shorten(text.split(':').next().unwrap_or_default())))
             }
             Digest::Sha256(_) => Ok(Algorithm::Sha256),
             Digest::Sha512(_) => Ok(Algorithm::Sha512),
@@ -90,10 +105,10 @@ impl Digest {
 }
 
 impl FromStr for Digest {
-    type Err = Error;
+    type Err = DigestError;
 
-    fn from_str(text: &str) -> Result<Self> {
-        let invalid = |why: &str| Error::InvalidDigest { text: shorten(text), why: why.to_owned() };
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let invalid = |why| DigestError::Malformed { text: shorten(text), why };
         if text.len() > Self::MAX_LEN {
             return Err(invalid("it is too long"));
         }
@@ -196,18 +211,18 @@ impl Hasher {
         }
     }
 
-    pub(crate) fn resume(state: &HashState) -> Result<Self> {
-        let corrupt = || Error::Corrupt("the stored hash state of an upload cannot be read".to_owned());
-        let sha256 = SerializedState::<Sha256>::try_from(state.sha256.as_slice()).map_err(|_| corrupt())?;
-        let sha256 = Sha256::deserialize(&sha256).map_err(|_| corrupt())?;
+    /// Continues from a stored state; `None` when it is damaged.
+    pub(crate) fn resume(state: &HashState) -> Option<Self> {
+        let sha256 = SerializedState::<Sha256>::try_from(state.sha256.as_slice()).ok()?;
+        let sha256 = Sha256::deserialize(&sha256).ok()?;
         let sha512 = match &state.sha512 {
             None => None,
             Some(bytes) => {
-                let bytes = SerializedState::<Sha512>::try_from(bytes.as_slice()).map_err(|_| corrupt())?;
-                Some(Sha512::deserialize(&bytes).map_err(|_| corrupt())?)
+                let bytes = SerializedState::<Sha512>::try_from(bytes.as_slice()).ok()?;
+                Some(Sha512::deserialize(&bytes).ok()?)
             }
         };
-        Ok(Hasher { sha256, sha512 })
+        Some(Hasher { sha256, sha512 })
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -54,17 +54,9 @@ pub enum Error {
         "{0:?} is not a tag: tags have at most 128 letters, digits, '_', '.' and '-', and start with neither '.' nor '-'"
     )]
     InvalidTag(String),
-    /// A digest breaks the grammar.
-    #[error("{text:?} is not a digest: {why}")]
-    InvalidDigest {
-        /// What the client sent, shortened.
-        text: String,
-        /// The rule that it breaks.
-        why: String,
-    },
-    /// A digest algorithm that cannot be computed here.
-    #[error("digest algorithm {0:?} is not supported; use sha256 or sha512")]
-    UnsupportedAlgorithm(String),
+    /// A digest breaks the grammar, or its algorithm cannot be computed here.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// A manifest breaks the image specification or a limit.
     #[error("{0}")]
     InvalidManifest(String),

@@ -15,7 +15,7 @@
 //! | `e` edge | repo, target, manifest | kinds | who names this digest |
 //! | `t` tag | repo, tag | `Tag` | resolve, tag pages |
 //! | `u` tags of a manifest | repo, digest, tag | – | tags that go with a manifest |
-//! | `h` moves of a tag | repo, tag, inverted generation | `TagMove` | history, newest first |
+//! | `h` moves of a tag | repo, tag, inverted number | `TagMove` | history, newest first |
 //! | `s` referrer | repo, subject, artifact type, digest | the finished descriptor (JSON) | referrers pages |
 //! | `p` upload | id | `Upload` | sessions |
 //! | `v` review | shard, due, kind, subject of the review | – | collection's work queue |
@@ -272,9 +272,9 @@ pub(crate) fn moves(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'h').repo(repo).text(tag.as_str()).build()
 }
 
-/// Generations are inverted, so that the newest move comes first.
-pub(crate) fn tag_move(repo: RepoId, tag: &Tag, generation: u64) -> Vec<u8> {
-    Builder(moves(repo, tag)).raw(&(u64::MAX - generation).to_be_bytes()).build()
+/// Numbers are inverted, so that the newest move comes first.
+pub(crate) fn tag_move(repo: RepoId, tag: &Tag, number: u64) -> Vec<u8> {
+    Builder(moves(repo, tag)).raw(&(u64::MAX - number).to_be_bytes()).build()
 }
 
 pub(crate) fn read_tag_move(key: &[u8], prefix: &[u8]) -> Result<u64> {
@@ -423,7 +423,7 @@ mod tests {
 
         #[test]
         fn newer_moves_come_first(tag in tag_names(), a: u64, b: u64) {
-            let key = |generation| tag_move(RepoId(1), &tag, generation);
+            let key = |number| tag_move(RepoId(1), &tag, number);
             prop_assert_eq!(key(a).cmp(&key(b)), b.cmp(&a));
         }
 

@@ -26,7 +26,7 @@ mod rows;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use digest::{Algorithm, Digest};
+pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{Error, Result, What};
 pub use local::{BlobReader, Location};
 pub use manifest::Manifest;

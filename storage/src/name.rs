@@ -110,7 +110,7 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self> {
         // A colon cannot stand in a tag, so whatever holds one is a digest or an error.
         if text.contains(':') {
-            text.parse().map(Reference::Digest)
+            Ok(Reference::Digest(text.parse()?))
         } else {
             text.parse().map(Reference::Tag)
         }

@@ -129,6 +129,9 @@ pub(crate) struct Tag {
     pub(crate) updated: Timestamp,
     #[n(4)]
     pub(crate) pusher: String,
+    /// Moves so far: the number of the latest one in its history.
+    #[n(5)]
+    pub(crate) moves: u64,
 }
 
 /// One move of a tag; `to` is absent when it was deleted.
@@ -143,6 +146,9 @@ pub(crate) struct TagMove {
     pub(crate) at: Timestamp,
     #[n(3)]
     pub(crate) by: String,
+    /// The tag's generation after it.
+    #[n(4)]
+    pub(crate) generation: u64,
 }
 
 /// An upload session at rest.
@@ -233,6 +239,7 @@ mod tests {
             generation: 7,
             updated: Timestamp(1),
             pusher: "ci".into(),
+            moves: 3,
         };
         assert_eq!(decode::<Tag>(&encode(&tag).unwrap()).unwrap(), tag);
         let upload = Upload {

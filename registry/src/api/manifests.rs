@@ -131,7 +131,8 @@ fn name(call: &Call<'_>, reference: &Reference, bytes: &[u8]) -> Result<Digest, 
     let actual = algorithm.digest(bytes);
     match claimed {
         Some(expected) if expected != actual => {
-            Err(stella_storage::Error::DigestMismatch { expected, actual }.into())
+            Err(stella_storage::Error::DigestMismatch { expected: expected.into(), actual: actual.into() }
+                .into())
         }
         _ => Ok(actual),
     }

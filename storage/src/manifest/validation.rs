@@ -13,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer};
 
 use super::{MAX_DESCRIPTORS, Manifest, Reference, json, kind, media_type};
-use crate::digest::{Digest, shorten};
+use crate::digest::{Digest, DigestError, shorten};
 use crate::error::{Error, Result};
 
 /// Layers that a registry need not hold; clients fetch them elsewhere.
@@ -205,7 +205,7 @@ impl Collected {
         let digest: Digest = descriptor
             .digest
             .parse()
-            .map_err(|error: Error| Error::InvalidManifest(format!("{place}: {error}")))?;
+            .map_err(|error: DigestError| Error::InvalidManifest(format!("{place}: {error}")))?;
         let size = u64::try_from(descriptor.size)
             .map_err(|_| Error::InvalidManifest(format!("{place}: size must not be negative")))?;
         for url in descriptor.urls.iter().flatten() {

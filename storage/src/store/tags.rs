@@ -27,21 +27,28 @@ pub(super) async fn set(
     now: Timestamp,
 ) -> Result<()> {
     let before = find(tx, repo, tag).await?;
-    let generation = next_generation(tx, repo, tag, before.as_ref()).await?;
-    let row = rows::Tag {
+    let last = last(tx, repo, tag, before.as_ref()).await?;
+    let from = before.as_ref().and_then(|before| before.released.clone());
+    let mut row = rows::Tag {
         released: Some(digest.clone()),
         candidate: Some(digest.clone()),
-        generation,
+        generation: last.generation + 1,
         updated: now,
         pusher: actor.subject.clone(),
+        moves: last.moves,
     };
     if let Some(before) = &before {
         leave(tx, repo, tag, before, Some(digest), now)?;
     }
+    // The same image pushed again raises the generation and is no move.
+    if from != row.released {
+        row.moves += 1;
+        let by = actor.subject.clone();
+        let moved = rows::TagMove { from, to: row.released.clone(), at: now, by, generation: row.generation };
+        record(tx, repo, tag, row.moves, &moved)?;
+    }
     tx.put(keys::tag_of(repo, digest, tag), Vec::new())?;
-    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)?;
-    let from = before.and_then(|before| before.released);
-    record(tx, repo, tag, generation, &rows::TagMove { from, to: row.released, at: now, by: row.pusher })
+    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)
 }
 
 /// Removes a tag; its moves stay for a while.
@@ -56,25 +63,34 @@ pub(super) async fn remove(
     leave(tx, repo, tag, before, None, now)?;
     tx.delete(keys::tag(repo, tag.as_str()))?;
     tx.put(keys::review(now.plus(TAG_HISTORY), &Review::TagHistory(repo, tag.clone())), Vec::new())?;
-    let generation = next_generation(tx, repo, tag, Some(before)).await?;
-    let moved = rows::TagMove { from: before.released.clone(), to: None, at: now, by: actor.subject.clone() };
-    record(tx, repo, tag, generation, &moved)
+    let moved = rows::TagMove {
+        from: before.released.clone(),
+        to: None,
+        at: now,
+        by: actor.subject.clone(),
+        generation: before.generation + 1,
+    };
+    record(tx, repo, tag, before.moves + 1, &moved)
 }
 
-/// Generations never repeat, not even over a deletion: a stale release must not match a new tag.
-async fn next_generation(
-    tx: &mut WriteTx,
-    repo: RepoId,
-    tag: &Tag,
-    present: Option<&rows::Tag>,
-) -> Result<u64> {
+/// Where a tag's counters stand.
+struct Last {
+    generation: u64,
+    moves: u64,
+}
+
+/// Counters go on over a deletion: a stale release must not match a new tag's generation.
+async fn last(tx: &mut WriteTx, repo: RepoId, tag: &Tag, present: Option<&rows::Tag>) -> Result<Last> {
     if let Some(present) = present {
-        return Ok(present.generation + 1);
+        return Ok(Last { generation: present.generation, moves: present.moves });
     }
     let prefix = keys::moves(repo, tag);
     match tx.range(&prefix, None, 1).await?.first() {
-        None => Ok(1),
-        Some((key, _)) => Ok(keys::read_tag_move(key, &prefix)? + 1),
+        None => Ok(Last { generation: 0, moves: 0 }),
+        Some((key, row)) => {
+            let generation = rows::decode::<rows::TagMove>(row)?.generation;
+            Ok(Last { generation, moves: keys::read_tag_move(key, &prefix)? })
+        }
     }
 }
 
@@ -96,9 +112,9 @@ fn leave(
     Ok(())
 }
 
-fn record(tx: &mut WriteTx, repo: RepoId, tag: &Tag, generation: u64, moved: &rows::TagMove) -> Result<()> {
-    tx.put(keys::tag_move(repo, tag, generation), rows::encode(moved)?)?;
-    match generation.checked_sub(KEPT_MOVES) {
+fn record(tx: &mut WriteTx, repo: RepoId, tag: &Tag, number: u64, moved: &rows::TagMove) -> Result<()> {
+    tx.put(keys::tag_move(repo, tag, number), rows::encode(moved)?)?;
+    match number.checked_sub(KEPT_MOVES) {
         Some(oldest) => tx.delete(keys::tag_move(repo, tag, oldest)),
         None => Ok(()),
     }

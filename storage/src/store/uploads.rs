@@ -200,7 +200,7 @@ impl Store {
         Ok(Writer {
             id,
             repo: repo.clone(),
-            hasher: Hasher::resume(&row.hash)?,
+            hasher: Hasher::resume(&row.hash).ok_or_else(damaged_state)?,
             acknowledged: row.offset,
             before: row,
             draft: None,
@@ -240,6 +240,10 @@ async fn find(tx: &mut crate::kv::ReadTx, repo: &RepoName, id: Location) -> Resu
     let row = tx.get(&keys::upload(id)).await?.ok_or(Error::NotFound(What::Upload))?;
     let row: rows::Upload = rows::decode(&row)?;
     if row.repo == repo.as_str() { Ok(row) } else { Err(Error::NotFound(What::Upload)) }
+}
+
+fn damaged_state() -> Error {
+    Error::Corrupt("the stored hash state of an upload cannot be read".to_owned())
 }
 
 /// Tells others when the request goes away before its end.
