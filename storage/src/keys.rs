@@ -335,6 +335,15 @@ pub(crate) fn garbage(delete_after: Timestamp, location: Location) -> Vec<u8> {
     Builder::table(b'g').raw(&[shard(&location)]).time(delete_after).raw(&location).build()
 }
 
+/// Reads what [`garbage`] wrote.
+#[cfg(test)]
+pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
+    let mut parts = Parts::after(key, b"g")?;
+    parts.take(1)?;
+    let garbage = (parts.time()?, Location::from_bytes(parts.array()?));
+    parts.end(garbage)
+}
+
 pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
 }

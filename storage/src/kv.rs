@@ -65,8 +65,17 @@ impl Engine {
         F: AsyncFn(&mut ReadTx) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        let turn = match self {
+            Engine::Memory(_) => None,
+            Engine::Sqlite(sqlite) => Some(sqlite.turn().await?),
+        };
         let mut tx = self.snapshot()?;
-        tokio::task::spawn_blocking(move || complete(function(&mut tx)))
+        let scan = move || {
+            // Kept by the job, not by the caller, who may go away before it ends.
+            let _turn = turn;
+            complete(function(&mut tx))
+        };
+        tokio::task::spawn_blocking(scan)
             .await
             .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
     }

@@ -158,3 +158,6 @@ fn lock(data: &Path) -> Result<File> {
     file.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(failed)?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ pub struct SqliteOptions {
 pub struct Sqlite {
     queue: Option<Sender<Queued>>,
     space: Arc<Semaphore>,
+    /// Turns for scans: each holds a connection with a cache of its own, and a page.
+    turns: Arc<Semaphore>,
     readers: Arc<Readers>,
     health: Arc<Mutex<Result<()>>>,
     writer: Option<std::thread::JoinHandle<()>>,
@@ -64,6 +66,7 @@ impl Sqlite {
         Ok(Sqlite {
             queue: Some(queue),
             space: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            turns: Arc::new(Semaphore::new(IDLE_READERS)),
             readers: Arc::new(Readers { options: options.clone(), idle: Mutex::default() }),
             health,
             writer: Some(thread),
@@ -76,6 +79,11 @@ impl Sqlite {
 
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::begin(&self.readers)
+    }
+
+    /// A turn for a scan, to be kept until it ends.
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.map_err(|_| stopped())
     }
 
     pub(super) async fn write<T, F>(&self, weight: usize, function: F) -> Result<T>
@@ -316,24 +324,25 @@ fn open_writer(options: &SqliteOptions) -> Result<Connection> {
     let path = &options.path;
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
+    let failed = |error: rusqlite::Error| failure("open", path, &error);
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    // First of all: the pragmas below would change a file that is not ours.
+    check_format(&connection, path)?;
+    let configure = || {
         connection.pragma_update(None, "journal_mode", "wal")?;
         // FULL: each commit syncs the log, so an acknowledged write survives a power cut.
         connection.pragma_update(None, "synchronous", "full")?;
         // The writer checkpoints inside its own commits; 1 000 pages gave the best p99 (ADR/0001).
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        set_cache(&connection, options.cache / 2)?;
-        connection.set_prepared_statement_cache_capacity(16);
-        Ok(connection)
+        set_cache(&connection, options.cache / 2)
     };
-    let connection = open().map_err(|error| failure("open", path, &error))?;
+    configure().map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(16);
     check_pragmas(&connection, path)?;
-    check_format(&connection, path)?;
     let create = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID";
-    connection.execute_batch(create).map_err(|error| failure("open", path, &error))?;
+    connection.execute_batch(create).map_err(failed)?;
     Ok(connection)
 }
 
@@ -374,11 +383,12 @@ fn check_format(connection: &Connection, path: &Path) -> Result<()> {
     let format: i32 = pragma(connection, path, "user_version")?;
     match (application, format) {
         (APPLICATION_ID, FORMAT) => Ok(()),
-        (APPLICATION_ID, newer) => Err(Error::NewerSchema {
+        (APPLICATION_ID, newer) if newer > FORMAT => Err(Error::NewerSchema {
             found: u32::try_from(newer).unwrap_or(u32::MAX),
             supported: FORMAT.unsigned_abs(),
         }),
-        (0, 0) if pragma::<i64>(connection, path, "schema_version")? == 0 => {
+        // A new file, or one whose marking was interrupted between its two commits.
+        (0 | APPLICATION_ID, 0) if pragma::<i64>(connection, path, "schema_version")? == 0 => {
             let mark = |name, value| connection.pragma_update(None, name, value);
             mark("application_id", APPLICATION_ID)
                 .and_then(|()| mark("user_version", FORMAT))
@@ -445,9 +455,72 @@ mod tests {
         let connection = Connection::open(&options(&folder).path).unwrap();
         connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
         drop(connection);
+        let before = std::fs::read(options(&folder).path).unwrap();
         assert!(matches!(Sqlite::open(&options(&folder)).err().unwrap(), Error::Corrupt(_)));
+        assert!(std::fs::read(options(&folder).path).unwrap() == before, "their file was changed");
         std::fs::write(options(&folder).path, vec![b'x'; 8192]).unwrap();
         assert!(Sqlite::open(&options(&folder)).is_err());
+    }
+
+    #[test]
+    fn a_file_whose_making_was_interrupted_is_made_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(&options(&folder).path).unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        drop(connection);
+        drop(Sqlite::open(&options(&folder)).unwrap());
+        drop(Sqlite::open(&options(&folder)).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_function_that_panics_hurts_only_its_caller() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap());
+        let good = |number: u8| engine.write(0, async move |tx: &mut WriteTx| tx.put(vec![number], vec![]));
+        let bad = engine.write(0, async |tx: &mut WriteTx| -> Result<()> {
+            tx.put(b"bad".to_vec(), vec![])?;
+            panic!("expected by this test")
+        });
+        let (first, bad, second) = tokio::join!(good(1), bad, good(2));
+        first.unwrap();
+        second.unwrap();
+        assert!(matches!(bad, Err(Error::Unavailable(_))));
+        let rows =
+            engine.scan(async |tx: &mut crate::kv::ReadTx| tx.range(b"", None, 9).await).await.unwrap();
+        assert_eq!(rows.len(), 2);
+        engine.health().unwrap();
+    }
+
+    #[tokio::test]
+    async fn scans_wait_for_one_another_before_they_exhaust_memory() {
+        use std::sync::Condvar;
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
+        let running = Arc::new((Mutex::new(0usize), Condvar::new()));
+        let scans: Vec<_> = (0..3 * IDLE_READERS)
+            .map(|_| {
+                let (engine, running) = (Arc::clone(&engine), Arc::clone(&running));
+                tokio::spawn(async move {
+                    let crowd = async move |_: &mut crate::kv::ReadTx| {
+                        let (count, changed) = &*running;
+                        *count.lock().unwrap() += 1;
+                        changed.notify_all();
+                        // As long as others may still come in.
+                        let wait = Duration::from_millis(100);
+                        let (mut count, _) = changed
+                            .wait_timeout_while(count.lock().unwrap(), wait, |count| *count <= IDLE_READERS)
+                            .unwrap();
+                        let seen = *count;
+                        *count -= 1;
+                        Ok(seen)
+                    };
+                    engine.scan(crowd).await.unwrap()
+                })
+            })
+            .collect();
+        for scan in scans {
+            assert!(scan.await.unwrap() <= IDLE_READERS);
+        }
     }
 
     #[tokio::test]

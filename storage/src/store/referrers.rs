@@ -8,8 +8,12 @@ use super::{Store, repositories};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::keys;
-use crate::kv::{MAX_PAGE_ROWS, ReadTx, Row};
+use crate::kv::ReadTx;
 use crate::name::RepoName;
+
+/// A descriptor carries its manifest's annotations and may be megabytes: what is read at once must
+/// not be much more than what a page may hold.
+const ROWS_AT_ONCE: usize = 8;
 
 /// One page of a referrers list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,56 +37,44 @@ impl Store {
         limit: usize,
         max_bytes: usize,
     ) -> Result<ReferrersPage> {
-        let mut types: Vec<Option<String>> = types.iter().cloned().map(Some).collect();
+        let (repo, subject) = (repo.clone(), subject.clone());
+        let mut types = types.to_vec();
         types.sort();
         types.dedup();
-        if types.is_empty() {
-            types.push(None);
-        }
-        let (mut page, mut bytes, mut cursor) = (ReferrersPage::default(), 0, after);
-        for artifact_type in types {
-            loop {
-                let rows = self.referrer_rows(repo, subject, artifact_type.clone(), cursor.clone()).await?;
-                let last = rows.len() < MAX_PAGE_ROWS;
-                for (position, descriptor) in rows {
-                    if !page.descriptors.is_empty()
-                        && (page.descriptors.len() >= limit || bytes + descriptor.len() > max_bytes)
-                    {
-                        page.next = cursor;
-                        return Ok(page);
-                    }
-                    bytes += descriptor.len() + 1;
-                    page.descriptors.push(descriptor);
-                    cursor = Some(position);
-                }
-                if last {
-                    break;
-                }
-            }
-        }
-        Ok(page)
-    }
-
-    /// Positions (keys without their common prefix) and descriptors.
-    async fn referrer_rows(
-        &self,
-        repo: &RepoName,
-        subject: &Digest,
-        artifact_type: Option<String>,
-        after: Option<Vec<u8>>,
-    ) -> Result<Vec<Row>> {
-        let (repo, subject) = (repo.clone(), subject.clone());
         self.engine
             .scan(async move |tx: &mut ReadTx| {
-                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
+                let mut page = ReferrersPage::default();
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(page) };
                 let all = keys::referrers(repo, &subject);
-                let prefix = match &artifact_type {
-                    None => all.clone(),
-                    Some(artifact_type) => keys::referrers_of_type(repo, &subject, artifact_type),
+                let prefixes = if types.is_empty() {
+                    vec![all.clone()]
+                } else {
+                    types.iter().map(|name| keys::referrers_of_type(repo, &subject, name)).collect()
                 };
-                let after = after.as_ref().map(|after| [all.as_slice(), after].concat());
-                let rows = tx.range(&prefix, after.as_deref(), MAX_PAGE_ROWS).await?;
-                Ok(rows.into_iter().map(|(key, value)| (key[all.len()..].to_vec(), value)).collect())
+                // A cursor is a key without the prefix that all of them share.
+                let mut last = after.as_ref().map(|after| [all.as_slice(), after].concat());
+                let mut bytes = 0;
+                for prefix in prefixes {
+                    loop {
+                        let rows = tx.range(&prefix, last.as_deref(), ROWS_AT_ONCE).await?;
+                        let end = rows.len() < ROWS_AT_ONCE;
+                        for (key, descriptor) in rows {
+                            if !page.descriptors.is_empty()
+                                && (page.descriptors.len() >= limit || bytes + descriptor.len() > max_bytes)
+                            {
+                                page.next = last.map(|key| key[all.len()..].to_vec());
+                                return Ok(page);
+                            }
+                            bytes += descriptor.len() + 1;
+                            page.descriptors.push(descriptor);
+                            last = Some(key);
+                        }
+                        if end {
+                            break;
+                        }
+                    }
+                }
+                Ok(page)
             })
             .await
     }

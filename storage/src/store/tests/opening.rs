@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Opening a data directory: who has it, and which version wrote it.
+
+use super::*;
+
+fn options(folder: &TempDir) -> StoreOptions {
+    StoreOptions { data: folder.path().join("data"), memory: 1 << 20, allow_missing: false }
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused_naming_the_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let holder = Store::open(&options(&folder)).await.unwrap();
+    for _ in 0..2 {
+        match Store::open(&options(&folder)).await.err().unwrap() {
+            Error::Locked { path, holder } => {
+                assert_eq!(path, options(&folder).data);
+                assert_eq!(holder, format!("process {}", std::process::id()));
+            }
+            other => panic!("{other}"),
+        }
+    }
+    drop(holder);
+    Store::open(&options(&folder)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_file_without_a_name_still_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let _holder = Store::open(&options(&folder)).await.unwrap();
+    fs::write(options(&folder).data.join("lock"), "").unwrap();
+    let refused = Store::open(&options(&folder)).await.err().unwrap();
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_abandoned_writer_holds_the_directory_until_it_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let repo = repo("a");
+    let store = Arc::new(Store::open(&options(&folder)).await.unwrap());
+    let id = store.begin_upload(&repo, Algorithm::Sha256, &actor("ci")).await.unwrap();
+    let (more, body) = pipe();
+    let (other, name) = (Arc::clone(&store), repo.clone());
+    let request = tokio::spawn(async move { other.append_upload(&name, id, Chunk::default(), body).await });
+    more.send(bytes(b"abc")).unwrap();
+    until(async || store.upload_status(&repo, id).await.unwrap().offset == 3).await;
+    request.abort();
+    let _gone = request.await;
+    drop(store);
+    // On this runtime nothing runs but what is awaited: the writer is not done yet.
+    let mut refused = 0;
+    let store = loop {
+        match soon(Store::open(&options(&folder))).await.unwrap() {
+            Ok(store) => break store,
+            Err(error) => {
+                assert!(matches!(error, Error::Locked { .. }), "{error}");
+                refused += 1;
+            }
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(refused > 0, "two stores could write to one file");
+    assert_eq!(store.upload_status(&repo, id).await.unwrap().offset, 3);
+}
+
+#[tokio::test]
+async fn rows_of_a_newer_program_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&folder)).await.unwrap();
+    let newer =
+        async |tx: &mut WriteTx| tx.put(keys::SCHEMA_VERSION.to_vec(), (SCHEMA + 1).to_be_bytes().to_vec());
+    store.engine.write(0, newer).await.unwrap();
+    drop(store);
+    let refused = Store::open(&options(&folder)).await.err().unwrap();
+    assert!(matches!(refused, Error::NewerSchema { found: 2, supported: SCHEMA }), "{refused}");
+    assert!(refused.to_string().contains("start the newer program"));
+}
+
+#[tokio::test]
+async fn a_schema_version_that_cannot_be_read_is_damage() {
+    on_both(async |lab| {
+        lab.put_raw(keys::SCHEMA_VERSION.to_vec(), b"x".to_vec()).await;
+        let checked = lab.store.engine.write(0, check_schema).await;
+        assert!(matches!(checked, Err(Error::Corrupt(_))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("data"), "a file").unwrap();
+    let refused = Store::open(&options(&folder)).await.err().unwrap();
+    assert!(matches!(refused, Error::Io { .. }), "{refused}");
+    assert!(refused.is_internal());
+}
