@@ -4,6 +4,7 @@
 //! [`on_both`] runs a test on the memory engine, which runs every write function twice, and on
 //! SQLite. A [`Lab`] holds a store, the clock that it reads, and ways to look at its raw rows.
 
+use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
 use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row};
 use crate::local::Location;

@@ -8,7 +8,7 @@ async fn row(lab: &Lab, repo: &RepoName, name: &str) -> Option<rows::Tag> {
     lab.row(keys::tag(lab.id(repo).await, name)).await
 }
 
-/// Generations and moves of a tag, newest first.
+/// Numbers and moves of a tag, newest first.
 async fn moves(lab: &Lab, repo: &RepoName, name: &str) -> Vec<(u64, rows::TagMove)> {
     let prefix = keys::moves(lab.id(repo).await, &tag(name));
     let rows = lab.rows(&prefix).await;
@@ -30,6 +30,7 @@ async fn a_tag_row_has_released_candidate_and_generation() {
                 generation: 1,
                 updated: START,
                 pusher: "pusher".to_owned(),
+                moves: 1,
             }
         );
         lab.clock.advance(Duration::from_secs(1));
@@ -41,13 +42,17 @@ async fn a_tag_row_has_released_candidate_and_generation() {
         );
         assert_eq!(lab.store.manifest(&repo, &by_tag("latest")).await.unwrap().head.digest, second);
         let history = moves(&lab, &repo, "latest").await;
-        let moved = |from: Option<&Digest>, to: &Digest, at| rows::TagMove {
+        let moved = |from: Option<&Digest>, to: &Digest, at, generation| rows::TagMove {
             from: from.cloned(),
             to: Some(to.clone()),
             at,
             by: "pusher".to_owned(),
+            generation,
         };
-        assert_eq!(history, [(2, moved(Some(&first), &second, lab.now())), (1, moved(None, &first, START))]);
+        assert_eq!(
+            history,
+            [(2, moved(Some(&first), &second, lab.now(), 2)), (1, moved(None, &first, START, 1))]
+        );
         // The index by manifest follows.
         let id = lab.id(&repo).await;
         assert!(lab.rows(&keys::tags_of(id, &first)).await.is_empty());
@@ -75,7 +80,9 @@ async fn generations_never_repeat_over_a_deletion() {
         lab.put_image(&repo, b"1", &["t"]).await;
         assert_eq!(row(&lab, &repo, "t").await.unwrap().generation, 6);
         let history = moves(&lab, &repo, "t").await;
-        assert_eq!(history.iter().map(|(generation, _)| *generation).collect::<Vec<_>>(), [6, 5, 4, 3, 2, 1]);
+        let numbered: Vec<_> = history.iter().map(|(number, moved)| (*number, moved.generation)).collect();
+        // Generation 2 was the same image pushed again: no move.
+        assert_eq!(numbered, [(5, 6), (4, 5), (3, 4), (2, 3), (1, 1)]);
         assert_eq!((&history[1].1.to, history[1].1.by.as_str()), (&None, "deleter"));
         // A tag whose name is a prefix of another has a history of its own.
         lab.put_image(&repo, b"1", &["t.1"]).await;
@@ -96,9 +103,14 @@ async fn the_last_hundred_moves_are_kept() {
     for number in 0..130 {
         lab.store.put_manifest(documents[number % 2].clone()).await.unwrap();
     }
+    for _ in 0..150 {
+        // The same image pushed again raises the generation and pushes no move out.
+        lab.store.put_manifest(documents[1].clone()).await.unwrap();
+    }
     let history = moves(&lab, &repo, "t").await;
     assert_eq!(history.len(), 100);
     assert_eq!((history[0].0, history[99].0), (130, 31));
+    assert_eq!(row(&lab, &repo, "t").await.unwrap().generation, 280);
     lab.store.delete_tag(&repo, &tag("t"), &actor("ci")).await.unwrap();
     assert_eq!(moves(&lab, &repo, "t").await.len(), 100);
 }

@@ -149,7 +149,7 @@ async fn a_wrong_digest_leaves_the_session_where_it_stood() {
         ));
         let unknown = "unknown:abc".parse().unwrap();
         let refused = store.finish_upload(&repo, id, at(3), body(b"def"), &unknown).await;
-        assert!(matches!(refused, Err(Error::UnsupportedAlgorithm(_))));
+        assert!(matches!(refused, Err(Error::Digest(DigestError::Unsupported(_)))));
         assert_eq!(store.upload_status(&repo, id).await.unwrap().offset, 3);
         assert!(lab.rows(b"c").await.is_empty() && lab.rows(b"l").await.is_empty(), "nothing is visible");
         store.finish_upload(&repo, id, at(3), body(b"def"), &right).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_push_in_one_request_leaves_a_blob_or_nothing() {
         let short = store.push_blob(&repo, &sha256(b"abc"), Some(4), body(b"abc"), &who).await;
         assert!(matches!(short, Err(Error::SizeMismatch { expected: 4, actual: 3 })));
         let unknown = store.push_blob(&repo, &"x:y".parse().unwrap(), None, body(b"abc"), &who).await;
-        assert!(matches!(unknown, Err(Error::UnsupportedAlgorithm(_))));
+        assert!(matches!(unknown, Err(Error::Digest(DigestError::Unsupported(_)))));
         assert!(lab.rows(b"p").await.is_empty() && lab.rows(b"l").await.is_empty());
         assert_eq!(lab.garbage().await.len(), 3);
         for digest in [sha256(b"abc"), sha512(b"abc")] {
