@@ -21,6 +21,7 @@ use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod blobs;
+mod intake;
 mod lease;
 mod manifests;
 mod pulls;
@@ -29,6 +30,7 @@ mod repositories;
 mod sessions;
 mod tags;
 mod uploads;
+mod writer;
 
 pub use blobs::{Blob, Mounted};
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
@@ -105,7 +107,7 @@ impl Store {
             blobs,
             clock,
             sessions: Arc::new(Sessions::new(lock)),
-            receive: Arc::new(Semaphore::new((options.memory / 2).max(4 * uploads::BATCH))),
+            receive: Arc::new(Semaphore::new((options.memory / 2).max(4 * intake::BATCH))),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
         })

@@ -168,7 +168,7 @@ impl Store {
                     for (key, _) in tagged.iter().take(TAGS_AT_ONCE) {
                         let tag: Tag = keys::read_tag_of(key, &prefix)?;
                         if let Some(row) = tags::find(tx, repo, &tag).await? {
-                            tags::remove(tx, repo, &tag, &row, &actor, now).await?;
+                            tags::remove(tx, repo, &tag, &row, &actor, now)?;
                         }
                     }
                     if tagged.len() > TAGS_AT_ONCE {

@@ -52,7 +52,7 @@ pub(super) async fn set(
 }
 
 /// Removes a tag; its moves stay for a while.
-pub(super) async fn remove(
+pub(super) fn remove(
     tx: &mut WriteTx,
     repo: RepoId,
     tag: &Tag,
@@ -142,7 +142,7 @@ impl Store {
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
                 let before = find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
-                remove(tx, repo, &tag, &before, &actor, now).await
+                remove(tx, repo, &tag, &before, &actor, now)
             })
             .await
     }

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The writer of an upload session: the holder of its current epoch.
+//!
+//! It runs in a task of its own, not in the request: when the client goes away it still brings file
+//! and catalog in order, and only then may the next request write. Bytes are acknowledged by a
+//! checkpoint: file synced, then offset and hash state committed under this claim's epoch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::intake::{End, Message};
+use super::sessions::Held;
+use super::{Actor, Store, blobs, repositories};
+use crate::clock::{Clock, Timestamp};
+use crate::digest::{Algorithm, Digest, Hasher, Hashes};
+use crate::error::{Error, Result, What};
+use crate::keys;
+use crate::kv::{Engine, ReadTx, WriteTx};
+use crate::local::{Draft, LocalBlobs, Location};
+use crate::name::RepoName;
+use crate::rows;
+
+/// A long request acknowledges to itself what it has, so that a crash loses no more than this.
+const CHECKPOINT: u64 = 64 << 20;
+
+/// What a request has done to a session.
+pub(super) struct Written {
+    /// Bytes that the session now holds.
+    pub(super) offset: u64,
+    /// Whether they were read once more, for a digest of another algorithm.
+    pub(super) reread: bool,
+}
+
+impl Store {
+    /// Takes the session for one request: in this process, then in the catalog by raising its epoch.
+    pub(super) async fn claim(&self, repo: &RepoName, id: Location, start: Option<u64>) -> Result<Writer> {
+        // A stranger to the session must not disturb its writer.
+        let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
+        let held = self.sessions.take(id, start, row.offset).await?;
+        let (name, now) = (repo.clone(), self.now());
+        let row = self
+            .engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let mut row = find(tx, &name, id).await?;
+                if start.is_some_and(|start| start != row.offset) {
+                    return Err(Error::OffsetMismatch { have: row.offset });
+                }
+                row.epoch += 1;
+                row.touched = now;
+                tx.put(keys::upload(id), rows::encode(&row)?)?;
+                Ok(row)
+            })
+            .await?;
+        held.holder.set_written(row.offset);
+        Ok(Writer {
+            id,
+            repo: repo.clone(),
+            hasher: Hasher::resume(&row.hash).ok_or_else(damaged)?,
+            acknowledged: row.offset,
+            before: row,
+            draft: None,
+            engine: Arc::clone(&self.engine),
+            blobs: self.blobs.clone(),
+            clock: Arc::clone(&self.clock),
+            held,
+        })
+    }
+}
+
+fn damaged() -> Error {
+    Error::Corrupt("the stored hash state of an upload cannot be read".to_owned())
+}
+
+/// The holder of a session's current epoch.
+pub(super) struct Writer {
+    id: Location,
+    repo: RepoName,
+    /// The session as this claim found it.
+    before: rows::Upload,
+    hasher: Hasher,
+    acknowledged: u64,
+    draft: Option<Draft>,
+    engine: Arc<Engine>,
+    blobs: LocalBlobs,
+    clock: Arc<dyn Clock>,
+    pub(super) held: Held,
+}
+
+impl Writer {
+    /// Writes what comes; at the end, with a digest, makes the whole a blob.
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        digest: Option<Digest>,
+    ) -> Result<Written> {
+        let holder = Arc::clone(&self.held.holder);
+        let end = loop {
+            let message = tokio::select! {
+                biased;
+                () = holder.stopped() => Some(Message::End(End::Cut(Error::UploadTaken))),
+                message = inbox.recv() => message,
+            };
+            match message {
+                Some(Message::Batch(batch, permit)) => {
+                    self = self.append(batch).await?;
+                    drop(permit);
+                    if self.written() - self.acknowledged >= CHECKPOINT {
+                        self = self.checkpoint().await?;
+                    }
+                }
+                Some(Message::End(end)) => break end,
+                None => break End::Cut(Error::Body("the client has gone".to_owned())),
+            }
+        };
+        match (end, digest) {
+            (End::Complete, Some(digest)) => self.finish(digest).await,
+            (End::Complete, None) => {
+                let writer = self.checkpoint().await?;
+                Ok(Written { offset: writer.written(), reread: false })
+            }
+            (End::Cut(error), _) => {
+                self.checkpoint().await?;
+                Err(error)
+            }
+            (End::Refused(error), _) => {
+                self.undo().await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.draft.as_ref().map_or(self.before.offset, Draft::offset)
+    }
+
+    /// Runs `work` on the blocking pool with the file open.
+    async fn with_draft<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce(&mut Draft, &mut Hasher) -> Result<T> + Send + 'static,
+    ) -> Result<(Self, T)> {
+        let job = tokio::task::spawn_blocking(move || {
+            let draft = match &mut self.draft {
+                Some(draft) => draft,
+                None => self.draft.insert(self.blobs.draft(self.id, self.before.offset)?),
+            };
+            let value = work(draft, &mut self.hasher)?;
+            Ok((self, value))
+        });
+        job.await
+            .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
+    }
+
+    async fn append(self, batch: Vec<Bytes>) -> Result<Self> {
+        let (writer, written) = self
+            .with_draft(move |draft, hasher| {
+                for piece in &batch {
+                    hasher.update(piece);
+                }
+                draft.append(&batch)?;
+                Ok(draft.offset())
+            })
+            .await?;
+        writer.held.holder.set_written(written);
+        Ok(writer)
+    }
+
+    /// Acknowledges what was written: a restart goes on from here.
+    async fn checkpoint(self) -> Result<Self> {
+        if self.written() == self.acknowledged {
+            return Ok(self);
+        }
+        let (mut writer, ()) = self.with_draft(|draft, _| draft.sync()).await?;
+        let row = rows::Upload {
+            offset: writer.written(),
+            hash: writer.hasher.state(),
+            touched: writer.clock.now(),
+            ..writer.before.clone()
+        };
+        writer.acknowledged = row.offset;
+        writer.put_row(row).await?;
+        Ok(writer)
+    }
+
+    /// Puts the session back to where this claim found it.
+    async fn undo(&self) -> Result<()> {
+        if self.acknowledged == self.before.offset {
+            return Ok(());
+        }
+        self.put_row(self.before.clone()).await
+    }
+
+    async fn put_row(&self, row: rows::Upload) -> Result<()> {
+        let (repo, id) = (self.repo.clone(), self.id);
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                own(tx, &repo, id, row.epoch).await?;
+                tx.put(keys::upload(id), rows::encode(&row)?)
+            })
+            .await
+    }
+
+    async fn finish(self, digest: Digest) -> Result<Written> {
+        let (mut writer, ()) = self.with_draft(|_, _| Ok(())).await?;
+        let hasher = std::mem::replace(&mut writer.hasher, Hasher::new(Algorithm::Sha256));
+        let mut found = hasher.finish();
+        let reread = found.confirm(&digest).is_none();
+        if reread {
+            let algorithm = digest.supported()?;
+            (writer, found) = writer
+                .with_draft(move |draft, _| {
+                    let mut hasher = Hasher::new(algorithm);
+                    draft.reread(|bytes| hasher.update(bytes))?;
+                    Ok(hasher.finish())
+                })
+                .await?;
+            tracing::debug!(upload = %writer.id, bytes = writer.written(), "read once more for another digest");
+        }
+        if found.confirm(&digest) != Some(true) {
+            writer.undo().await?;
+            let actual = match (&digest, found.sha512) {
+                (Digest::Sha512(_), Some(sha512)) => Digest::Sha512(sha512),
+                _ => Digest::Sha256(found.sha256),
+            };
+            return Err(Error::DigestMismatch { expected: Box::new(digest), actual: Box::new(actual) });
+        }
+        let (writer, ()) = writer.with_draft(|draft, _| draft.sync()).await?;
+        let size = writer.written();
+        writer.commit(digest, found, size).await?;
+        Ok(Written { offset: size, reread })
+    }
+
+    /// Turns the session into content and a link, in one transaction.
+    async fn commit(&self, digest: Digest, hashes: Hashes, size: u64) -> Result<()> {
+        let (repo, id, epoch) = (self.repo.clone(), self.id, self.before.epoch);
+        let actor = Actor { subject: self.before.pusher.clone(), session: self.before.session.clone() };
+        let now = self.clock.now();
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                own(tx, &repo, id, epoch).await?;
+                tx.delete(keys::upload(id))?;
+                adopt(tx, id, &hashes, size, now).await?;
+                let repo = repositories::intern(tx, &repo, now).await?;
+                blobs::link(tx, repo, &digest, (hashes.sha256, size), &actor, now).await
+            })
+            .await
+    }
+}
+
+/// Fails unless the session is still at this epoch.
+async fn own(tx: &mut WriteTx, repo: &RepoName, id: Location, epoch: u64) -> Result<()> {
+    if find(tx, repo, id).await?.epoch == epoch { Ok(()) } else { Err(Error::UploadTaken) }
+}
+
+/// Makes an upload's bytes the content of their hash, or garbage if there is such content already.
+async fn adopt(
+    tx: &mut WriteTx,
+    location: Location,
+    hashes: &Hashes,
+    size: u64,
+    now: Timestamp,
+) -> Result<()> {
+    let key = keys::content(&hashes.sha256);
+    let mut content = match tx.get(&key).await? {
+        Some(row) => {
+            tx.put(keys::garbage(now, location), rows::encode(&rows::Garbage { size })?)?;
+            rows::decode(&row)?
+        }
+        None => rows::Content { location, size, sha512: None, created: now },
+    };
+    if let Some(sha512) = hashes.sha512 {
+        content.sha512 = Some(sha512);
+        tx.put(keys::alias(&sha512), hashes.sha256.to_vec())?;
+    }
+    tx.put(key, rows::encode(&content)?)
+}
+
+/// The session's row, if it is one of this repository.
+pub(super) async fn find(tx: &mut ReadTx, repo: &RepoName, id: Location) -> Result<rows::Upload> {
+    let row = tx.get(&keys::upload(id)).await?.ok_or(Error::NotFound(What::Upload))?;
+    let row: rows::Upload = rows::decode(&row)?;
+    if row.repo == repo.as_str() { Ok(row) } else { Err(Error::NotFound(What::Upload)) }
+}
