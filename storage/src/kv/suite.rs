@@ -16,6 +16,8 @@ use proptest::test_runner::TestRunner;
 use super::{Engine, MAX_PAGE_ROWS, MAX_WRITE_BYTES, MAX_WRITE_ROWS, ReadTx, WriteTx};
 use crate::error::{Error, Result, What};
 
+mod serial;
+
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Checks an engine against the whole contract, but for what needs reopening.
@@ -34,6 +36,7 @@ pub fn run(open: &dyn Fn() -> Engine) {
         limits_are_errors(&open()).await;
     });
     random_transactions_match_a_model(&runtime, open);
+    serial::concurrent_transactions_run_in_some_order(&runtime, open);
 }
 
 /// Checks that commits are there after the engine is closed and opened again.
@@ -228,8 +231,7 @@ enum Step {
     Range(Vec<u8>, Option<Vec<u8>>, usize),
 }
 
-/// Random transactions, some of which fail at their end, compared step by step with a model.
-fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &dyn Fn() -> Engine) {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = || proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(b'k'), Just(0xff)], 1..4);
     let step = prop_oneof![
         4 => (key(), proptest::collection::vec(any::<u8>(), 0..6)).prop_map(|(k, v)| Step::Put(k, v)),
@@ -237,7 +239,12 @@ fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &d
         1 => key().prop_map(Step::Get),
         3 => (key(), proptest::option::of(key()), 0usize..6).prop_map(|(p, a, l)| Step::Range(p, a, l)),
     ];
-    let transaction = (proptest::collection::vec(step, 1..12), proptest::bool::weighted(0.2));
+    proptest::collection::vec(step, 1..12)
+}
+
+/// Random transactions, some of which fail at their end, compared step by step with a model.
+fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &dyn Fn() -> Engine) {
+    let transaction = (steps(), proptest::bool::weighted(0.2));
     let transactions = proptest::collection::vec(transaction, 1..10);
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
