@@ -42,7 +42,7 @@ async fn an_abandoned_writer_holds_the_directory_until_it_is_done() {
     let (more, body) = pipe();
     let (other, name) = (Arc::clone(&store), repo.clone());
     let request = tokio::spawn(async move { other.append_upload(&name, id, Chunk::default(), body).await });
-    more.send(bytes(b"abc")).unwrap();
+    more.send(Ok(Bytes::from_static(b"abc"))).unwrap();
     until(async || store.upload_status(&repo, id).await.unwrap().offset == 3).await;
     request.abort();
     let _gone = request.await;
