@@ -107,7 +107,7 @@ impl LocalBlobs {
 }
 
 /// Makes the entries of a folder durable. Blocks.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io("sync", folder, error))
 }
 

@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
-use crate::local::LocalBlobs;
+use crate::local::{LocalBlobs, sync_folder};
 
 mod blobs;
 mod lease;
@@ -77,7 +77,7 @@ impl Store {
     /// whose request has gone puts its file and the catalog in order.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let StoreOptions { data, memory, .. } = options;
-        fs::create_dir_all(data).map_err(|error| Error::io("create", data, error))?;
+        create_folders(data)?;
         let lock = lock(data)?;
         let blobs = LocalBlobs::open(&data.join("blobs"))?;
         let sqlite = SqliteOptions { path: data.join("metadata.sqlite"), cache: memory / 4 };
@@ -105,7 +105,9 @@ impl Store {
             blobs,
             clock,
             sessions: Arc::new(Sessions::new(lock)),
-            receive: Arc::new(Semaphore::new((options.memory / 2).max(4 * uploads::BATCH))),
+            receive: Arc::new(Semaphore::new(
+                (options.memory / 2).clamp(4 * uploads::BATCH, Semaphore::MAX_PERMITS),
+            )),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
         })
@@ -135,6 +137,18 @@ async fn check_schema(tx: &mut WriteTx) -> Result<()> {
             if found > SCHEMA { Err(Error::NewerSchema { found, supported: SCHEMA }) } else { Ok(()) }
         }
     }
+}
+
+/// Creates a folder and what is missing above it, each entry durable: else a power cut after the first
+/// start could take the whole directory away, with all that was acknowledged.
+fn create_folders(data: &Path) -> Result<()> {
+    let named = |folder: &&Path| !folder.as_os_str().is_empty();
+    let new: Vec<&Path> = data.ancestors().filter(named).take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(data).map_err(|error| Error::io("create", data, error))?;
+    for parent in new.iter().filter_map(|folder| folder.parent()) {
+        sync_folder(if named(&parent) { parent } else { Path::new(".") })?;
+    }
+    Ok(())
 }
 
 /// Takes the data directory for this process, or says who has it.

@@ -87,6 +87,18 @@ async fn a_schema_version_that_cannot_be_read_is_damage() {
 }
 
 #[tokio::test]
+async fn any_budget_and_any_depth_of_new_folders_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("new/newer/newest");
+    for memory in [0, usize::MAX] {
+        let store =
+            Store::open(&StoreOptions { data: data.clone(), memory, allow_missing: false }).await.unwrap();
+        store.push_blob(&repo("a"), &sha256(b"x"), None, body(b"x"), &actor("ci")).await.unwrap();
+        store.health().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_be_made_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("data"), "a file").unwrap();
