@@ -126,7 +126,7 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
 }
 
 /// Makes the entries of a folder durable. Blocks.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io("sync", folder, error))
 }
 

@@ -107,7 +107,9 @@ impl Store {
             blobs,
             clock,
             sessions: Arc::new(Sessions::new(lock)),
-            receive: Arc::new(Semaphore::new((options.memory / 2).max(4 * intake::BATCH))),
+            receive: Arc::new(Semaphore::new(
+                (options.memory / 2).clamp(4 * intake::BATCH, Semaphore::MAX_PERMITS),
+            )),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
         })

@@ -256,10 +256,6 @@ fn pipe() -> (mpsc::UnboundedSender<Piece>, impl Stream<Item = Piece> + Unpin + 
     (sender, stream::poll_fn(move |context| receiver.poll_recv(context)))
 }
 
-fn bytes(content: &'static [u8]) -> Piece {
-    Ok(Bytes::from_static(content))
-}
-
 /// Polls until something is so; fails when it takes too long.
 async fn until(mut so: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);

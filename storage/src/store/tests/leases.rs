@@ -5,7 +5,7 @@ use super::*;
 
 const LEASE: Duration = Duration::from_hours(24);
 const HALF: Duration = Duration::from_hours(12);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 async fn manifest_lease(lab: &Lab, repo: &RepoName, digest: &Digest) -> Timestamp {
     let row: rows::Manifest = lab.row(keys::manifest(lab.id(repo).await, digest)).await.unwrap();

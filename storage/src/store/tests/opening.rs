@@ -42,7 +42,7 @@ async fn an_abandoned_writer_holds_the_directory_until_it_is_done() {
     let (more, body) = pipe();
     let (other, name) = (Arc::clone(&store), repo.clone());
     let request = tokio::spawn(async move { other.append_upload(&name, id, Chunk::default(), body).await });
-    more.send(bytes(b"abc")).unwrap();
+    more.send(Ok(Bytes::from_static(b"abc"))).unwrap();
     until(async || store.upload_status(&repo, id).await.unwrap().offset == 3).await;
     request.abort();
     let _gone = request.await;
@@ -84,6 +84,18 @@ async fn a_schema_version_that_cannot_be_read_is_damage() {
         assert!(matches!(checked, Err(Error::Corrupt(_))));
     })
     .await;
+}
+
+#[tokio::test]
+async fn any_budget_and_any_depth_of_new_folders_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("new/newer/newest");
+    for memory in [0, usize::MAX] {
+        let store =
+            Store::open(&StoreOptions { data: data.clone(), memory, allow_missing: false }).await.unwrap();
+        store.push_blob(&repo("a"), &sha256(b"x"), None, body(b"x"), &actor("ci")).await.unwrap();
+        store.health().unwrap();
+    }
 }
 
 #[tokio::test]

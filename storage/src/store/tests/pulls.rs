@@ -14,7 +14,7 @@ async fn a_pull_is_written_by_the_next_flush_and_once_a_day() {
         assert_eq!(store.last_pull(&repo, &tag("1")).await.unwrap(), None, "a pull writes nothing");
         store.flush_pulls().await.unwrap();
         assert_eq!(store.last_pull(&repo, &tag("1")).await.unwrap(), Some(START));
-        lab.clock.advance(Duration::from_secs(60));
+        lab.clock.advance(Duration::from_mins(1));
         store.note_pull(&repo, &tag("1"));
         store.flush_pulls().await.unwrap();
         assert_eq!(store.last_pull(&repo, &tag("1")).await.unwrap(), Some(START), "once a day");

@@ -110,7 +110,9 @@ async fn a_filter_takes_several_types_and_no_others() {
                     .push(refer(&lab, &repo, &subject, artifact_type, number).await);
             }
         }
-        of.values_mut().for_each(|digests| digests.sort());
+        for digests in of.values_mut() {
+            digests.sort();
+        }
         for types in [vec!["a/b"], vec!["c/d", "a/b"], vec!["b/a", "a/bc", "b/a"], vec!["x/y", "b/a"]] {
             let mut sorted = types.clone();
             sorted.sort_unstable();

@@ -139,7 +139,7 @@ async fn a_wrong_digest_leaves_the_session_where_it_stood() {
         let (right, wrong) = (sha256(b"abcdef"), sha256(b"abcdeg"));
         match store.finish_upload(&repo, id, at(3), body(b"def"), &wrong).await {
             Err(Error::DigestMismatch { expected, actual }) => {
-                assert_eq!((*expected, *actual), (wrong, right.clone()))
+                assert_eq!((*expected, *actual), (wrong, right.clone()));
             }
             other => panic!("{other:?}"),
         }

@@ -21,7 +21,7 @@ async fn busy(lab: &Lab, repo: &RepoName) -> Busy {
     let (more, body) = pipe();
     let (store, name) = (Arc::clone(&lab.store), repo.clone());
     let request = tokio::spawn(async move { store.append_upload(&name, id, at(0), body).await });
-    more.send(bytes(b"abc")).unwrap();
+    more.send(Ok(Bytes::from_static(b"abc"))).unwrap();
     until(async || lab.store.upload_status(repo, id).await.unwrap().offset == 3).await;
     Busy { id, more, request }
 }
@@ -35,7 +35,7 @@ async fn a_second_writer_is_told_where_the_first_stands() {
             let refused = store.append_upload(&repo, busy.id, chunk, body(b"x")).await;
             assert!(matches!(refused, Err(Error::OffsetMismatch { have: 3 })), "{refused:?}");
         }
-        busy.more.send(bytes(b"def")).unwrap();
+        busy.more.send(Ok(Bytes::from_static(b"def"))).unwrap();
         drop(busy.more);
         assert_eq!(busy.request.await.unwrap().unwrap().offset, 6);
         store.finish_upload(&repo, busy.id, ANYWHERE, body(b""), &sha256(b"abcdef")).await.unwrap();
@@ -53,7 +53,7 @@ async fn who_goes_on_where_the_first_stands_takes_over() {
         // The first is told at once, also when its client is silent: nobody will end its body.
         let first = soon(busy.request).await.expect("the first writer still waits for its client").unwrap();
         assert!(matches!(first, Err(Error::UploadTaken)), "{first:?}");
-        assert!(busy.more.send(bytes(b"late")).is_err());
+        assert!(busy.more.send(Ok(Bytes::from_static(b"late"))).is_err());
         store.finish_upload(&repo, busy.id, at(6), body(b""), &sha256(b"abcdef")).await.unwrap();
         assert_eq!(lab.read(&repo, &sha256(b"abcdef")).await.unwrap(), b"abcdef");
     })
@@ -173,7 +173,7 @@ async fn a_writer_that_fails_gives_the_session_back() {
         fs::rename(&path, path.with_extension("away")).unwrap();
         fs::create_dir(&path).unwrap();
         let (more, unending) = pipe();
-        more.send(bytes(b"def")).unwrap();
+        more.send(Ok(Bytes::from_static(b"def"))).unwrap();
         // Told at once, although the client would go on.
         let failed = soon(store.append_upload(&repo, id, at(3), unending)).await.expect("no answer");
         assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
@@ -227,7 +227,7 @@ async fn push_beside(feed: impl Fn(mpsc::UnboundedSender<Piece>) -> tokio::task:
 async fn bodies_that_go_quiet_give_their_memory_back() {
     push_beside(|more| {
         tokio::spawn(async move {
-            more.send(bytes(b"x")).unwrap();
+            more.send(Ok(Bytes::from_static(b"x"))).unwrap();
             more.closed().await;
         })
     })
@@ -238,7 +238,7 @@ async fn bodies_that_go_quiet_give_their_memory_back() {
 async fn bodies_that_trickle_give_their_memory_back() {
     push_beside(|more| {
         tokio::spawn(async move {
-            while more.send(bytes(b"x")).is_ok() {
+            while more.send(Ok(Bytes::from_static(b"x"))).is_ok() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         })
