@@ -1,26 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The application: what every request shares, and what happens to every request.
+//! The application: what every request shares.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use futures_util::FutureExt as _;
-use http::header::{HeaderName, HeaderValue};
-use http::{Request, Response};
 use stella_storage::{Actor, Store};
-use tower::ServiceExt as _;
-use tracing::Instrument as _;
-use uuid::Uuid;
-
-use crate::api;
-use crate::error::ApiError;
-
-const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Built once; every request holds a reference.
 pub(crate) struct App {
@@ -51,33 +35,4 @@ impl App {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
-}
-
-/// Answers one request: an id, an answer whatever happens, one line in the log.
-pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>) -> Response<Body> {
-    let started = Instant::now();
-    let id = Uuid::new_v4().simple().to_string();
-    let span = tracing::info_span!("request", request_id = %id);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let registry = path == "/v2" || path.starts_with("/v2/");
-    let answer = async {
-        if registry {
-            api::answer(&app, request).await
-        } else {
-            others.oneshot(request).await.unwrap_or_else(|never| match never {})
-        }
-    };
-    // A panic ends one request, not its connection's other streams.
-    let answer = AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
-    let mut response = answer.unwrap_or_else(|_| span.in_scope(|| ApiError::panicked().into_response()));
-    if registry {
-        response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    }
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    let status = response.status().as_u16();
-    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    span.in_scope(|| tracing::info!(%method, path, status, micros, "answered"));
-    response
 }

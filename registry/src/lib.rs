@@ -2,8 +2,8 @@
 //! Stella Registry: the HTTP API and the `stella` command line. What is kept on disk lives in
 //! `stella-storage`; this crate knows HTTP, configuration and the terminal, and no storage engine.
 //!
-//! A request's way: [`server`] accepts the connection (`connection.rs` guards it), `app.rs` gives the
-//! request an id and a line in the log, `route.rs` says what its path means, one file of `api/`
+//! A request's way: [`server`] accepts the connection (`connection.rs` guards it), `request.rs` gives
+//! it an id and a line in the log, `route.rs` says what its path means, one file of `api/`
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
 
 mod api;
@@ -19,5 +19,6 @@ mod health;
 pub mod logging;
 mod query;
 mod range;
+mod request;
 mod route;
 pub mod server;

@@ -22,10 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::app::{self, App};
+use crate::app::App;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::health;
+use crate::{health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -167,7 +167,7 @@ impl Server {
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let (app, others) = (Arc::clone(&app), others.clone());
             async move {
-                Ok::<_, std::convert::Infallible>(app::handle(app, others, request.map(Body::new)).await)
+                Ok::<_, std::convert::Infallible>(request::handle(app, others, request.map(Body::new)).await)
             }
         });
         let stream = TokioIo::new(Connection::new(stream, idle_timeout));
