@@ -23,6 +23,7 @@ impl App {
     }
 
     /// Who makes a request. There are no identities yet: whoever can connect may do everything.
+    #[expect(clippy::unused_self, reason = "who may do what will be asked of the app")]
     pub(crate) fn actor(&self) -> Actor {
         Actor::default()
     }

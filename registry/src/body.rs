@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(slow.collect(1 << 20).await.unwrap().len(), 102_400);
         let dripping = RequestBody::new(body(100, Duration::from_secs(1), 1), idle);
         assert_eq!(dripping.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
-        let silent = RequestBody::new(body(1, Duration::from_secs(60), 5000), idle);
+        let silent = RequestBody::new(body(1, Duration::from_mins(1), 5000), idle);
         assert_eq!(silent.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
     }
 

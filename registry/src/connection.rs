@@ -106,7 +106,7 @@ impl AsyncWrite for Connection {
             match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    closing.dropped += buffer.filled().len()
+                    closing.dropped += buffer.filled().len();
                 }
                 // The client has closed too, or is gone.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),

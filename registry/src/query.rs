@@ -30,7 +30,7 @@ impl Query {
             let decode = |text| {
                 percent_decode_str(text)
                     .decode_utf8()
-                    .map(|text| text.into_owned())
+                    .map(std::borrow::Cow::into_owned)
                     .map_err(|_| ApiError::unsupported("the query is not UTF-8".to_owned()))
             };
             parameters.push((decode(name)?, decode(value)?));

@@ -84,6 +84,7 @@ fn parse_spec(spec: &str, len: u64) -> Result<Option<Range<u64>>, ()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

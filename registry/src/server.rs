@@ -33,7 +33,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_STREAMS: u32 = 200;
 /// Request heads over this are refused with 431.
 const MAX_HEAD: usize = 64 << 10;
-const FLUSH_PULLS: Duration = Duration::from_secs(60);
+const FLUSH_PULLS: Duration = Duration::from_mins(1);
 
 /// Serves the registry until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -92,7 +92,7 @@ async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
             Ok(listener) => listeners.push(listener),
             // `localhost` may have an IPv6 address where IPv6 is off: one listener will do.
             Err(error) => {
-                failure = Some(anyhow::Error::new(error).context(format!("cannot listen on {address}")))
+                failure = Some(anyhow::Error::new(error).context(format!("cannot listen on {address}")));
             }
         }
     }

@@ -47,12 +47,9 @@ pub(super) async fn list(call: Call<'_>, repo: RepoName, digest: &str) -> Answer
     if let Some(next) = page.next {
         let mut target =
             format!("/v2/{repo}/referrers/{subject}?last={}", BASE64_URL_SAFE_NO_PAD.encode(next));
-        if let Some(n) = call.query.number("n")? {
-            target += &format!("&n={n}");
-        }
-        for artifact_type in &types {
-            target += &format!("&artifactType={}", encode(artifact_type));
-        }
+        let n = call.query.number("n")?.map(|n| format!("&n={n}"));
+        let kept = types.iter().map(|artifact_type| format!("&artifactType={}", encode(artifact_type)));
+        target.extend(n.into_iter().chain(kept));
         set_next(&mut response, &target);
     }
     Ok(response)
