@@ -31,7 +31,7 @@ use crate::{health, request};
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_STREAMS: u32 = 200;
-/// Request heads over this are refused with 431.
+/// HTTP/2 request heads over this are refused; HTTP/1.1 has hyper's limits of 100 headers and 400 KiB.
 const MAX_HEAD: usize = 64 << 10;
 const FLUSH_PULLS: Duration = Duration::from_mins(1);
 
@@ -46,15 +46,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     })
     .await
     .context("cannot open the data directory")?;
+    let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let app = Arc::new(App::new(store, max_manifest, idle_timeout));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),
-        builder: builder(config.limits.header_timeout.duration()),
+        builder: builder(header_timeout),
         places: Arc::new(Semaphore::new(config.limits.connections)),
         drain: watch::Sender::new(false),
+        header_timeout,
         idle_timeout,
     };
     let listeners = bind(&addresses).await?;
@@ -138,6 +140,7 @@ struct Server {
     places: Arc<Semaphore>,
     /// Tells connections to finish what they are doing and end.
     drain: watch::Sender<bool>,
+    header_timeout: Duration,
     idle_timeout: Duration,
 }
 
@@ -163,14 +166,14 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Server { app, others, builder, drain, idle_timeout, .. } = self;
+        let Server { app, others, builder, drain, header_timeout, idle_timeout, .. } = self;
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let (app, others) = (Arc::clone(&app), others.clone());
             async move {
                 Ok::<_, std::convert::Infallible>(request::handle(app, others, request.map(Body::new)).await)
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, idle_timeout));
+        let stream = TokioIo::new(Connection::new(stream, header_timeout, idle_timeout));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut drain = drain.subscribe();
         let told = async move {
