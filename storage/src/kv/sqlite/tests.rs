@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Tests of what only SQLite does: its file, its batches, its errors.
+
+use super::*;
+use crate::kv::{Engine, suite};
+
+fn options(folder: &tempfile::TempDir) -> SqliteOptions {
+    SqliteOptions { path: folder.path().join("metadata.sqlite"), cache: 4 << 20 }
+}
+
+#[test]
+fn the_sqlite_engine_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    suite::run(&|| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let path = folder.path().join(format!("{number}.sqlite"));
+        Engine::Sqlite(Sqlite::open(&SqliteOptions { path, cache: 4 << 20 }).unwrap())
+    });
+}
+
+#[test]
+fn what_was_committed_is_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    suite::reopens(&|| Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
+}
+
+#[test]
+fn a_newer_file_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(&options(&folder)).unwrap());
+    let connection = Connection::open(&options(&folder).path).unwrap();
+    connection.pragma_update(None, "user_version", FORMAT + 1).unwrap();
+    drop(connection);
+    let error = Sqlite::open(&options(&folder)).err().unwrap();
+    assert!(matches!(error, Error::NewerSchema { found: 2, supported: 1 }), "{error}");
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = Connection::open(&options(&folder).path).unwrap();
+    connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(connection);
+    let before = std::fs::read(options(&folder).path).unwrap();
+    assert!(matches!(Sqlite::open(&options(&folder)).err().unwrap(), Error::Corrupt(_)));
+    assert!(std::fs::read(options(&folder).path).unwrap() == before, "their file was changed");
+    std::fs::write(options(&folder).path, vec![b'x'; 8192]).unwrap();
+    assert!(Sqlite::open(&options(&folder)).is_err());
+}
+
+#[test]
+fn a_file_whose_making_was_interrupted_is_made_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = Connection::open(&options(&folder).path).unwrap();
+    connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    drop(connection);
+    drop(Sqlite::open(&options(&folder)).unwrap());
+    drop(Sqlite::open(&options(&folder)).unwrap());
+}
+
+#[tokio::test]
+async fn a_function_that_panics_hurts_only_its_caller() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap());
+    let good = |number: u8| engine.write(0, async move |tx: &mut WriteTx| tx.put(vec![number], vec![]));
+    let bad = engine.write(0, async |tx: &mut WriteTx| -> Result<()> {
+        tx.put(b"bad".to_vec(), vec![])?;
+        panic!("expected by this test")
+    });
+    let (first, bad, second) = tokio::join!(good(1), bad, good(2));
+    first.unwrap();
+    second.unwrap();
+    assert!(matches!(bad, Err(Error::Unavailable(_))));
+    let rows = engine.scan(async |tx: &mut crate::kv::ReadTx| tx.range(b"", None, 9).await).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    engine.health().unwrap();
+}
+
+#[tokio::test]
+async fn scans_wait_for_one_another_before_they_exhaust_memory() {
+    use std::sync::Condvar;
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
+    let running = Arc::new((Mutex::new(0usize), Condvar::new()));
+    let scans: Vec<_> = (0..3 * IDLE_READERS)
+        .map(|_| {
+            let (engine, running) = (Arc::clone(&engine), Arc::clone(&running));
+            tokio::spawn(async move {
+                let crowd = async move |_: &mut crate::kv::ReadTx| {
+                    let (count, changed) = &*running;
+                    *count.lock().unwrap() += 1;
+                    changed.notify_all();
+                    // As long as others may still come in.
+                    let wait = Duration::from_millis(100);
+                    let (mut count, _) = changed
+                        .wait_timeout_while(count.lock().unwrap(), wait, |count| *count <= IDLE_READERS)
+                        .unwrap();
+                    let seen = *count;
+                    *count -= 1;
+                    Ok(seen)
+                };
+                engine.scan(crowd).await.unwrap()
+            })
+        })
+        .collect();
+    for scan in scans {
+        assert!(scan.await.unwrap() <= IDLE_READERS);
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_commit_the_engine_says_so_and_reopens() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap());
+    let put = async |tx: &mut WriteTx| tx.put(b"k".to_vec(), b"v".to_vec());
+    engine.write(0, put).await.unwrap();
+    // Another connection that holds the write lock makes the next commit fail after its timeout.
+    let other = Connection::open(&options(&folder).path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert!(matches!(engine.write(0, put).await, Err(Error::Unavailable(_))));
+    assert!(engine.health().is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    engine.write(0, put).await.unwrap();
+    engine.health().unwrap();
+}
