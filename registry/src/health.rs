@@ -26,7 +26,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     let (status, text) = if app.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    } else if let Err(error) = app.store.health() {
+    } else if let Err(error) = app.store.ready().await {
         tracing::warn!(%error, "not ready");
         (StatusCode::SERVICE_UNAVAILABLE, "metadata cannot be written; the server's log says why\n")
     } else {

@@ -55,6 +55,8 @@ const SHARDS: u8 = 16;
 
 pub(crate) const SCHEMA_VERSION: &[u8] = b"mschema";
 pub(crate) const NEXT_REPOSITORY: &[u8] = b"mnext-repository";
+/// Written to see whether writing works again.
+pub(crate) const PROBE: &[u8] = b"mprobe";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.

@@ -115,9 +115,13 @@ impl Store {
         })
     }
 
-    /// Whether the store can take writes; the reason when it cannot.
-    pub fn health(&self) -> Result<()> {
-        self.engine.health()
+    /// Whether the store can take writes; the reason when it cannot. After a failure it tries one, so
+    /// that a registry which gets no traffic because it is not ready notices when it is again.
+    pub async fn ready(&self) -> Result<()> {
+        if self.engine.health().is_ok() {
+            return Ok(());
+        }
+        self.engine.write(0, async |tx: &mut WriteTx| tx.put(keys::PROBE.to_vec(), Vec::new())).await
     }
 
     fn now(&self) -> Timestamp {

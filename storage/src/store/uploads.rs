@@ -129,7 +129,8 @@ impl Store {
         }
     }
 
-    /// Stores a blob that comes in one request. Nothing stays if it fails.
+    /// Stores a blob that comes in one request. If it fails, nothing of it can be read; the session of a
+    /// client that vanished is left to its review row.
     pub async fn push_blob<S, E>(
         &self,
         repo: &RepoName,

@@ -94,7 +94,7 @@ async fn any_budget_and_any_depth_of_new_folders_will_do() {
         let store =
             Store::open(&StoreOptions { data: data.clone(), memory, allow_missing: false }).await.unwrap();
         store.push_blob(&repo("a"), &sha256(b"x"), None, body(b"x"), &actor("ci")).await.unwrap();
-        store.health().unwrap();
+        store.ready().await.unwrap();
     }
 }
 
@@ -105,4 +105,18 @@ async fn a_directory_that_cannot_be_made_is_an_error() {
     let refused = Store::open(&options(&folder)).await.err().unwrap();
     assert!(matches!(refused, Error::Io { .. }), "{refused}");
     assert!(refused.is_internal());
+}
+
+#[tokio::test]
+async fn a_store_that_could_not_write_notices_by_itself_when_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&folder)).await.unwrap();
+    let other = rusqlite::Connection::open(options(&folder).data.join("metadata.sqlite")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let push = store.push_blob(&repo("a"), &sha256(b"x"), None, body(b"x"), &actor("ci")).await;
+    assert!(matches!(push, Err(Error::Unavailable(_))), "{push:?}");
+    assert!(store.ready().await.is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    // Nobody writes: asking is enough.
+    store.ready().await.unwrap();
 }
