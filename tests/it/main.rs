@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The finished program as its users meet it: real clients, and requests that no client would send.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod memory;
+mod mounts;
+mod paging;
+mod restart;
+mod resume;
