@@ -3,8 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod crane;
+mod helm;
 mod memory;
 mod mounts;
+mod oras;
 mod paging;
+mod regctl;
 mod restart;
 mod resume;
+mod samples;
+mod skopeo;
