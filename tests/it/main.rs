@@ -3,12 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod buildah;
+mod containerd;
 mod crane;
+mod docker;
 mod helm;
 mod memory;
 mod mounts;
 mod oras;
 mod paging;
+mod podman;
 mod regctl;
 mod restart;
 mod resume;
