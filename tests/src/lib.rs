@@ -1,1 +1,40 @@
-//! x
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The harness of the end-to-end tests: it starts the real `stella` program, finds the real clients, runs
+//! them in a scratch directory of the test's own and compares contents byte for byte. The tests are in
+//! `tests/it`. Invariants: a test speaks to loopback only, ends only processes that it started, says on
+//! stderr when it was skipped, and keeps its files in its scratch directory, but for what a client that
+//! runs as root keeps elsewhere whatever it is told (skopeo's and buildah's cache of blob digests in
+//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`).
+//!
+//! | variable | says |
+//! | --- | --- |
+//! | `STELLA_BIN` | the program to test, instead of the one that cargo builds from here |
+//! | `STELLA_CLIENTS` | where `tests/clients/install.sh` put what it built |
+//! | `STELLA_REQUIRE_CLIENTS` | `1`: a client that is missing is a failure, not a skip |
+//! | `STELLA_TEST_BIG_BLOB` | the size in MiB of the blob that must not cost memory; 512 if not set |
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
+#![expect(clippy::missing_panics_doc, reason = "every function here panics on the first surprise")]
+
+mod bench;
+mod client;
+mod content;
+mod http;
+mod layout;
+mod noise;
+mod process;
+mod program;
+mod repository;
+mod server;
+mod tar;
+mod tool;
+
+pub use bench::Bench;
+pub use client::Client;
+pub use content::{Artifact, Content, Image, media_type};
+pub use http::{Connection, Request, Response};
+pub use noise::{Noise, digest, digest_of, noise};
+pub use process::{Process, poll};
+pub use repository::{Repository, Upload};
+pub use server::Server;
+pub use tool::{Outcome, Tool};

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The docker engine: push and pull, all tags at once, manifest lists. It speaks Docker schema 2 and
+//! uploads with PATCH in chunks of unknown length. On loopback it needs no TLS.
+
+use std::process::Command;
+use std::time::Duration;
+
+use stella_tests::{Bench, Client, Content, Image, Process, Tool, media_type, noise, poll};
+
+/// An engine of the test's own. Its namespaces are mounted until this is dropped.
+struct Engine {
+    docker: Tool,
+    mounted: String,
+    daemon: Option<Process>,
+    bench: Bench,
+}
+
+impl Engine {
+    fn start() -> Option<Self> {
+        let bench = Bench::with(&[Client::Docker])?;
+        let own = |name: &str| bench.path(name).display().to_string();
+        let socket = format!("unix://{}", own("docker.sock"));
+        let flags = format!(
+            "--data-root {} --exec-root {} --pidfile {} -H {socket} --iptables=false --ip6tables=false \
+             --bridge=none --storage-driver=vfs",
+            own("data"),
+            own("exec"),
+            own("pid"),
+        );
+        let mut command = bench.program("dockerd").flags(&flags).command();
+        let log = bench.path("dockerd.log");
+        let mut daemon = Process::start("dockerd", &mut command, &log).stop_gently(Duration::from_secs(30));
+        let docker = bench.tool(Client::Docker).env("DOCKER_HOST", socket);
+        poll("dockerd to answer", Duration::from_mins(1), || {
+            assert!(daemon.ended().is_none(), "dockerd ended at once");
+            docker.try_run("version").status.success().then_some(())
+        });
+        let mounted = own("exec/netns/default");
+        Some(Self { docker, mounted, daemon: Some(daemon), bench })
+    }
+
+    /// Builds an image of three layers, one of them without bytes.
+    fn build(&self, name: &str) {
+        let dockerfile = "FROM scratch\nCOPY noise /noise\nCOPY tiny /\nCOPY none /\nCMD [\"/noise\"]\n";
+        self.bench.write("context/Dockerfile", dockerfile);
+        self.bench.write("context/noise", noise(1, 400_000));
+        self.bench.write("context/tiny", b"x");
+        self.bench.write("context/none", b"");
+        self.docker.run(&format!("build -q -t {name} context"));
+    }
+
+    /// Pulls a reference anew, and compares its files with those that were built.
+    #[track_caller]
+    fn pull(&self, reference: &str) {
+        let docker = &self.docker;
+        for image in docker.run("images -aq --no-trunc").lines() {
+            docker.try_run(&format!("rmi -f {image}"));
+        }
+        assert_eq!(docker.run("images -aq"), "");
+        docker.run(&format!("pull -q {reference}"));
+        let container = docker.run(&format!("create {reference}"));
+        for (name, content) in [("noise", noise(1, 400_000)), ("tiny", b"x".to_vec()), ("none", Vec::new())] {
+            docker.run(&format!("cp {container}:/{name} copied"));
+            assert!(self.bench.read("copied") == content, "{name} of {reference} differs");
+        }
+        docker.run(&format!("rm {container}"));
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.daemon = None;
+        // Or the scratch directory could not be removed.
+        let _ = Command::new("umount").arg(&self.mounted).output();
+    }
+}
+
+#[test]
+fn docker_pulls_what_it_pushed_also_after_a_restart() {
+    let Some(mut engine) = Engine::start() else { return };
+    let host = engine.bench.server.host().to_owned();
+    engine.build(&format!("{host}/team/app:1"));
+    let id = engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {host}/team/app:1"));
+    for tag in ["2", "3"] {
+        engine.docker.run(&format!("tag {host}/team/app:1 {host}/team/app:{tag}"));
+    }
+    engine.docker.run(&format!("push -q -a {host}/team/app"));
+    // Layers that another repository has are mounted.
+    engine.docker.run(&format!("tag {host}/team/app:1 {host}/other:1"));
+    engine.docker.run(&format!("push -q {host}/other:1"));
+
+    let repository = engine.bench.server.repository("team/app");
+    assert_eq!(repository.tags(), ["1", "2", "3"]);
+    let pushed = repository.pull("1");
+    assert_eq!(pushed.media_type(), media_type::DOCKER_MANIFEST);
+    assert_eq!(pushed.manifest()["config"]["digest"], *id);
+    engine.bench.server.repository("other").pull("1").assert_same(&pushed);
+    let digest = pushed.digest();
+    for _ in ["before", "after"] {
+        for reference in ["team/app:1", "other:1", &format!("team/app@{digest}")] {
+            let reference = format!("{host}/{reference}");
+            engine.pull(&reference);
+            assert_eq!(engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {reference}")), id);
+            let digests =
+                engine.docker.run(&format!("image inspect --format {{{{.RepoDigests}}}} {reference}"));
+            assert!(digests.contains(digest), "{digests} without {digest}");
+        }
+        engine.bench.server.restart();
+    }
+}
+
+#[test]
+fn docker_pulls_what_others_pushed_and_makes_lists_of_it() {
+    let Some(engine) = Engine::start() else { return };
+    let host = engine.bench.server.host().to_owned();
+    let repository = engine.bench.server.repository("app");
+    let images = [Image::sample(1).build(), Image::sample(2).architecture("arm64").build()];
+    repository.push(&Content::index(&images), "oci");
+    for (image, platform) in images.iter().zip(["linux/amd64", "linux/arm64"]) {
+        engine.docker.run(&format!("pull -q --platform {platform} {host}/app:oci"));
+        let id = engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {host}/app:oci"));
+        assert_eq!(image.manifest()["config"]["digest"], *id, "{platform}");
+    }
+
+    let parts = [Image::sample(3).docker().build(), Image::sample(4).docker().architecture("arm64").build()];
+    repository.push(&parts[0], "amd64");
+    repository.push(&parts[1], "arm64");
+    let create = format!("manifest create --insecure {host}/app:list {host}/app:amd64 {host}/app:arm64");
+    engine.docker.run(&create);
+    let digest = engine.docker.run(&format!("manifest push --insecure {host}/app:list"));
+    let list = repository.pull("list");
+    assert_eq!((list.media_type(), list.digest()), (media_type::DOCKER_LIST, digest.as_str()));
+    for part in &parts {
+        assert!(list.digests().any(|digest| digest == part.digest()));
+    }
+    engine.docker.run(&format!("pull -q --platform linux/arm64 {host}/app:list"));
+    let id = engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {host}/app:list"));
+    assert_eq!(parts[1].manifest()["config"]["digest"], *id);
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The finished program as its users meet it: real clients, and requests that no client would send.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod buildah;
+mod containerd;
+mod crane;
+mod docker;
+mod helm;
+mod memory;
+mod mounts;
+mod oras;
+mod paging;
+mod podman;
+mod regctl;
+mod restart;
+mod resume;
+mod samples;
+mod skopeo;

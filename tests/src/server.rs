@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The server under test: the real program on a free loopback port, with a data directory of its own that
+//! outlives restarts. None of the caller's `STELLA_` settings reach it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::http::{Request, Response};
+use crate::process::{Process, poll};
+use crate::program::stella;
+use crate::repository::Repository;
+
+/// How long the server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    host: String,
+    settings: Vec<(String, String)>,
+    starts: usize,
+    // Last, so that it is removed after the process has ended.
+    directory: TempDir,
+}
+
+impl Server {
+    /// Starts a server with the default configuration and no content.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts a server with these variables in its environment, such as
+    /// `("STELLA_PUSH__ALLOW_MISSING", "true")`.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let settings: Vec<_> = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let directory = TempDir::with_prefix("stella-server-").unwrap();
+        let mut process = launch(&directory, "127.0.0.1:0", &settings, 0);
+        let host = address(&mut process).unwrap_or_else(|| panic!("the server ended at once"));
+        Self { process, host, settings, starts: 1, directory }
+    }
+
+    /// The host and port that it listens on.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The repository `name`, spoken to without a client.
+    pub fn repository(&self, name: &str) -> Repository {
+        Repository::new(&self.host, name)
+    }
+
+    /// Sends a request, and reads its answer.
+    #[track_caller]
+    pub fn send(&self, request: &Request) -> Response {
+        request.send(&self.host)
+    }
+
+    /// Stops the server as an operator does, and starts it again on the same port and data.
+    pub fn restart(&mut self) {
+        let status = self.process.stop(PATIENCE);
+        assert!(status.success(), "the server ended with {status} after SIGTERM");
+        self.start_again();
+    }
+
+    /// Ends the server with SIGKILL. [`Server::start_again`] brings it back.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts the server again on the same port and data after [`Server::kill`].
+    pub fn start_again(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        // Somebody else may use the port for a moment: connections of other tests take free ports too.
+        loop {
+            let mut process = launch(&self.directory, &self.host, &self.settings, self.starts);
+            self.starts += 1;
+            let listening = address(&mut process);
+            let said = process.said();
+            self.process = process;
+            match listening {
+                Some(host) => return assert_eq!(host, self.host),
+                None => assert!(Instant::now() < deadline, "the server does not start again:\n{said}"),
+            }
+        }
+    }
+
+    /// The most memory that it has had in use since it was started (`VmHWM`), in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+}
+
+/// Starts the program; its output goes into a file of this start alone.
+fn launch(directory: &TempDir, listen: &str, settings: &[(String, String)], start: usize) -> Process {
+    let mut command = Command::new(stella());
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"STELLA_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(["serve", "--listen", listen, "--data"]).arg(directory.path().join("data"));
+    command.env("STELLA_LOG__FORMAT", "human");
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
+    let log: PathBuf = directory.path().join(format!("log-{start}"));
+    Process::start("the server", &mut command, &log)
+}
+
+/// The address that the server says it listens on, or `None` if it ended without.
+fn address(process: &mut Process) -> Option<String> {
+    poll("the server to listen", PATIENCE, || {
+        let ended = process.ended().is_some();
+        let said = process.said();
+        // A last line without its end may not be whole.
+        let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let host = whole.lines().find_map(|line| line.strip_prefix("listening on http://"));
+        match host {
+            Some(host) => Some(Some(host.trim().to_owned())),
+            None if ended => Some(None),
+            None => None,
+        }
+    })
+}
