@@ -195,7 +195,7 @@ impl Writer {
     fn commit(&mut self, batch: &mut [Queued]) -> Result<()> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open_writer(&self.options)?,
+            None => reopen_writer(&self.options)?,
         };
         let failed = |doing: &str, error: &rusqlite::Error| failure(doing, &self.options.path, error);
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed("write to", &error))?;
@@ -344,6 +344,20 @@ fn open_writer(options: &SqliteOptions) -> Result<Connection> {
     let create = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID";
     connection.execute_batch(create).map_err(failed)?;
     Ok(connection)
+}
+
+/// Opens the file after an error. What the log holds may be in memory only, although the next sync of
+/// it would report success: all of it is written to the database anew before anything builds on it.
+fn reopen_writer(options: &SqliteOptions) -> Result<Connection> {
+    let connection = open_writer(options)?;
+    let busy: i64 = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(|error| failure("checkpoint", &options.path, &error))?;
+    if busy == 0 {
+        Ok(connection)
+    } else {
+        Err(Error::Unavailable(format!("{} is still being read; writing waits", options.path.display())))
+    }
 }
 
 fn open_reader(options: &SqliteOptions) -> Result<Connection> {
