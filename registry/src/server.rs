@@ -116,6 +116,8 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
+        // Also what is read at once, hence no smaller than a good piece of an upload.
+        .max_buf_size(MAX_HEAD)
         // A client that has sent everything may close its half and still wants the answer.
         .half_close(true)
         .http2()
