@@ -8,6 +8,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ pub(crate) struct Connection {
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
+    /// Set by every write, for whoever judges whether the connection is in use.
+    wrote: Arc<AtomicBool>,
 }
 
 struct Closing {
@@ -33,8 +37,8 @@ struct Closing {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, idle: Duration) -> Self {
-        Connection { stream, idle, stalled: None, closing: None }
+    pub(crate) fn new(stream: TcpStream, idle: Duration, wrote: Arc<AtomicBool>) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, wrote }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -68,6 +72,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote.store(true, Ordering::Relaxed);
         self.watch(context, outcome)
     }
 
@@ -77,6 +82,7 @@ impl AsyncWrite for Connection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.wrote.store(true, Ordering::Relaxed);
         self.watch(context, outcome)
     }
 

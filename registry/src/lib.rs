@@ -16,6 +16,7 @@ mod connection;
 mod content_range;
 mod error;
 mod health;
+mod holding;
 pub mod logging;
 mod query;
 mod range;

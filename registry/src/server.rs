@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,6 +27,7 @@ use crate::app::{self, App};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::health;
+use crate::holding::hold;
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -47,15 +49,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     .await
     .context("cannot open the data directory")?;
     let idle_timeout = config.limits.idle_timeout.duration();
+    let header_timeout = config.limits.header_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let app = Arc::new(App::new(store, max_manifest, idle_timeout));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),
-        builder: builder(config.limits.header_timeout.duration()),
+        builder: builder(header_timeout),
         places: Arc::new(Semaphore::new(config.limits.connections)),
         drain: watch::Sender::new(false),
         idle_timeout,
+        header_timeout,
     };
     let listeners = bind(&addresses).await?;
     for listener in &listeners {
@@ -141,6 +145,7 @@ struct Server {
     /// Tells connections to finish what they are doing and end.
     drain: watch::Sender<bool>,
     idle_timeout: Duration,
+    header_timeout: Duration,
 }
 
 impl Server {
@@ -165,14 +170,18 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Server { app, others, builder, drain, idle_timeout, .. } = self;
+        let Server { app, others, builder, drain, idle_timeout, header_timeout, .. } = self;
+        let in_use = InUse::default();
+        let wrote = Arc::clone(&in_use.wrote);
+        let running = Arc::clone(&in_use.running);
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (app, others) = (Arc::clone(&app), others.clone());
+            let (app, others, running) = (Arc::clone(&app), others.clone(), Running::new(&running));
             async move {
-                Ok::<_, std::convert::Infallible>(app::handle(app, others, request.map(Body::new)).await)
+                let response = app::handle(app, others, request.map(Body::new)).await;
+                Ok::<_, std::convert::Infallible>(hold(response, running))
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, idle_timeout));
+        let stream = TokioIo::new(Connection::new(stream, idle_timeout, wrote));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut drain = drain.subscribe();
         let told = async move {
@@ -180,17 +189,64 @@ impl Server {
             let _told = drain.wait_for(|drain| *drain).await.is_ok();
         };
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = connection.as_mut() => Some(ended),
             () = told => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                Some(connection.await)
+            }
+            () = in_use.no_more(header_timeout) => {
+                // An HTTP/2 client is asked to go, and does not always answer.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => Some(ended),
+                    () = in_use.no_more(header_timeout) => None,
+                }
             }
         };
-        if let Err(error) = ended {
+        if let Some(Err(error)) = ended {
             // Clients that vanish are daily business.
             tracing::debug!(error, "connection ended");
         }
         drop(place);
+    }
+}
+
+/// Whether a connection is of use. hyper limits the time for an HTTP/1 head; it does not for the first
+/// bytes, which tell HTTP/1 from 2, nor for HTTP/2 heads and connections without streams.
+#[derive(Default)]
+struct InUse {
+    running: Arc<watch::Sender<usize>>,
+    wrote: Arc<AtomicBool>,
+}
+
+impl InUse {
+    /// Returns once no request has run, and no byte was written, for `limit`.
+    async fn no_more(&self, limit: Duration) {
+        let mut running = self.running.subscribe();
+        loop {
+            // The sender lives in `self`.
+            let _none = running.wait_for(|running| *running == 0).await.is_ok();
+            let begun = tokio::time::timeout(limit, running.changed()).await.is_ok();
+            if !begun && !self.wrote.swap(false, Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+/// A request, from its head to the end of its answer.
+struct Running(Arc<watch::Sender<usize>>);
+
+impl Running {
+    fn new(running: &Arc<watch::Sender<usize>>) -> Self {
+        running.send_modify(|running| *running += 1);
+        Running(Arc::clone(running))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
     }
 }
 
