@@ -86,7 +86,7 @@ async fn dispatch(app: &App, parts: &Parts, body: RequestBody) -> Answer {
             Method::PATCH => uploads::patch(call, repo, &id, body).await,
             Method::PUT => uploads::put(call, repo, &id, body).await,
             Method::DELETE => uploads::cancel(call, repo, &id).await,
-            _ => Err(ApiError::method_not_allowed("GET, PATCH, PUT, DELETE")),
+            _ => Err(ApiError::method_not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
         },
         Route::Referrers(repo, digest) => match *method {
             Method::GET | Method::HEAD => referrers::list(call, repo, &digest).await,

@@ -19,6 +19,9 @@ use crate::error::ApiError;
 
 /// Bytes that an idle period must bring.
 const LEAST: usize = 1024;
+/// A period whose end is noticed later than this is one in which we did not listen: the request was
+/// waiting for memory or for the disk, and the silence was ours.
+const LATE: Duration = Duration::from_millis(100);
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +90,8 @@ impl Stream for RequestBody {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
             Poll::Pending => {
                 while this.deadline.as_mut().poll(context).is_ready() {
-                    if this.arrived < LEAST {
+                    let late = Instant::now().saturating_duration_since(this.deadline.deadline());
+                    if this.arrived < LEAST && late < LATE {
                         this.timed_out = true;
                         return Poll::Ready(Some(Err(BodyError::Idle)));
                     }
@@ -120,6 +124,15 @@ mod tests {
         assert_eq!(dripping.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
         let silent = RequestBody::new(body(1, Duration::from_mins(1), 5000), idle);
         assert_eq!(silent.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_not_blamed_for_the_time_in_which_nobody_listened() {
+        let idle = Duration::from_secs(10);
+        let mut body = RequestBody::new(body(2, Duration::from_secs(5), 10), idle);
+        // Nothing arrives before it is asked for, as on a connection whose window is full.
+        tokio::time::sleep(3 * idle).await;
+        assert_eq!(body.next().await.unwrap().unwrap().len(), 10);
     }
 
     #[tokio::test]

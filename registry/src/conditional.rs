@@ -41,7 +41,8 @@ enum Tags {
 
 /// The entity tags of a header. One that is no digest names nothing that we have.
 fn tags(request: &HeaderMap, name: &HeaderName) -> Option<Tags> {
-    let mut found = None;
+    // A header that is there is a condition, also when it cannot be read.
+    let mut found = request.contains_key(name).then(Vec::new);
     let values = request.get_all(name).iter().filter_map(|value| value.to_str().ok());
     for text in values.flat_map(|value| value.split(',')).take(MAX_TAGS) {
         let text = text.trim();
@@ -51,8 +52,9 @@ fn tags(request: &HeaderMap, name: &HeaderName) -> Option<Tags> {
         let text = text.strip_prefix("W/").unwrap_or(text);
         // Some clients send the digest without quotes.
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        let digests: &mut Vec<Digest> = found.get_or_insert_default();
-        digests.extend(text.parse::<Digest>());
+        if let Some(digests) = &mut found {
+            digests.extend(text.parse::<Digest>());
+        }
     }
     found.map(Tags::These)
 }

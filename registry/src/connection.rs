@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A guarded connection: gives up on a client that opens it and says nothing, or that no longer
-//! reads, and closes so that an answer sent before the request's end still arrives.
-//!
-//! hyper's own limit on the time for a request's head begins when it knows the protocol, which it
-//! learns from the first bytes: a client that sends none of them would stay for ever.
+//! A guarded connection: gives up on a client that no longer reads, and closes so that an answer
+//! sent before the request's end still arrives.
 //!
 //! When a server closes a socket that holds unread bytes, the kernel resets the connection and the
 //! client may lose the answer ("connection reset by peer" instead of the error). So closing sends
@@ -11,6 +8,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,22 +21,14 @@ use tokio::time::{Instant, Sleep};
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 64 << 20;
 
-/// By so many bytes the protocol is known: the length of HTTP/2's preface.
-const OPENING_BYTES: usize = 24;
-
 pub(crate) struct Connection {
     stream: TcpStream,
     idle: Duration,
-    opening: Option<Opening>,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
-}
-
-/// A connection whose protocol is not yet known.
-struct Opening {
-    deadline: Pin<Box<Sleep>>,
-    read: usize,
+    /// Set by every write, for whoever judges whether the connection is in use.
+    wrote: Arc<AtomicBool>,
 }
 
 struct Closing {
@@ -46,11 +37,8 @@ struct Closing {
 }
 
 impl Connection {
-    /// Guards a stream whose first bytes must come within `opening`, and whose client may not read
-    /// for `idle`.
-    pub(crate) fn new(stream: TcpStream, opening: Duration, idle: Duration) -> Self {
-        let opening = Opening { deadline: Box::pin(tokio::time::sleep(opening)), read: 0 };
-        Connection { stream, idle, opening: Some(opening), stalled: None, closing: None }
+    pub(crate) fn new(stream: TcpStream, idle: Duration, wrote: Arc<AtomicBool>) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, wrote }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -73,19 +61,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buffer.filled().len();
-        let outcome = Pin::new(&mut this.stream).poll_read(context, buffer);
-        let Some(opening) = &mut this.opening else { return outcome };
-        if outcome.is_ready() {
-            opening.read += buffer.filled().len() - before;
-            if opening.read >= OPENING_BYTES {
-                this.opening = None;
-            }
-            return outcome;
-        }
-        ready!(opening.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not begin a request")))
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -96,6 +72,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote.store(true, Ordering::Relaxed);
         self.watch(context, outcome)
     }
 
@@ -105,6 +82,7 @@ impl AsyncWrite for Connection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.wrote.store(true, Ordering::Relaxed);
         self.watch(context, outcome)
     }
 

@@ -191,7 +191,8 @@ impl From<Error> for ApiError {
                 Self::new(StatusCode::NOT_FOUND, code, message)
             }
             Error::OffsetMismatch { .. } | Error::UploadTaken => Self::upload_invalid(message),
-            Error::Referenced { .. } => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message),
+            Error::Referenced { .. } => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
+                .with_header(ALLOW, "GET, HEAD"),
             Error::ConditionFailed => Self::new(StatusCode::PRECONDITION_FAILED, "DENIED", message),
             Error::Body(_) => Self::body_broken(message),
             Error::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message),

@@ -17,9 +17,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/v1/{*rest}", any(async || ApiError::api_v1().into_response()))
+        .route("/v1", any(api_v1))
+        .route("/v1/", any(api_v1))
+        .route("/v1/{*rest}", any(api_v1))
         .fallback(async || ApiError::unknown_path().into_response())
         .with_state(app)
+}
+
+/// Clients of the old API ask for `/v1/_ping`, and `docker login` for `/v1/users/`.
+async fn api_v1() -> Response<Body> {
+    ApiError::api_v1().into_response()
 }
 
 /// Ready means: requests that change something can succeed.

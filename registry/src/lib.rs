@@ -16,6 +16,7 @@ mod connection;
 mod content_range;
 mod error;
 mod health;
+mod in_use;
 pub mod logging;
 mod query;
 mod range;

@@ -25,14 +25,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::in_use::{InUse, Running, hold};
 use crate::{health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_STREAMS: u32 = 200;
-/// HTTP/2 request heads over this are refused; HTTP/1.1 has hyper's limits of 100 headers and 400 KiB.
-const MAX_HEAD: usize = 64 << 10;
+/// HTTP/2 request heads over this are refused.
+const MAX_HEAD: u32 = 64 << 10;
+/// What is read at once from an HTTP/1.1 connection: a good piece of an upload, because smaller ones
+/// cost a fifth of its speed. It limits a request's head too.
+const READ_BUFFER: usize = 256 << 10;
 const FLUSH_PULLS: Duration = Duration::from_mins(1);
 
 /// Serves the registry until SIGTERM or SIGINT.
@@ -118,6 +122,7 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
+        .max_buf_size(READ_BUFFER)
         // A client that has sent everything may close its half and still wants the answer.
         .half_close(true)
         .http2()
@@ -125,7 +130,7 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(MAX_HEAD)
         .keep_alive_interval(Some(header_timeout))
         .keep_alive_timeout(header_timeout);
     builder
@@ -166,14 +171,18 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Server { app, others, builder, drain, header_timeout, idle_timeout, .. } = self;
+        let Server { app, others, builder, drain, idle_timeout, header_timeout, .. } = self;
+        let in_use = InUse::default();
+        let wrote = Arc::clone(&in_use.wrote);
+        let running = Arc::clone(&in_use.running);
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (app, others) = (Arc::clone(&app), others.clone());
+            let (app, others, running) = (Arc::clone(&app), others.clone(), Running::new(&running));
             async move {
-                Ok::<_, std::convert::Infallible>(request::handle(app, others, request.map(Body::new)).await)
+                let response = request::handle(app, others, request.map(Body::new)).await;
+                Ok::<_, std::convert::Infallible>(hold(response, running))
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, header_timeout, idle_timeout));
+        let stream = TokioIo::new(Connection::new(stream, idle_timeout, wrote));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut drain = drain.subscribe();
         let told = async move {
@@ -181,13 +190,21 @@ impl Server {
             let _told = drain.wait_for(|drain| *drain).await.is_ok();
         };
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = connection.as_mut() => Some(ended),
             () = told => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                Some(connection.await)
+            }
+            () = in_use.no_more(header_timeout) => {
+                // An HTTP/2 client is asked to go, and does not always answer.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => Some(ended),
+                    () = in_use.no_more(header_timeout) => None,
+                }
             }
         };
-        if let Err(error) = ended {
+        if let Some(Err(error)) = ended {
             // Clients that vanish are daily business.
             tracing::debug!(error, "connection ended");
         }

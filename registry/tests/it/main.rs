@@ -1,6 +1,32 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The program `stella` as its users run it.
+//! The program `stella` as its users run it. `client.rs` speaks HTTP byte by byte, `server.rs` runs the
+//! program, `role.rs` holds what pushers and pullers do; every other file is one theme.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod client;
+mod role;
+mod server;
+
+mod concurrency;
+mod conditions;
 mod config;
+mod deletes;
+mod errors;
+mod health;
+mod hostile;
+mod http2;
+mod logs;
+mod manifests;
+mod mount;
+mod paths;
+mod pull;
+mod push;
+mod ranges;
+mod references;
+mod referrers;
+mod resume;
+mod shutdown;
+mod slow;
+mod smuggling;
+mod tags;

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The program under test: started on a free port with a data directory of its own, ended with the
+//! value that stands for it.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+use crate::client::{PATIENCE, Wire};
+use crate::role::Repo;
+
+/// A running `stella serve`.
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    data: PathBuf,
+    // Removed after the program has ended.
+    folder: Option<TempDir>,
+}
+
+impl Server {
+    /// Starts with the defaults on an empty data directory.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts on an empty data directory with `env` as the environment.
+    pub(crate) fn with(env: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut server = Self::on(&folder.path().join("data"), env);
+        server.folder = Some(folder);
+        server
+    }
+
+    /// Starts on a data directory that the caller keeps.
+    pub(crate) fn on(data: &Path, env: &[(&str, &str)]) -> Self {
+        let mut child = command(data, env).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        gather(child.stderr.take().unwrap(), Arc::clone(&log));
+        let (said, hear) = mpsc::channel();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            // Nobody listens once the deadline is over.
+            let _unheard = stdout.read_line(&mut line).map(|_| said.send(line));
+        });
+        let line = hear.recv_timeout(PATIENCE);
+        let address = line.as_ref().ok().and_then(|line| {
+            let address = line.trim().strip_prefix("listening on http://")?;
+            address.parse().ok()
+        });
+        let Some(address) = address else {
+            let _ended = child.kill().and_then(|()| child.wait());
+            panic!("the server did not start: {line:?}, log: {}", log.lock().unwrap());
+        };
+        Server { child, address, log, data: data.to_owned(), folder: None }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::open(self.address)
+    }
+
+    pub(crate) fn repo(&self, name: &str) -> Repo<'_> {
+        Repo::new(self, name)
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Ends it without a chance to tidy up.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the server has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+/// `stella serve` on a free port, not yet started.
+pub(crate) fn command(data: &Path, env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stella"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.env_clear().envs(env.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn gather(mut source: impl std::io::Read + Send + 'static, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(read @ 1..) = source.read(&mut buffer) {
+            log.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    });
+}
+
+/// Polls until `happens`, or fails.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut happens: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happens() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

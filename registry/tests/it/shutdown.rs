@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The server's end, and who may run beside it: what runs is finished, a second process is refused.
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::client::{Wire, get, patch, post};
+use crate::role::{noise, sha256};
+use crate::server::{Server, command, eventually};
+
+fn accepts_no_more(server: &Server) -> bool {
+    std::net::TcpStream::connect_timeout(&server.address(), Duration::from_secs(1)).is_err()
+}
+
+#[test]
+fn an_upload_that_runs_is_finished_after_sigterm() {
+    let mut server = Server::start();
+    let repo = server.repo("team/app");
+    let digest = sha256("hello world");
+    let request = post(repo.url(&format!("blobs/uploads/?digest={digest}"))).body("hello world").bytes();
+    let mut wire = server.connect();
+    wire.send(&request[..request.len() - 6]);
+    // A second connection that is between requests ends at once.
+    let mut quiet = server.connect();
+    get("/readyz").on(&mut quiet).is(200);
+    server.terminate();
+    eventually("nobody is accepted any more", || accepts_no_more(&server));
+    assert!(quiet.is_closed_within(Duration::from_secs(10)));
+    drop(quiet);
+    wire.send(" world");
+    wire.answer().is(201);
+    drop(wire);
+    assert!(server.ended().success());
+}
+
+#[test]
+fn a_download_that_runs_is_finished_after_sigterm() {
+    let mut server = Server::start();
+    let repo = server.repo("team/app");
+    let bytes = noise(24 << 20);
+    let digest = repo.push_blob(&bytes);
+    let mut wire = server.connect();
+    wire.send(get(repo.blob(&digest)).bytes());
+    let mut first = [0; 17];
+    std::io::Read::read_exact(&mut wire.stream(), &mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK\r\n");
+    server.terminate();
+    eventually("nobody is accepted any more", || accepts_no_more(&server));
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut wire.stream(), &mut rest).unwrap();
+    assert!(rest.ends_with(&bytes));
+    assert!(server.ended().success());
+}
+
+#[test]
+fn a_connection_that_was_busy_is_closed_after_its_answer() {
+    let mut server = Server::start();
+    let repo = server.repo("team/app");
+    let location = repo.begin();
+    // Busy when the end comes; it may not begin anything else.
+    let mut wire = server.connect();
+    let request = patch(&location).body("hello").bytes();
+    wire.send(&request[..request.len() - 1]);
+    eventually("the upload is under way", || repo.holds(&location) == 4);
+    server.terminate();
+    eventually("nobody is accepted any more", || accepts_no_more(&server));
+    eventually("the log says so", || server.log().contains("shutting down"));
+    wire.send("o");
+    wire.answer().is(202);
+    assert!(wire.is_closed_within(Duration::from_secs(10)));
+    drop(wire);
+    assert!(server.ended().success());
+}
+
+#[test]
+fn who_takes_longer_than_the_limit_is_cut_off() {
+    let mut server = Server::with(&[("STELLA_LIMITS__SHUTDOWN_TIMEOUT", "200ms")]);
+    let repo = server.repo("team/app");
+    let mut wire = server.connect();
+    let request = patch(repo.begin()).body("hello").bytes();
+    wire.send(&request[..request.len() - 1]);
+    server.terminate();
+    assert!(server.ended().success());
+    assert!(server.log().contains("cut off"), "{}", server.log());
+}
+
+#[test]
+fn told_twice_the_server_ends_at_once() {
+    let mut server = Server::start();
+    let repo = server.repo("team/app");
+    let mut wire = server.connect();
+    let request = patch(repo.begin()).body("hello").bytes();
+    wire.send(&request[..request.len() - 1]);
+    let started = Instant::now();
+    server.terminate();
+    eventually("the first signal is seen", || server.log().contains("shutting down"));
+    server.terminate();
+    assert!(server.ended().success());
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_second_process_on_the_same_data_is_refused_and_told_who_has_it() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::on(folder.path(), &[]);
+    let output = command(folder.path(), &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
+    assert!(said.contains(&format!("process {}", server.process())), "{said}");
+    assert!(said.contains(&folder.path().display().to_string()), "{said}");
+    get("/v2/").to(&server).is(200);
+    // A dead holder holds nothing.
+    server.kill();
+    let server = Server::on(folder.path(), &[]);
+    get("/v2/").to(&server).is(200);
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_that_names_it() {
+    let server = Server::start();
+    let folder = TempDir::new().unwrap();
+    let address = server.address().to_string();
+    let mut stella = std::process::Command::new(env!("CARGO_BIN_EXE_stella"));
+    stella.args(["serve", "--listen", &address, "--data"]).arg(folder.path()).env_clear();
+    let output = stella.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
+    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+}
+
+#[test]
+fn only_loopback_is_served() {
+    let folder = TempDir::new().unwrap();
+    for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let mut stella = std::process::Command::new(env!("CARGO_BIN_EXE_stella"));
+        stella.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join("data")).env_clear();
+        let output = stella.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("not a loopback address"), "{said}");
+        assert!(!folder.path().join("data").exists(), "nothing is created");
+    }
+}
+
+#[test]
+fn a_name_for_loopback_is_served_on_what_it_resolves_to() {
+    let folder = TempDir::new().unwrap();
+    let mut stella = std::process::Command::new(env!("CARGO_BIN_EXE_stella"));
+    stella.args(["serve", "--listen", "127.0.0.2:0", "--data"]).arg(folder.path()).env_clear();
+    stella.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut child = stella.spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    let address = line.trim().strip_prefix("listening on http://").map(|text| text.parse().unwrap());
+    let answered = address.map(|address| {
+        let mut wire = Wire::open(address);
+        get("/v2/").on(&mut wire).status
+    });
+    child.kill().and_then(|()| child.wait()).unwrap();
+    assert_eq!(answered, Some(200), "{line}");
+}
