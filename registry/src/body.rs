@@ -7,12 +7,14 @@
 //! that drips a byte a second does not hold a connection for ever.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use crate::error::ApiError;
@@ -53,10 +55,14 @@ impl RequestBody {
         }
     }
 
-    /// The whole body, if it has at most `limit` bytes. Memory grows with what arrives, not with
-    /// what is announced.
-    pub(crate) async fn collect(mut self, limit: usize) -> Result<Bytes, ApiError> {
-        let mut all = BytesMut::new();
+    /// The whole body, if it has at most `limit` bytes and `memory` has room for it; what it takes of
+    /// `memory` goes back with the permit. It takes what arrives, not what is announced.
+    pub(crate) async fn collect(
+        mut self,
+        limit: usize,
+        memory: &Arc<Semaphore>,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+        let (mut all, mut taken) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
         while let Some(piece) = self.next().await {
             let piece = piece.map_err(|error| match error {
                 BodyError::Idle => ApiError::body_timeout(),
@@ -65,9 +71,17 @@ impl RequestBody {
             if all.len() + piece.len() > limit {
                 return Err(ApiError::manifest_too_large(limit));
             }
+            // Waiting here would let slow clients, who hold what they sent, keep out all others.
+            let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            let more =
+                Arc::clone(memory).try_acquire_many_owned(bytes).map_err(|_| ApiError::unavailable())?;
+            match &mut taken {
+                Some(taken) => taken.merge(more),
+                None => taken = Some(more),
+            }
             all.extend_from_slice(&piece);
         }
-        Ok(all.freeze())
+        Ok((all.freeze(), taken))
     }
 
     /// Whether the body ended because the client had stopped sending.
@@ -115,15 +129,25 @@ mod tests {
         }))
     }
 
+    fn room() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(1 << 20))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_may_take_any_time_but_a_dripping_one_may_not() {
         let idle = Duration::from_secs(10);
         let slow = RequestBody::new(body(100, Duration::from_secs(5), 1024), idle);
-        assert_eq!(slow.collect(1 << 20).await.unwrap().len(), 102_400);
+        assert_eq!(slow.collect(1 << 20, &room()).await.unwrap().0.len(), 102_400);
         let dripping = RequestBody::new(body(100, Duration::from_secs(1), 1), idle);
-        assert_eq!(dripping.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(
+            dripping.collect(1 << 20, &room()).await.unwrap_err().status,
+            http::StatusCode::REQUEST_TIMEOUT
+        );
         let silent = RequestBody::new(body(1, Duration::from_mins(1), 5000), idle);
-        assert_eq!(silent.collect(1 << 20).await.unwrap_err().status, http::StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(
+            silent.collect(1 << 20, &room()).await.unwrap_err().status,
+            http::StatusCode::REQUEST_TIMEOUT
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -138,8 +162,20 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
         let body = RequestBody::new(Body::from(vec![0; 11]), Duration::from_secs(1));
-        assert_eq!(body.collect(10).await.unwrap_err().status, http::StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(body.collect(10, &room()).await.unwrap_err().status, http::StatusCode::PAYLOAD_TOO_LARGE);
         let body = RequestBody::new(Body::from(vec![0; 10]), Duration::from_secs(1));
-        assert_eq!(body.collect(10).await.unwrap().len(), 10);
+        assert_eq!(body.collect(10, &room()).await.unwrap().0.len(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_refused_and_room_comes_back() {
+        let room = Arc::new(Semaphore::new(10));
+        let body = |size| RequestBody::new(Body::from(vec![0; size]), Duration::from_secs(1));
+        let first = body(6).collect(10, &room).await.unwrap();
+        let second = body(6).collect(10, &room).await.unwrap_err();
+        assert_eq!(second.status, http::StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        body(10).collect(10, &room).await.unwrap();
+        assert_eq!(room.available_permits(), 10);
     }
 }

@@ -116,7 +116,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "internal error; the server's log says more")
     }
 
-    fn unavailable() -> Self {
+    pub(crate) fn unavailable() -> Self {
         let mut error = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "UNAVAILABLE",
@@ -124,6 +124,14 @@ impl ApiError {
         );
         error.push_header(RETRY_AFTER, "5");
         error
+    }
+
+    /// Whether the client can go on with its upload from where that stands.
+    pub(crate) fn can_resume(&self) -> bool {
+        self.status == StatusCode::RANGE_NOT_SATISFIABLE
+            || self.status == StatusCode::REQUEST_TIMEOUT
+            || self.code == "SIZE_INVALID"
+            || self.code == "BLOB_UPLOAD_INVALID"
     }
 
     /// Adds a header to the answer.

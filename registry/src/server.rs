@@ -17,6 +17,7 @@ use axum::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stella_storage::{Store, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,9 +44,11 @@ const FLUSH_PULLS: Duration = Duration::from_mins(1);
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let addresses = config.listen_addresses()?;
     let mut signals = Signals::new()?;
+    raise_file_limit();
+    let memory = usize::try_from(config.limits.memory.bytes())?;
     let store = Store::open(&StoreOptions {
         data: config.data.clone(),
-        memory: usize::try_from(config.limits.memory.bytes())?,
+        memory,
         allow_missing: config.push.allow_missing,
     })
     .await
@@ -53,7 +56,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
-    let app = Arc::new(App::new(store, max_manifest, idle_timeout));
+    let app = Arc::new(App::new(store, max_manifest, memory, idle_timeout));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),
@@ -88,6 +91,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     flushing.abort();
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
     Ok(())
+}
+
+/// Each connection and each blob that is read takes a file descriptor, and the usual soft limit of 1 024
+/// is below `limits.connections`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -91,11 +92,18 @@ impl LocalBlobs {
         self.root.join(&name[..2]).join(name)
     }
 
-    /// Opens the bytes of a finished upload for reading, from `start` up to `end`.
-    pub(crate) fn read(&self, location: Location, start: u64, end: u64) -> Result<BlobReader> {
+    /// Opens the bytes of a finished upload once, and a reader on each of several ranges.
+    pub(crate) fn read(
+        &self,
+        location: Location,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+    ) -> Result<Vec<BlobReader>> {
         let path = self.path(location);
-        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        Ok(BlobReader::new(file, path, start..end, self.buffers.clone()))
+        let file = Arc::new(File::open(&path).map_err(|error| Error::io("open", &path, error))?);
+        let path: Arc<Path> = path.into();
+        let reader =
+            |range| BlobReader::new(Arc::clone(&file), Arc::clone(&path), range, self.buffers.clone());
+        Ok(ranges.into_iter().map(reader).collect())
     }
 
     /// Opens the file of an upload that stands at `offset`; bytes behind it were never acknowledged
@@ -159,7 +167,8 @@ mod tests {
         }
         draft.sync().unwrap();
         for (start, end) in [(0, 1_000_003), (0, 0), (5, 6), (262_143, 524_289), (1_000_002, 1_000_003)] {
-            let chunks: Vec<Bytes> = blobs.read(location, start, end).unwrap().try_collect().await.unwrap();
+            let chunks: Vec<Bytes> =
+                blobs.read(location, Some(start..end)).unwrap().remove(0).try_collect().await.unwrap();
             let (start, end) = (usize::try_from(start).unwrap(), usize::try_from(end).unwrap());
             assert!(chunks.concat() == content[start..end], "{start}..{end}");
         }
@@ -173,7 +182,8 @@ mod tests {
         blobs.draft(location, 0).unwrap().append(&[Bytes::from_static(b"hello wrong")]).unwrap();
         let mut draft = blobs.draft(location, 6).unwrap();
         draft.append(&[Bytes::from_static(b"world")]).unwrap();
-        let chunks: Vec<Bytes> = blobs.read(location, 0, 11).unwrap().try_collect().await.unwrap();
+        let chunks: Vec<Bytes> =
+            blobs.read(location, Some(0..11)).unwrap().remove(0).try_collect().await.unwrap();
         assert_eq!(chunks.concat(), b"hello world");
         // A file that is shorter than what was acknowledged is damage, not a place to go on.
         assert!(matches!(blobs.draft(location, 12), Err(Error::Corrupt(_))));
@@ -185,7 +195,8 @@ mod tests {
         let blobs = LocalBlobs::open(folder.path()).unwrap();
         let location = Location::new();
         blobs.draft(location, 0).unwrap().append(&[Bytes::from_static(b"abc")]).unwrap();
-        let read: Result<Vec<Bytes>> = blobs.read(location, 0, 10).unwrap().try_collect().await;
+        let read: Result<Vec<Bytes>> =
+            blobs.read(location, Some(0..10)).unwrap().remove(0).try_collect().await;
         assert!(matches!(read, Err(Error::Corrupt(_))));
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
         return Ok(response);
     }
     match range::wanted(call.headers, response.headers(), blob.size) {
-        Wanted::Whole => whole(call.app, &blob, response),
+        Wanted::Whole => send(call.app, &blob, 0..blob.size, response),
         Wanted::Unsatisfiable => Err(ApiError::range_unsatisfiable(blob.size)),
         Wanted::Parts(parts) => match parts.as_slice() {
             [part] => one_part(call.app, &blob, part.clone(), response),
@@ -53,18 +53,17 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     }
 }
 
-fn whole(app: &App, blob: &Blob, mut response: Response<Body>) -> Answer {
-    response.headers_mut().insert(CONTENT_LENGTH, blob.size.into());
-    *response.body_mut() = Body::from_stream(app.store.read_blob(blob, 0..blob.size)?);
+fn send(app: &App, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
+    response.headers_mut().insert(CONTENT_LENGTH, (part.end - part.start).into());
+    let readers = app.store.read_blob(blob, &[part])?;
+    *response.body_mut() = Body::from_stream(stream::iter(readers).flatten());
     Ok(response)
 }
 
 fn one_part(app: &App, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    response.headers_mut().insert(CONTENT_LENGTH, (part.end - part.start).into());
     set(&mut response, CONTENT_RANGE, &content_range(&part, blob.size));
-    *response.body_mut() = Body::from_stream(app.store.read_blob(blob, part)?);
-    Ok(response)
+    send(app, blob, part, response)
 }
 
 /// RFC 9110, section 14.6: `multipart/byteranges`.
@@ -74,12 +73,12 @@ fn several_parts(app: &App, blob: &Blob, parts: &[Range<u64>], mut response: Res
     let mut length = end.len() as u64;
     let mut body: Vec<BoxStream<'static, stella_storage::Result<Bytes>>> =
         Vec::with_capacity(parts.len() * 2 + 1);
-    for part in parts {
+    for (part, reader) in parts.iter().zip(app.store.read_blob(blob, parts)?) {
         let range = content_range(part, blob.size);
         let head = format!("\r\n--{boundary}\r\nContent-Type: {OCTETS}\r\nContent-Range: {range}\r\n\r\n");
         length += head.len() as u64 + (part.end - part.start);
         body.push(text(head));
-        body.push(app.store.read_blob(blob, part.clone())?.boxed());
+        body.push(reader.boxed());
     }
     body.push(text(end));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;

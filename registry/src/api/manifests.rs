@@ -6,6 +6,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATI
 use http::{HeaderMap, Response, StatusCode};
 use stella_storage::{Algorithm, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
 use crate::body::RequestBody;
 use crate::conditional;
@@ -59,7 +61,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         return Err(ApiError::unsupported(message.to_owned()));
     }
     let content_type = content_type(call.headers)?;
-    let bytes = receive(&call, body).await?;
+    let (bytes, _memory) = receive(&call, body).await?;
     let digest = name(&call, &reference, &bytes)?;
     let manifest = Manifest::parse(&bytes, content_type)?;
     let subject = manifest.subject.clone();
@@ -110,14 +112,17 @@ fn content_type(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(value.split(';').next().map(str::trim).filter(|text| !text.is_empty()))
 }
 
-async fn receive(call: &Call<'_>, body: RequestBody) -> Result<bytes::Bytes, ApiError> {
+async fn receive(
+    call: &Call<'_>,
+    body: RequestBody,
+) -> Result<(bytes::Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     let limit = call.app.max_manifest;
     let announced =
         call.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > limit) {
         return Err(ApiError::manifest_too_large(limit));
     }
-    body.collect(limit).await
+    body.collect(limit, &call.app.manifest_memory).await
 }
 
 /// The digest that names the manifest, once it is known to be that of its bytes.

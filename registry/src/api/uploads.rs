@@ -105,7 +105,7 @@ fn range(offset: u64) -> String {
 
 /// A refused chunk's error says where the upload stands: clients resume from `Location` and `Range`.
 async fn where_it_stands(call: &Call<'_>, repo: &RepoName, id: Location, error: ApiError) -> ApiError {
-    if error.status != StatusCode::RANGE_NOT_SATISFIABLE {
+    if !error.can_resume() {
         return error;
     }
     match call.app.store.upload_status(repo, id).await {

@@ -116,8 +116,7 @@ fn of_many_who_append_the_same_chunk_it_is_appended_once() {
         refused(answer, 416, "BLOB_UPLOAD_INVALID");
         assert!(answer.header("location").is_some() && answer.header("range").is_some(), "{answer}");
     }
-    // None may win: whoever is taken over after its bytes were written is told where the upload stands.
-    assert!(won <= 1, "{won} were told that they appended it");
+    assert_eq!(won, 1);
     assert_eq!(repo.holds(&location), 11);
     repo.close(&location, &sha256("hello world")).is(201);
 }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -29,15 +29,15 @@ const POOLED: usize = 32;
 /// A stream of a blob's bytes.
 pub struct BlobReader {
     file: Arc<File>,
-    path: PathBuf,
+    path: Arc<Path>,
     rest: Range<u64>,
     buffers: BufferPool,
     waiting: Option<JoinHandle<io::Result<Buffer>>>,
 }
 
 impl BlobReader {
-    pub(super) fn new(file: File, path: PathBuf, range: Range<u64>, buffers: BufferPool) -> Self {
-        BlobReader { file: Arc::new(file), path, rest: range, buffers, waiting: None }
+    pub(super) fn new(file: Arc<File>, path: Arc<Path>, range: Range<u64>, buffers: BufferPool) -> Self {
+        BlobReader { file, path, rest: range, buffers, waiting: None }
     }
 
     /// Bytes that are still to come.
@@ -65,7 +65,7 @@ impl Stream for BlobReader {
                 let read = ready!(Pin::new(waiting).poll(context));
                 this.waiting = None;
                 let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
-                let piece = read.map_err(|error| Error::io("read", &this.path, error));
+                let piece = read.map_err(|error| Error::io("read", &*this.path, error));
                 return Poll::Ready(Some(piece.and_then(|buffer| this.deliver(buffer))));
             }
             if this.remaining() == 0 {
@@ -88,7 +88,7 @@ impl Stream for BlobReader {
                         Ok(buffer)
                     }));
                 }
-                Err(error) => return Poll::Ready(Some(Err(Error::io("read", &this.path, error.into())))),
+                Err(error) => return Poll::Ready(Some(Err(Error::io("read", &*this.path, error.into())))),
             }
         }
     }

@@ -134,9 +134,10 @@ impl Store {
             .await
     }
 
-    /// Opens a blob's bytes.
-    pub fn read_blob(&self, blob: &Blob, range: Range<u64>) -> Result<BlobReader> {
-        self.blobs.read(blob.location, range.start, range.end.min(blob.size))
+    /// Opens a blob's bytes, with a reader for each range.
+    pub fn read_blob(&self, blob: &Blob, ranges: &[Range<u64>]) -> Result<Vec<BlobReader>> {
+        let inside = ranges.iter().map(|range| range.start..range.end.min(blob.size));
+        self.blobs.read(blob.location, inside)
     }
 
     /// Makes a blob of another repository readable in this one. Without `from`, any will do.

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use super::sessions::Holder;
 use crate::error::{Error, Result};
 
 /// What is hashed and written at once.
@@ -42,6 +43,7 @@ pub(super) async fn forward<S, E>(
     mut body: S,
     expected: Option<u64>,
     memory: &Arc<Semaphore>,
+    holder: &Holder,
     sender: &mpsc::Sender<Message>,
 ) -> End
 where
@@ -53,11 +55,13 @@ where
         // One batch is written while the next one arrives; a third would only take memory.
         let Ok(place) = sender.reserve().await else { return End::Complete };
         // Once the writer has ended, its result is the answer; a client may be silent for long.
+        holder.wait_for_client(true);
         let first = tokio::select! {
             biased;
             () = sender.closed() => return End::Complete,
             first = body.next() => first,
         };
+        holder.wait_for_client(false);
         let Some(first) = first else { break };
         let permit = tokio::select! {
             biased;

@@ -2,16 +2,19 @@
 //! Which upload sessions are being written to right now, in this process.
 //!
 //! A session has one writer at a time. Whoever comes second waits if the first one's client has
-//! gone, takes over if it goes on exactly where the first one stands (a client that resumes while
-//! its old connection is still half open), and is told the offset otherwise. The catalog's epoch
+//! gone, takes over if it goes on exactly where the first one stands and the first one's client is
+//! silent (a client that resumes while its old connection is still half open), and is told the offset
+//! otherwise. So of several requests that bring the same chunk at once, one wins. The catalog's epoch
 //! fences off a writer that was taken over; this table keeps it from touching the file meanwhile.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::local::Location;
@@ -24,9 +27,14 @@ pub(super) struct Sessions {
     _lock: Option<File>,
 }
 
+/// How long a client must have sent nothing before another request may take its session over.
+const SILENT: Duration = Duration::from_secs(1);
+
 /// The writer of a session, as others see it.
 pub(super) struct Holder {
     written: Mutex<Option<u64>>,
+    /// Since when the client is being waited for; absent while what it sent is worked on.
+    waiting: Mutex<Option<Instant>>,
     abandoned: AtomicBool,
     stop: watch::Sender<bool>,
     done: watch::Sender<bool>,
@@ -40,6 +48,28 @@ impl Holder {
 
     pub(super) fn set_written(&self, written: u64) {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+
+    /// The client's turn begins (`true`) or ends.
+    pub(super) fn wait_for_client(&self, waiting: bool) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting.then(Instant::now);
+    }
+
+    /// Returns true once the client has been silent for long; false once it has sent more or is done.
+    async fn falls_silent(&self, written: u64) -> bool {
+        let mut done = self.done.subscribe();
+        loop {
+            let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let look_again = match waiting {
+                Some(since) if since.elapsed() >= SILENT => return self.written() == Some(written),
+                Some(since) => since + SILENT,
+                None => Instant::now() + SILENT / 10,
+            };
+            let _early = tokio::time::timeout_at(look_again, done.wait_for(|done| *done)).await.is_ok();
+            if self.written() != Some(written) || *self.done.borrow() {
+                return false;
+            }
+        }
     }
 
     /// The request has gone; what it brought is being put in order.
@@ -97,6 +127,7 @@ impl Sessions {
                 } else {
                     let holder = Arc::new(Holder {
                         written: Mutex::new(None),
+                        waiting: Mutex::new(None),
                         abandoned: AtomicBool::new(false),
                         stop: watch::Sender::new(false),
                         done: watch::Sender::new(false),
@@ -105,11 +136,17 @@ impl Sessions {
                     return Ok(Held { id, sessions: Arc::clone(self), holder });
                 }
             };
-            let written = present.written();
-            if present.abandoned.load(Ordering::Acquire) || (start.is_some() && start == written) {
+            if present.abandoned.load(Ordering::Acquire) {
                 present.hand_over().await;
-            } else {
-                return Err(Error::OffsetMismatch { have: written.unwrap_or(acknowledged) });
+                continue;
+            }
+            match (start, present.written()) {
+                (Some(start), Some(written)) if start == written => {
+                    if present.falls_silent(written).await {
+                        present.hand_over().await;
+                    }
+                }
+                (_, written) => return Err(Error::OffsetMismatch { have: written.unwrap_or(acknowledged) }),
             }
         }
     }
@@ -142,7 +179,24 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_goes_on_keeps_its_session() {
+        let sessions = Arc::new(Sessions::default());
+        let id = Location::new();
+        let first = sessions.take(id, None, 0).await.unwrap();
+        first.holder.set_written(0);
+        // It is busy for minutes, and then it has written.
+        let second = tokio::spawn({
+            let sessions = Arc::clone(&sessions);
+            async move { sessions.take(id, Some(0), 0).await.map(drop) }
+        });
+        tokio::time::sleep(SILENT * 100).await;
+        first.holder.set_written(9);
+        assert!(matches!(second.await.unwrap(), Err(Error::OffsetMismatch { have: 9 })));
+        assert!(!*first.holder.stop.borrow());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_second_writer_is_told_the_offset_unless_it_continues_there() {
         let sessions = Arc::new(Sessions::default());
         let id = Location::new();
@@ -155,12 +209,16 @@ mod tests {
         for start in [None, Some(0), Some(8)] {
             assert!(matches!(sessions.take(id, start, 5).await, Err(Error::OffsetMismatch { have: 7 })));
         }
+        // Its client has sent something just now: only a silent one loses the session.
+        first.holder.wait_for_client(true);
         let holder = Arc::clone(&first.holder);
+        let began = Instant::now();
         let writer = tokio::spawn(async move {
             holder.stopped().await;
             drop(first);
         });
         let second = sessions.take(id, Some(7), 5).await.unwrap();
+        assert!(began.elapsed() >= SILENT);
         writer.await.unwrap();
         drop(second);
         assert!(sessions.holder(id).is_none());

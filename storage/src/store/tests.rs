@@ -174,7 +174,8 @@ impl Lab {
 
 async fn read(store: &Store, repo: &RepoName, digest: &Digest) -> Result<Vec<u8>> {
     let blob = store.blob(repo, digest).await?;
-    let pieces: Vec<Bytes> = store.read_blob(&blob, 0..u64::MAX)?.try_collect().await?;
+    let pieces: Vec<Bytes> =
+        store.read_blob(&blob, std::slice::from_ref(&(0..u64::MAX)))?.remove(0).try_collect().await?;
     Ok(pieces.concat())
 }
 

@@ -16,10 +16,11 @@ use super::lease::LEASE;
 use super::sessions::Holder;
 use super::writer::{Writer, Written, find};
 use super::{Actor, Store};
+use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, What};
 use crate::keys::{self, Review};
-use crate::kv::WriteTx;
+use crate::kv::{Engine, WriteTx};
 use crate::local::Location;
 use crate::name::RepoName;
 use crate::rows;
@@ -95,7 +96,7 @@ impl Store {
         E: std::fmt::Display,
     {
         let writer = self.claim(repo, id, chunk.start).await?;
-        let written = self.receive(writer, chunk, body, None).await?;
+        let written = self.receive(writer, chunk, body, None, false).await?;
         Ok(UploadStatus { offset: written.offset })
     }
 
@@ -116,7 +117,7 @@ impl Store {
         digest.supported()?;
         match self.claim(repo, id, chunk.start).await {
             Ok(writer) => {
-                let written = self.receive(writer, chunk, body, Some(digest.clone())).await?;
+                let written = self.receive(writer, chunk, body, Some(digest.clone()), false).await?;
                 Ok(Finished { reread: written.reread })
             }
             // A client that lost our answer repeats the request: the blob is there, and that is the answer.
@@ -129,8 +130,7 @@ impl Store {
         }
     }
 
-    /// Stores a blob that comes in one request. If it fails, nothing of it can be read; the session of a
-    /// client that vanished is left to its review row.
+    /// Stores a blob that comes in one request. Nothing stays if it fails.
     pub async fn push_blob<S, E>(
         &self,
         repo: &RepoName,
@@ -145,36 +145,26 @@ impl Store {
     {
         let id = self.begin_upload(repo, digest.supported()?, actor).await?;
         let writer = self.claim(repo, id, Some(0)).await?;
-        let pushed = self.receive(writer, Chunk { start: Some(0), len }, body, Some(digest.clone())).await;
-        if pushed.is_err()
-            && let Err(error) = self.cancel_upload(repo, id).await
-        {
-            // The session's review row will end it.
-            tracing::warn!(upload = %id, %error, "could not cancel a failed upload");
-        }
-        pushed.map(|_| ())
+        let chunk = Chunk { start: Some(0), len };
+        self.receive(writer, chunk, body, Some(digest.clone()), true).await.map(|_| ())
     }
 
     /// Ends an upload and drops its bytes.
     pub async fn cancel_upload(&self, repo: &RepoName, id: Location) -> Result<()> {
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
         let _held = self.sessions.seize(id, row.offset).await?;
-        let (repo, now) = (repo.clone(), self.now());
-        self.engine
-            .write(0, async move |tx: &mut WriteTx| {
-                let row = find(tx, &repo, id).await?;
-                tx.delete(keys::upload(id))?;
-                tx.put(keys::garbage(now, id), rows::encode(&rows::Garbage { size: row.offset })?)
-            })
-            .await
+        drop_upload(&self.engine, repo, id, self.now()).await
     }
 
+    /// Passes a body to the session's writer. A session that is only for this request does not outlive
+    /// its failure, not even when the client, and with it this future, goes away.
     async fn receive<S, E>(
         &self,
         writer: Writer,
         chunk: Chunk,
         body: S,
         digest: Option<Digest>,
+        only: bool,
     ) -> Result<Written>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
@@ -182,8 +172,20 @@ impl Store {
     {
         let gone = Gone(Arc::clone(&writer.held.holder));
         let (sender, inbox) = mpsc::channel(1);
-        let writing = tokio::spawn(writer.run(inbox, digest));
-        let end = forward(body, chunk.len, &self.receive, &sender).await;
+        let (engine, repo, id) = (Arc::clone(&self.engine), writer.repo.clone(), writer.id);
+        let clock = Arc::clone(&self.clock);
+        let writing = tokio::spawn(async move {
+            let result = writer.run(inbox, digest).await;
+            if only
+                && result.is_err()
+                && let Err(error) = drop_upload(&engine, &repo, id, clock.now()).await
+            {
+                // The session's review row will end it.
+                tracing::warn!(upload = %id, %error, "could not cancel a failed upload");
+            }
+            result
+        });
+        let end = forward(body, chunk.len, &self.receive, &gone.0, &sender).await;
         // Fails only when the writer has ended, whose result says why.
         let _ended = sender.send(Message::End(end)).await;
         let result = writing
@@ -192,6 +194,18 @@ impl Store {
         drop(gone);
         result
     }
+}
+
+/// Ends a session in the catalog; its bytes are garbage.
+async fn drop_upload(engine: &Engine, repo: &RepoName, id: Location, now: Timestamp) -> Result<()> {
+    let repo = repo.clone();
+    engine
+        .write(0, async move |tx: &mut WriteTx| {
+            let row = find(tx, &repo, id).await?;
+            tx.delete(keys::upload(id))?;
+            tx.put(keys::garbage(now, id), rows::encode(&rows::Garbage { size: row.offset })?)
+        })
+        .await
 }
 
 /// Tells others when the request goes away before its end.

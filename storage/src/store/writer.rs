@@ -75,8 +75,8 @@ fn damaged() -> Error {
 
 /// The holder of a session's current epoch.
 pub(super) struct Writer {
-    id: Location,
-    repo: RepoName,
+    pub(super) id: Location,
+    pub(super) repo: RepoName,
     /// The session as this claim found it.
     before: rows::Upload,
     hasher: Hasher,

@@ -110,7 +110,13 @@ async fn push(store: &Store, round: u32, task: u32, number: u32) {
 
 async fn read(store: &Store, digest: &Digest) -> Vec<u8> {
     let blob = store.blob(&repo(), digest).await.unwrap();
-    let pieces: Vec<Bytes> = store.read_blob(&blob, 0..u64::MAX).unwrap().try_collect().await.unwrap();
+    let pieces: Vec<Bytes> = store
+        .read_blob(&blob, std::slice::from_ref(&(0..u64::MAX)))
+        .unwrap()
+        .remove(0)
+        .try_collect()
+        .await
+        .unwrap();
     pieces.concat()
 }
 

@@ -245,3 +245,22 @@ async fn bodies_that_trickle_give_their_memory_back() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_blob_in_one_request_leaves_nothing_when_its_client_goes_away() {
+    on_both(async |lab| {
+        let (more, body) = pipe();
+        let store = Arc::clone(&lab.store);
+        let request = tokio::spawn(async move {
+            let digest = sha256(b"abcdef");
+            store.push_blob(&repo("a"), &digest, None, body, &actor("ci")).await
+        });
+        more.send(Ok(Bytes::from_static(b"abc"))).unwrap();
+        until(async || lab.rows(b"p").await.len() == 1).await;
+        request.abort();
+        until(async || lab.rows(b"p").await.is_empty()).await;
+        assert_eq!(lab.rows(b"g").await.len(), 1, "its bytes are garbage");
+        assert!(lab.rows(b"l").await.is_empty());
+    })
+    .await;
+}
