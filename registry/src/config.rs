@@ -96,8 +96,8 @@ pub struct Limits {
     pub idle_timeout: Period,
     /// How long requests under way may take to finish at shutdown; 10ms to 1d. Default `30s`.
     pub shutdown_timeout: Period,
-    /// Memory for request bodies in flight, in bytes; 16MiB to 1TiB, and at least
-    /// `push.max_manifest_size`. Default `256MiB`.
+    /// Memory for the metadata cache, the buffers of uploads and manifests on their way in, in bytes;
+    /// 16MiB to 1TiB, and at least `push.max_manifest_size`. Default `256MiB`.
     pub memory: ByteSize,
 }
 
