@@ -5,6 +5,7 @@
 //! and answers. Nothing here converts a manifest or looks at `Accept`: what was pushed is served.
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -39,7 +40,7 @@ struct Call<'r> {
 /// Answers a request below `/v2/`.
 pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let body = RequestBody::new(body, app.idle_timeout);
+    let body = RequestBody::new(body, app.idle_timeout).telling(parts.extensions.get().cloned());
     match dispatch(app, &parts, body).await {
         Ok(response) => response,
         Err(error) if parts.method == Method::HEAD => without_body(error.into_response()),
@@ -107,7 +108,8 @@ fn empty(status: StatusCode) -> Response<Body> {
 }
 
 /// Bytes of a known type; for HEAD the same headers without them.
-fn bytes(method: &Method, content_type: HeaderValue, bytes: Vec<u8>) -> Response<Body> {
+fn bytes(method: &Method, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
+    let bytes = bytes.into();
     let length = HeaderValue::from(bytes.len());
     let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::from(bytes) });
     response.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -5,8 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use stella_storage::{Actor, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::ApiError;
+
+/// How long an answer waits for memory before the client is told to come again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Built once; every request holds a reference.
 pub(crate) struct App {
@@ -16,19 +22,23 @@ pub(crate) struct App {
     pub(crate) max_manifest: usize,
     /// Bytes of manifests that may be in memory on their way in.
     pub(crate) manifest_memory: Arc<Semaphore>,
+    /// Manifests that are in memory on their way out.
+    pub(crate) answer_memory: AnswerMemory,
     /// How long a client may send nothing.
     pub(crate) idle_timeout: Duration,
     draining: AtomicBool,
 }
 
 impl App {
-    /// `memory` is the whole budget in bytes; a quarter of it is for manifests.
+    /// `memory` is the whole budget in bytes; an eighth of it is for manifests that come, and another for
+    /// those that go.
     pub(crate) fn new(store: Store, max_manifest: usize, memory: usize, idle_timeout: Duration) -> Self {
-        let manifests = (memory / 4).clamp(max_manifest, Semaphore::MAX_PERMITS);
+        let manifests = (memory / 8).clamp(max_manifest, Semaphore::MAX_PERMITS);
         App {
             store,
             max_manifest,
             manifest_memory: Arc::new(Semaphore::new(manifests)),
+            answer_memory: AnswerMemory(Arc::new(Semaphore::new(manifests))),
             idle_timeout,
             draining: AtomicBool::new(false),
         }
@@ -47,5 +57,30 @@ impl App {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that answers may hold while their clients read them.
+pub(crate) struct AnswerMemory(Arc<Semaphore>);
+
+impl AnswerMemory {
+    /// Counts `bytes` until the last reference to them is dropped, wherever that is: an HTTP/2 connection
+    /// keeps what its client has no window for. Waits a while for room.
+    pub(crate) async fn hold(&self, bytes: Vec<u8>) -> Result<Bytes, ApiError> {
+        let permits = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(PATIENCE, Arc::clone(&self.0).acquire_many_owned(permits)).await;
+        let Ok(Ok(permit)) = room else { return Err(ApiError::unavailable()) };
+        Ok(Bytes::from_owner(Counted { bytes, _permit: permit }))
+    }
+}
+
+struct Counted {
+    bytes: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }

@@ -8,12 +8,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
@@ -34,9 +36,15 @@ pub(crate) enum BodyError {
     Broken(String),
 }
 
+/// Set for a connection when a request's body was not read to its end.
+#[derive(Clone, Default)]
+pub(crate) struct Unread(pub(crate) Arc<AtomicBool>);
+
 /// A request body as a stream.
 pub(crate) struct RequestBody {
     body: BodyDataStream,
+    unread: Option<Unread>,
+    ended: bool,
     idle: Duration,
     deadline: Pin<Box<Sleep>>,
     arrived: usize,
@@ -47,6 +55,8 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     pub(crate) fn new(body: Body, idle: Duration) -> Self {
         RequestBody {
+            unread: None,
+            ended: body.is_end_stream(),
             body: body.into_data_stream(),
             idle,
             deadline: Box::pin(tokio::time::sleep(idle)),
@@ -84,9 +94,23 @@ impl RequestBody {
         Ok((all.freeze(), taken))
     }
 
+    /// Tells the connection if this body is dropped before its end.
+    pub(crate) fn telling(mut self, unread: Option<Unread>) -> Self {
+        self.unread = unread;
+        self
+    }
+
     /// Whether the body ended because the client had stopped sending.
     pub(crate) fn timed_out(&self) -> bool {
         self.timed_out
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let (false, Some(unread)) = (self.ended, &self.unread) {
+            unread.0.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -96,7 +120,10 @@ impl Stream for RequestBody {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_next(context) {
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                this.ended = true;
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Ok(piece))) => {
                 this.arrived = this.arrived.saturating_add(piece.len());
                 Poll::Ready(Some(Ok(piece)))

@@ -49,7 +49,8 @@ fn tags(request: &HeaderMap, name: &HeaderName) -> Option<Tags> {
         if text == "*" {
             return Some(Tags::Any);
         }
-        let text = text.strip_prefix("W/").unwrap_or(text);
+        // A weak tag matches for reading, never for writing (RFC 9110, section 13.1.1).
+        let text = if *name == IF_MATCH { text } else { text.strip_prefix("W/").unwrap_or(text) };
         // Some clients send the digest without quotes.
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
         if let Some(digests) = &mut found {
@@ -94,6 +95,8 @@ mod tests {
         assert_eq!(tag_condition(&headers(IF_MATCH, &text)).unwrap(), Some(TagCondition::Is(vec![digest()])));
         // An unknown tag can never match; it must not read as "no condition".
         assert_eq!(tag_condition(&headers(IF_MATCH, "\"x\"")).unwrap(), Some(TagCondition::Is(vec![])));
+        let weak = headers(IF_MATCH, &format!("W/{text}"));
+        assert_eq!(tag_condition(&weak).unwrap(), Some(TagCondition::Is(vec![])));
         let mut both = headers(IF_MATCH, "*");
         both.insert(IF_NONE_MATCH, "*".parse().unwrap());
         assert!(tag_condition(&both).is_err());

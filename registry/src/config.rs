@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod bounds;
 mod decode;
 mod environment;
 mod error;
@@ -19,7 +20,6 @@ mod listen;
 mod node;
 mod origin;
 mod period;
-mod range;
 mod render;
 mod size;
 
@@ -80,7 +80,8 @@ pub enum LogFormat {
 pub struct Push {
     /// Whether a manifest may name blobs and manifests that are not here. Default `false`.
     pub allow_missing: bool,
-    /// The largest manifest, in bytes; 4KiB to 64MiB. Default `4MiB`.
+    /// The largest manifest, in bytes; 4KiB to 7MiB, because it and its entry in a
+    /// referrers list are stored in one transaction of at most 16MiB. Default `4MiB`.
     pub max_manifest_size: ByteSize,
 }
 
@@ -97,7 +98,7 @@ pub struct Limits {
     /// How long requests under way may take to finish at shutdown; 10ms to 1d. Default `30s`.
     pub shutdown_timeout: Period,
     /// Memory for the metadata cache, the buffers of uploads and manifests on their way in, in bytes;
-    /// 16MiB to 1TiB, and at least `push.max_manifest_size`. Default `256MiB`.
+    /// 16MiB to 1TiB. Default `256MiB`.
     pub memory: ByteSize,
 }
 
@@ -150,7 +151,7 @@ impl Config {
     fn decode(tree: &Node, schema: &Schema) -> Result<Self, ConfigError> {
         let explain = |fault: decode::Fault| fault.explain(tree, schema);
         let mut config = Self::deserialize(tree).map_err(explain)?;
-        range::check(&config).map_err(explain)?;
+        bounds::check(&config).map_err(explain)?;
         config.origins = tree.leaves().into_iter().map(|(key, node)| (key, node.origin.clone())).collect();
         Ok(config)
     }

@@ -9,7 +9,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,8 +27,10 @@ pub(crate) struct Connection {
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
-    /// Set by every write, for whoever judges whether the connection is in use.
-    wrote: Arc<AtomicBool>,
+    /// Counts what is written, for whoever judges whether the connection is in use.
+    written: Arc<AtomicUsize>,
+    /// Whether a request's body was left unread: then more of it may come while we close.
+    unread: Arc<AtomicBool>,
 }
 
 struct Closing {
@@ -37,8 +39,13 @@ struct Closing {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, idle: Duration, wrote: Arc<AtomicBool>) -> Self {
-        Connection { stream, idle, stalled: None, closing: None, wrote }
+    pub(crate) fn new(
+        stream: TcpStream,
+        idle: Duration,
+        written: Arc<AtomicUsize>,
+        unread: Arc<AtomicBool>,
+    ) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, written, unread }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -72,7 +79,9 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote.store(true, Ordering::Relaxed);
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.written.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.watch(context, outcome)
     }
 
@@ -82,7 +91,9 @@ impl AsyncWrite for Connection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.wrote.store(true, Ordering::Relaxed);
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.written.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.watch(context, outcome)
     }
 
@@ -99,6 +110,9 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.closing.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if !this.unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
         }
         let closing = this
             .closing

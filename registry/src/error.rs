@@ -89,6 +89,10 @@ impl ApiError {
         error
     }
 
+    pub(crate) fn host_missing() -> Self {
+        Self::unsupported("the request needs one Host header".to_owned())
+    }
+
     pub(crate) fn unknown_path() -> Self {
         let message = "this registry has no such endpoint; see the OCI distribution specification";
         Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", message)

@@ -1,86 +1,59 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Whether a connection is of use: a request runs on it, or an answer is still being sent.
+//! Whether a connection is of use: a request is being handled, or an answer flows.
 //!
 //! hyper limits the time for an HTTP/1 head; it does not for the first bytes, which tell HTTP/1 from
-//! 2, nor for HTTP/2 heads and connections without streams. So the server counts for itself.
+//! 2, nor for HTTP/2 heads, connections without streams, and clients that open no window for their
+//! answers while they answer pings. So the server looks for itself.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
-use http::Response;
-use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
+
+/// Bytes that a period must send to count as one in which an answer flowed: more than pings do.
+const LEAST: usize = 1024;
 
 /// What a connection is doing.
 #[derive(Default)]
 pub(crate) struct InUse {
-    pub(crate) running: Arc<watch::Sender<usize>>,
-    /// Set by every write.
-    pub(crate) wrote: Arc<AtomicBool>,
+    pub(crate) handling: Arc<watch::Sender<usize>>,
+    /// Bytes written since the last look.
+    pub(crate) written: Arc<AtomicUsize>,
 }
 
 impl InUse {
-    /// Returns once no request has run, and no byte was written, for `limit`.
-    pub(crate) async fn no_more(&self, limit: Duration) {
-        let mut running = self.running.subscribe();
+    /// Returns once no request has begun for `first`, or, after the first one, once for `later` none was
+    /// handled and no answer flowed.
+    pub(crate) async fn no_more(&self, first: Duration, later: Duration) {
+        let mut handling = self.handling.subscribe();
+        let mut limit = first;
         loop {
             // The sender lives in `self`.
-            let _none = running.wait_for(|running| *running == 0).await.is_ok();
-            let begun = tokio::time::timeout(limit, running.changed()).await.is_ok();
-            if !begun && !self.wrote.swap(false, Ordering::Relaxed) {
+            let _none = handling.wait_for(|handling| *handling == 0).await.is_ok();
+            let begun = tokio::time::timeout(limit, handling.changed()).await.is_ok();
+            let flowed = self.written.swap(0, Ordering::Relaxed) >= LEAST;
+            if begun {
+                limit = later;
+            } else if !flowed {
                 return;
             }
         }
     }
 }
 
-/// A request, from its head to the end of its answer.
-pub(crate) struct Running(Arc<watch::Sender<usize>>);
+/// A request that is being handled: from its head until its answer begins.
+pub(crate) struct Handling(Arc<watch::Sender<usize>>);
 
-impl Running {
-    pub(crate) fn new(running: &Arc<watch::Sender<usize>>) -> Self {
-        running.send_modify(|running| *running += 1);
-        Running(Arc::clone(running))
+impl Handling {
+    pub(crate) fn new(handling: &Arc<watch::Sender<usize>>) -> Self {
+        handling.send_modify(|handling| *handling += 1);
+        Handling(Arc::clone(handling))
     }
 }
 
-impl Drop for Running {
+impl Drop for Handling {
     fn drop(&mut self) {
-        self.0.send_modify(|running| *running -= 1);
-    }
-}
-
-/// Keeps `held` until the answer's body has been passed on.
-pub(crate) fn hold<T: Send + Unpin + 'static>(response: Response<Body>, held: T) -> Response<Body> {
-    response.map(|body| Body::new(Holding { body, _held: held }))
-}
-
-struct Holding<T> {
-    body: Body,
-    _held: T,
-}
-
-impl<T: Unpin> http_body::Body for Holding<T> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.send_modify(|handling| *handling -= 1);
     }
 }

@@ -48,7 +48,12 @@ fn parse(text: &str, len: u64) -> Wanted {
         if count == MAX_RANGES {
             return Wanted::Unsatisfiable;
         }
-        match parse_spec(spec.trim_matches([' ', '\t']), len) {
+        let spec = spec.trim_matches([' ', '\t']);
+        // RFC 9110, section 5.6.1: empty elements of a list do not count.
+        if spec.is_empty() {
+            continue;
+        }
+        match parse_spec(spec, len) {
             Err(()) => return Wanted::Unsatisfiable,
             Ok(None) => {}
             Ok(Some(part)) => parts.push(part),
@@ -105,7 +110,7 @@ mod tests {
             ("bytes=2000-5000", vec![2000..2048]),
             ("bytes=0-0", vec![0..1]),
             ("Bytes=0-99999999999999999999999", vec![0..2048]),
-            ("bytes=0-1, 5-6,-1", vec![0..2, 5..7, 2047..2048]),
+            ("bytes=,0-1, ,5-6,-1,", vec![0..2, 5..7, 2047..2048]),
             ("bytes=0-1,9999-", vec![0..2]),
         ] {
             assert_eq!(parse(text, 2048), Wanted::Parts(expected), "{text}");
@@ -124,7 +129,7 @@ mod tests {
             "bytes=-",
             "bytes 0-1",
             "bytes=1-2-3",
-            "bytes=0-1,,2-3",
+            "bytes=,",
         ] {
             assert_eq!(parse(text, 2048), Wanted::Unsatisfiable, "{text}");
         }

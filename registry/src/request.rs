@@ -8,8 +8,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt as _;
-use http::header::{HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::header::{HOST, HeaderName, HeaderValue};
+use http::{Request, Response, Version};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -28,8 +28,11 @@ pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>
     let span = tracing::info_span!("request", request_id = %id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let registry = path == "/v2" || path.starts_with("/v2/");
+    let addressed = addressed(&request);
     let answer = async {
-        if registry {
+        if !addressed {
+            ApiError::host_missing().into_response()
+        } else if registry {
             api::answer(&app, request).await
         } else {
             others.oneshot(request).await.unwrap_or_else(|never| match never {})
@@ -48,4 +51,10 @@ pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::info!(%method, path, status, micros, "answered"));
     response
+}
+
+/// RFC 9112, section 3.2: a request of HTTP/1.1 has one Host. We use it for nothing, but a proxy that
+/// sees another one than we do must not be led astray.
+fn addressed(request: &Request<Body>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }

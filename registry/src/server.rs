@@ -24,15 +24,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::app::App;
+use crate::body::Unread;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::in_use::{InUse, Running, hold};
+use crate::in_use::{Handling, InUse};
 use crate::{health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-const MAX_STREAMS: u32 = 200;
+const MAX_STREAMS: u32 = 100;
 /// HTTP/2 request heads over this are refused.
 const MAX_HEAD: u32 = 64 << 10;
 /// What is read at once from an HTTP/1.1 connection: a good piece of an upload, because smaller ones
@@ -186,16 +187,19 @@ impl Server {
         }
         let Server { app, others, builder, drain, idle_timeout, header_timeout, .. } = self;
         let in_use = InUse::default();
-        let wrote = Arc::clone(&in_use.wrote);
-        let running = Arc::clone(&in_use.running);
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (app, others, running) = (Arc::clone(&app), others.clone(), Running::new(&running));
+        let (written, handling) = (Arc::clone(&in_use.written), Arc::clone(&in_use.handling));
+        let unread = Unread::default();
+        let left = Arc::clone(&unread.0);
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            let (app, others, handling) = (Arc::clone(&app), others.clone(), Handling::new(&handling));
+            request.extensions_mut().insert(unread.clone());
             async move {
                 let response = request::handle(app, others, request.map(Body::new)).await;
-                Ok::<_, std::convert::Infallible>(hold(response, running))
+                drop(handling);
+                Ok::<_, std::convert::Infallible>(response)
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, idle_timeout, wrote));
+        let stream = TokioIo::new(Connection::new(stream, idle_timeout, written, left));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut drain = drain.subscribe();
         let told = async move {
@@ -208,12 +212,12 @@ impl Server {
                 connection.as_mut().graceful_shutdown();
                 Some(connection.await)
             }
-            () = in_use.no_more(header_timeout) => {
+            () = in_use.no_more(header_timeout, idle_timeout) => {
                 // An HTTP/2 client is asked to go, and does not always answer.
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => Some(ended),
-                    () = in_use.no_more(header_timeout) => None,
+                    () = in_use.no_more(header_timeout, idle_timeout) => None,
                 }
             }
         };

@@ -137,24 +137,24 @@ pub enum Error {
         holder: String,
     },
     /// An operation on a file failed.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {cause}", path = path.display())]
     Io {
         /// What was tried, such as `open`.
         doing: &'static str,
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: Arc<io::Error>,
+        cause: Arc<io::Error>,
     },
 }
 
 impl Error {
     /// Wraps a file error; a full disk gets its own variant.
-    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Self {
+        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return Error::Full;
         }
-        Error::Io { doing, path: path.into(), source: Arc::new(source) }
+        Error::Io { doing, path: path.into(), cause: Arc::new(cause) }
     }
 
     /// Whether the text is for the operator's log only.

@@ -106,6 +106,11 @@ impl LocalBlobs {
         Ok(ranges.into_iter().map(reader).collect())
     }
 
+    /// Whether the file of a finished upload is there in its full size.
+    pub(crate) fn holds(&self, location: Location, size: u64) -> bool {
+        fs::metadata(self.path(location)).is_ok_and(|file| file.len() == size)
+    }
+
     /// Opens the file of an upload that stands at `offset`; bytes behind it were never acknowledged
     /// and are dropped. Blocks.
     pub(crate) fn draft(&self, location: Location, offset: u64) -> Result<Draft> {
@@ -128,7 +133,7 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
     }
     // Also when it existed: whoever created it may have been killed before this.
     match sync_folder(parent) {
-        Err(Error::Io { source, .. }) if existed && source.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(Error::Io { cause, .. }) if existed && cause.kind() == ErrorKind::PermissionDenied => Ok(()),
         synced => synced,
     }
 }

@@ -21,23 +21,20 @@ use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod blobs;
-mod intake;
 mod lease;
 mod manifests;
 mod pulls;
 mod referrers;
 mod repositories;
-mod sessions;
 mod tags;
 mod uploads;
-mod writer;
 
 pub use blobs::{Blob, Mounted};
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
 pub use uploads::{Chunk, Finished, UploadStatus};
 
-use sessions::Sessions;
+use uploads::Sessions;
 
 /// The version of the key space and its rows that this program writes.
 const SCHEMA: u32 = 1;
@@ -108,7 +105,7 @@ impl Store {
             clock,
             sessions: Arc::new(Sessions::new(lock)),
             receive: Arc::new(Semaphore::new(
-                (options.memory / 2).clamp(4 * intake::BATCH, Semaphore::MAX_PERMITS),
+                (options.memory / 2).clamp(4 * uploads::BATCH, Semaphore::MAX_PERMITS),
             )),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,

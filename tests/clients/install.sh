@@ -39,6 +39,13 @@ wanted() {
   return 1
 }
 
+for name in "$@"; do
+  if ! grep -qE "^$name +" <<<"$go_tools$debian_tools"; then
+    echo "error: unknown client $name" >&2
+    exit 2
+  fi
+done
+
 missing=()
 while read -r command package; do
   [ -n "$command" ] && wanted "$command" "$@" || continue

@@ -15,8 +15,11 @@ use crate::error::ApiError;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
-/// Tags in one PUT; the specification asks for at least ten.
-const MAX_TAGS: usize = 100;
+/// Tags in one PUT; the specification asks for at least ten. Each is a header of the answer, of which
+/// clients take a hundred.
+const MAX_TAGS: usize = 50;
+/// From this size on a manifest is read on the blocking pool, where it holds up nobody.
+const LARGE: usize = 64 << 10;
 /// The specification limits all warnings of an answer to 4 096 bytes.
 const MAX_WARNING_BYTES: usize = 4096;
 
@@ -27,7 +30,8 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answ
     if conditional::not_modified(call.headers, &stored.head.digest) {
         return Ok(not_modified(&stored.head.digest));
     }
-    let mut response = bytes(call.method, media_type(&stored.head), stored.bytes);
+    let body = call.app.answer_memory.hold(stored.bytes).await?;
+    let mut response = bytes(call.method, media_type(&stored.head), body);
     set_digest(&mut response, &stored.head.digest);
     set_etag(&mut response, &stored.head.digest);
     Ok(response)
@@ -62,8 +66,8 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
     }
     let content_type = content_type(call.headers)?;
     let (bytes, _memory) = receive(&call, body).await?;
-    let digest = name(&call, &reference, &bytes)?;
-    let manifest = Manifest::parse(&bytes, content_type)?;
+    let claimed = claimed(&call, &reference)?;
+    let (digest, manifest) = understand(bytes.clone(), claimed, content_type.map(str::to_owned)).await?;
     let subject = manifest.subject.clone();
     let mut tags = match reference {
         Reference::Tag(tag) => vec![tag],
@@ -125,21 +129,37 @@ async fn receive(
     body.collect(limit, &call.app.manifest_memory).await
 }
 
-/// The digest that names the manifest, once it is known to be that of its bytes.
-fn name(call: &Call<'_>, reference: &Reference, bytes: &[u8]) -> Result<Digest, ApiError> {
-    let claimed = match reference {
-        Reference::Digest(digest) => Some(digest.clone()),
+/// The digest by which the client names the manifest, if it does.
+fn claimed(call: &Call<'_>, reference: &Reference) -> Result<Option<Digest>, ApiError> {
+    match reference {
+        Reference::Digest(digest) => Ok(Some(digest.clone())),
         // Clients that cannot use ?tag= send a tag and name the digest beside it.
-        Reference::Tag(_) => call.query.get("digest").map(str::parse).transpose()?,
-    };
-    let algorithm = claimed.as_ref().map_or(Ok(Algorithm::Sha256), Digest::supported)?;
-    let actual = algorithm.digest(bytes);
-    match claimed {
-        Some(expected) if expected != actual => {
-            Err(stella_storage::Error::DigestMismatch { expected: expected.into(), actual: actual.into() }
-                .into())
+        Reference::Tag(_) => Ok(call.query.get("digest").map(str::parse).transpose()?),
+    }
+}
+
+/// Checks a manifest's digest and reads it.
+async fn understand(
+    bytes: bytes::Bytes,
+    claimed: Option<Digest>,
+    content_type: Option<String>,
+) -> Result<(Digest, Manifest), ApiError> {
+    let large = bytes.len() >= LARGE;
+    let work = move || -> Result<_, stella_storage::Error> {
+        let algorithm = claimed.as_ref().map_or(Ok(Algorithm::Sha256), Digest::supported)?;
+        let actual = algorithm.digest(&bytes);
+        if let Some(expected) = claimed
+            && expected != actual
+        {
+            let (expected, actual) = (expected.into(), actual.into());
+            return Err(stella_storage::Error::DigestMismatch { expected, actual });
         }
-        _ => Ok(actual),
+        Ok((actual, Manifest::parse(&bytes, content_type.as_deref())?))
+    };
+    if large {
+        Ok(tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::panicked())??)
+    } else {
+        Ok(work()?)
     }
 }
 

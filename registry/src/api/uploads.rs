@@ -113,6 +113,8 @@ async fn where_it_stands(call: &Call<'_>, repo: &RepoName, id: Location, error: 
             .with_header(LOCATION, &location(repo, id))
             .with_header(RANGE, &range(status.offset))
             .with_header(UPLOAD_UUID, &id.to_string()),
+        // It was cancelled meanwhile: there is nothing to go on with.
+        Err(gone @ Error::NotFound(_)) => gone.into(),
         Err(_) => error,
     }
 }

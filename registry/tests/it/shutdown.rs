@@ -161,3 +161,15 @@ fn a_name_for_loopback_is_served_on_what_it_resolves_to() {
     child.kill().and_then(|()| child.wait()).unwrap();
     assert_eq!(answered, Some(200), "{line}");
 }
+
+#[test]
+fn clients_that_ignore_the_end_do_not_delay_it() {
+    let mut server = Server::with(&[("STELLA_LIMITS__SHUTDOWN_TIMEOUT", "1s")]);
+    let mut idle: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for wire in &mut idle {
+        get("/v2/").on(wire).is(200);
+    }
+    server.terminate();
+    assert!(server.ended().success());
+    assert!(!server.log().contains("still busy"), "{}", server.log());
+}

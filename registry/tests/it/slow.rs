@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{PATIENCE, Wire, get, patch, put};
+use crate::http2::frame;
 use crate::role::{OCI_MANIFEST, noise, refused, sha256};
 use crate::server::{Server, eventually};
 
@@ -57,6 +58,24 @@ fn an_http2_connection_without_requests_is_closed() {
     wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     wire.send(b"\0\x10\0\x01\0\0\0\0\x01");
     assert!(drips(&mut wire, "\0"));
+}
+
+#[test]
+fn an_http2_client_that_opens_no_window_is_cut_off() {
+    let server = Server::with(&[HEADERS, IDLE]);
+    let repo = server.repo("team/app");
+    repo.push_image("v1", "x");
+    let mut wire = server.connect();
+    wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0: no byte of an answer may be sent.
+    wire.send(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    let path = repo.manifest("v1");
+    let head = [b"\x82\x86\x04".as_slice(), &[u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+    for stream in [1, 3, 5] {
+        wire.send(frame(1, 5, stream, &head));
+    }
+    // Pings, and our answers to them, are no use of the connection.
+    assert!(drips(&mut wire, frame(6, 0, 0, b"are you?")));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::role::{Repo, sha256};
+use crate::role::{Repo, refused, sha256};
 use crate::server::Server;
 
 /// Sends raw bytes that hide a DELETE; checks that it was never read as a request.
@@ -90,4 +90,17 @@ fn heads_that_are_no_http_are_refused() {
         assert_eq!(answer.status, 400, "{head:?}: {answer}");
         assert!(wire.is_closed_within(Duration::from_secs(7)), "{head:?}");
     }
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let server = Server::start();
+    for head in ["GET /v2/ HTTP/1.1\r\n\r\n", "GET /v2/ HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"] {
+        let mut wire = server.connect();
+        wire.send(head);
+        refused(&wire.answer(), 400, "UNSUPPORTED");
+    }
+    let mut wire = server.connect();
+    wire.send("GET /v2/ HTTP/1.0\r\n\r\n");
+    wire.answer().is(200);
 }

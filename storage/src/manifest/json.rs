@@ -28,6 +28,8 @@ const MANIFEST_NAMES: [&str; 10] = [
 const DESCRIPTOR_NAMES: [&str; 8] =
     ["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"];
 
+const PLATFORM_NAMES: [&str; 6] = ["architecture", "os", "os.version", "os.features", "variant", "features"];
+
 /// Checks that `bytes` are one JSON object that every parser reads alike.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
@@ -43,6 +45,7 @@ enum Place {
     Manifest,
     Descriptor,
     Descriptors,
+    Platform,
     Elsewhere,
 }
 
@@ -51,6 +54,7 @@ impl Place {
         match self {
             Place::Manifest => &MANIFEST_NAMES,
             Place::Descriptor => &DESCRIPTOR_NAMES,
+            Place::Platform => &PLATFORM_NAMES,
             Place::Descriptors | Place::Elsewhere => &[],
         }
     }
@@ -59,6 +63,7 @@ impl Place {
         match (self, name) {
             (Place::Manifest, "config" | "subject") => Place::Descriptor,
             (Place::Manifest, "layers" | "manifests") => Place::Descriptors,
+            (Place::Descriptor, "platform") => Place::Platform,
             _ => Place::Elsewhere,
         }
     }
@@ -177,6 +182,7 @@ mod tests {
             r#"{"config":{"Digest":"d"}}"#,
             r#"{"manifests":[{"SIZE":1}]}"#,
             r#"{"subject":{"mediatype":"x"}}"#,
+            r#"{"manifests":[{"platform":{"OS":"linux"}}]}"#,
         ] {
             assert!(check(text.as_bytes()).unwrap_err().contains("write \""), "{text}");
         }

@@ -39,9 +39,9 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<Descriptor>,
     #[serde(default, deserialize_with = "present")]
-    layers: Option<Vec<Descriptor>>,
+    layers: Option<List>,
     #[serde(default, deserialize_with = "present")]
-    manifests: Option<Vec<Descriptor>>,
+    manifests: Option<List>,
     subject: Option<Descriptor>,
     annotations: Option<BTreeMap<String, String>>,
     fs_layers: Option<serde::de::IgnoredAny>,
@@ -56,13 +56,26 @@ struct Descriptor {
     size: i64,
     urls: Option<Vec<String>>,
     data: Option<String>,
+    #[serde(rename = "platform")]
+    _platform: Option<Platform>,
     #[serde(rename = "annotations")]
     _annotations: Option<BTreeMap<String, String>>,
 }
 
+#[derive(Deserialize)]
+struct Platform {
+    #[serde(rename = "architecture")]
+    _architecture: Option<String>,
+    #[serde(rename = "os")]
+    _os: Option<String>,
+}
+
+/// A list of descriptors, or the `null` that stands for it.
+type List = Option<Vec<Descriptor>>;
+
 /// A list that is there, be it `null`, is `Some`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Descriptor>>, D::Error> {
-    Option::<Vec<Descriptor>>::deserialize(deserializer).map(|list| Some(list.unwrap_or_default()))
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<List>, D::Error> {
+    List::deserialize(deserializer).map(Some)
 }
 
 fn invalid<T>(why: impl Into<String>) -> Result<T> {
@@ -87,10 +100,10 @@ pub(super) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest
     if let Some(config) = &document.config {
         collected.add("config", config, kind::CONFIG)?;
     }
-    for (number, layer) in document.layers.iter().flatten().enumerate() {
+    for (number, layer) in document.layers.iter().flatten().flatten().enumerate() {
         collected.add(&format!("layers[{number}]"), layer, kind::LAYER)?;
     }
-    for (number, child) in document.manifests.iter().flatten().enumerate() {
+    for (number, child) in document.manifests.iter().flatten().flatten().enumerate() {
         collected.add(&format!("manifests[{number}]"), child, kind::CHILD)?;
     }
     let subject = match &document.subject {
@@ -129,7 +142,11 @@ fn media_type(document: &Document, content_type: Option<&str>) -> Result<String>
     if document.schema_version != Some(2) {
         return invalid("schemaVersion must be 2");
     }
-    let shape = match (document.config.is_some() || document.layers.is_some(), document.manifests.is_some()) {
+    // A `null` list is an empty one where the shape needs a list, and absent where it cannot have one.
+    let listed = |list: &Option<List>| matches!(list, Some(Some(_)));
+    let image = document.config.is_some() || listed(&document.layers);
+    let index = listed(&document.manifests) || (!image && document.manifests.is_some());
+    let shape = match (image, index) {
         (true, true) => {
             return invalid(
                 "a manifest with `manifests` cannot also have `config` or `layers`: it would be two things at once",
@@ -305,13 +322,17 @@ mod tests {
         let manifest = parse(nulls.as_bytes(), None).unwrap();
         assert_eq!(manifest.references.len(), 1);
         assert!(manifest.subject.is_none() && manifest.annotations.is_none());
-        parse(br#"{"schemaVersion":2,"manifests":null}"#, None).unwrap();
+        let index = parse(br#"{"schemaVersion":2,"manifests":null}"#, None).unwrap();
+        assert_eq!(index.media_type, media_type::OCI_INDEX);
+        let image = parse(image(r#","manifests":null"#).as_bytes(), None).unwrap();
+        assert_eq!(image.media_type, media_type::OCI_MANIFEST);
+        let index = br#"{"schemaVersion":2,"manifests":[],"layers":null,"config":null}"#;
+        assert_eq!(parse(index, None).unwrap().media_type, media_type::OCI_INDEX);
     }
 
     #[test]
     fn a_manifest_is_one_thing_only() {
         assert!(refused(&image(r#","manifests":[]"#)).contains("two things"));
-        assert!(refused(&image(r#","manifests":null"#)).contains("two things"));
         assert!(refused(&image(r#","fsLayers":[]"#)).contains("schema 1"));
         assert!(refused(r#"{"schemaVersion":1}"#).contains("schema 1"));
         assert!(refused(r#"{"schemaVersion":2}"#).contains("needs"));
@@ -334,6 +355,8 @@ mod tests {
             ("\"size\":2", "\"size\":2,\"urls\":[\"ftp://x\"]"),
             ("\"size\":2", "\"size\":2,\"annotations\":{\"a\":1}"),
             (",\"size\":2", ""),
+            ("\"size\":2", "\"size\":2,\"platform\":5"),
+            ("\"size\":2", "\"size\":2,\"platform\":{\"os\":5}"),
         ] {
             refused(&image("").replace(from, to));
         }

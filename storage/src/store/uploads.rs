@@ -2,7 +2,7 @@
 //! Upload sessions: begin, append, finish, cancel.
 //!
 //! A request gathers its body into batches (`intake.rs`) and passes them to the session's writer
-//! (`writer.rs`), which hashes and writes each while the next one arrives. Who may write when two
+//! (`resume.rs`), which takes it up where it stands, hashes and writes each while the next one arrives. Who may write when two
 //! requests want to is decided in `sessions.rs`.
 
 use std::sync::Arc;
@@ -11,10 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::intake::{Message, forward};
 use super::lease::LEASE;
-use super::sessions::Holder;
-use super::writer::{Writer, Written, find};
 use super::{Actor, Store};
 use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -24,6 +21,17 @@ use crate::kv::{Engine, WriteTx};
 use crate::local::Location;
 use crate::name::RepoName;
 use crate::rows;
+
+mod intake;
+mod resume;
+mod sessions;
+
+pub(super) use intake::BATCH;
+pub(super) use sessions::Sessions;
+
+use intake::{Message, forward};
+use resume::{Writer, Written, find};
+use sessions::Holder;
 
 /// What a request says of the bytes that it carries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,9 +181,9 @@ impl Store {
         let gone = Gone(Arc::clone(&writer.held.holder));
         let (sender, inbox) = mpsc::channel(1);
         let (engine, repo, id) = (Arc::clone(&self.engine), writer.repo.clone(), writer.id);
-        let clock = Arc::clone(&self.clock);
+        let (clock, whole) = (Arc::clone(&self.clock), chunk.start.is_none());
         let writing = tokio::spawn(async move {
-            let result = writer.run(inbox, digest).await;
+            let result = writer.run(inbox, digest, whole).await;
             if only
                 && result.is_err()
                 && let Err(error) = drop_upload(&engine, &repo, id, clock.now()).await

@@ -229,3 +229,26 @@ async fn concurrent_pushes_of_one_content_keep_one_copy() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_blob_whose_file_is_lost_or_cut_is_mended_by_pushing_it_again() {
+    on_both(async |lab| {
+        let (first, second) = (repo("a"), repo("b"));
+        for damage in [None, Some(b"ab".as_slice())] {
+            let digest = lab.push(&first, b"abcdef").await;
+            let content: rows::Content = rows::decode(&lab.rows(b"c").await[0].1).unwrap();
+            let name = content.location.to_string().replace('-', "");
+            let file = lab.folder.path().join("blobs").join(&name[..2]).join(&name);
+            match damage {
+                None => fs::remove_file(&file).unwrap(),
+                Some(rest) => fs::write(&file, rest).unwrap(),
+            }
+            lab.push(&second, b"abcdef").await;
+            for repo in [&first, &second] {
+                assert_eq!(lab.read(repo, &digest).await.unwrap(), b"abcdef");
+            }
+            assert_eq!(lab.rows(b"c").await.len(), 1);
+        }
+    })
+    .await;
+}

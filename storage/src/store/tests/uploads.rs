@@ -276,3 +276,25 @@ async fn a_body_is_not_asked_for_more_after_its_end() {
     });
     store.push_blob(&repo, &sha256(b"abc"), None, once, &actor("ci")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_cut_request_that_names_no_place_can_be_sent_again_as_it_was() {
+    on_both(async |lab| {
+        let (store, repo) = (&lab.store, repo("a"));
+        let digest = sha256(b"abcdef");
+        let cut = || stream::iter([Ok(Bytes::from_static(b"abc")), Err(io::Error::other("cut"))]);
+        let whole = Chunk::default();
+        let id = store.begin_upload(&repo, Algorithm::Sha256, &actor("ci")).await.unwrap();
+        let broken = store.finish_upload(&repo, id, whole, cut(), &digest).await;
+        assert!(matches!(broken, Err(Error::Body(_))), "{broken:?}");
+        assert_eq!(store.upload_status(&repo, id).await.unwrap().offset, 0);
+        store.finish_upload(&repo, id, whole, body(b"abcdef"), &digest).await.unwrap();
+        // One that says where its bytes belong keeps what came.
+        let id = store.begin_upload(&repo, Algorithm::Sha256, &actor("ci")).await.unwrap();
+        let part = Chunk { start: Some(0), len: None };
+        store.finish_upload(&repo, id, part, cut(), &digest).await.unwrap_err();
+        assert_eq!(store.upload_status(&repo, id).await.unwrap().offset, 3);
+        store.finish_upload(&repo, id, whole, body(b"def"), &digest).await.unwrap();
+    })
+    .await;
+}

@@ -204,7 +204,8 @@ async fn push_beside(feed: impl Fn(mpsc::UnboundedSender<Piece>) -> tokio::task:
     let lab = Lab::new(Kind::Memory).await;
     let repo = repo("a");
     let mut others = Vec::new();
-    for _ in 0..12 {
+    // More than share the memory.
+    for _ in 0..80 {
         let id = lab.store.begin_upload(&repo, Algorithm::Sha256, &actor("ci")).await.unwrap();
         let (more, body) = pipe();
         let (store, name) = (Arc::clone(&lab.store), repo.clone());
@@ -216,6 +217,7 @@ async fn push_beside(feed: impl Fn(mpsc::UnboundedSender<Piece>) -> tokio::task:
     let pushed = lab.store.push_blob(&repo, &digest, None, body(&content), &who);
     tokio::time::timeout(Duration::from_secs(30), pushed).await.expect("others hold all memory").unwrap();
     for (id, feeder, request) in others {
+        until(async || lab.store.upload_status(&repo, id).await.unwrap().offset > 0).await;
         feeder.abort();
         request.abort();
         let _gone = request.await;

@@ -16,9 +16,11 @@ use super::sessions::Holder;
 use crate::error::{Error, Result};
 
 /// What is hashed and written at once.
-pub(super) const BATCH: usize = 1 << 20;
+pub(in crate::store) const BATCH: usize = 1 << 20;
 /// Pieces in one batch: a client that sends byte by byte must not fill memory with bookkeeping.
 const MAX_PIECES: usize = 1024;
+/// What a batch reserves at least, and by which it grows: clients that trickle share the budget fairly.
+const SHARE: usize = 64 << 10;
 /// A client that does not fill its batch in this time gets its bytes written, and its memory goes to
 /// others. Counted from the batch's first byte: else a client that trickles would hold memory for minutes.
 const QUIET: Duration = Duration::from_millis(250);
@@ -63,12 +65,13 @@ where
         };
         holder.wait_for_client(false);
         let Some(first) = first else { break };
+        let size = first.as_ref().map_or(0, Bytes::len);
         let permit = tokio::select! {
             biased;
             () = sender.closed() => return End::Complete,
-            permit = Arc::clone(memory).acquire_many_owned(u32::try_from(BATCH).unwrap_or(1)) => permit,
+            permit = Arc::clone(memory).acquire_many_owned(share(size)) => permit,
         };
-        let Ok(permit) = permit else {
+        let Ok(mut permit) = permit else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
         let full_by = Instant::now() + QUIET;
@@ -79,7 +82,8 @@ where
                 Ok(piece) => {
                     bytes += piece.len();
                     batch.push(piece);
-                    if bytes < BATCH && batch.len() < MAX_PIECES {
+                    // A batch that finds no more memory is written as it is.
+                    if bytes < BATCH && batch.len() < MAX_PIECES && grow(&mut permit, bytes, memory) {
                         match tokio::time::timeout_at(full_by, body.next()).await {
                             Ok(Some(piece)) => next = Some(piece),
                             Ok(None) => ended = true,
@@ -105,5 +109,22 @@ where
             End::Refused(Error::SizeMismatch { expected, actual: received })
         }
         _ => End::Complete,
+    }
+}
+
+fn share(bytes: usize) -> u32 {
+    u32::try_from(bytes.next_multiple_of(SHARE).clamp(SHARE, 4 * BATCH)).unwrap_or(u32::MAX)
+}
+
+/// Makes room for another piece beside the `bytes` of a batch, if there is memory for it.
+fn grow(permit: &mut OwnedSemaphorePermit, bytes: usize, memory: &Arc<Semaphore>) -> bool {
+    let wanted = share(bytes + 1) as usize;
+    let more = wanted.saturating_sub(permit.num_permits());
+    match Arc::clone(memory).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) {
+        Ok(more) => {
+            permit.merge(more);
+            true
+        }
+        Err(_) => false,
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The writer of an upload session: the holder of its current epoch.
+//! Taking an upload up where it stands: the writer of a session, the holder of its current epoch.
 //!
 //! It runs in a task of its own, not in the request: when the client goes away it still brings file
 //! and catalog in order, and only then may the next request write. Bytes are acknowledged by a
@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 
 use super::intake::{End, Message};
 use super::sessions::Held;
-use super::{Actor, Store, blobs, repositories};
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Algorithm, Digest, Hasher, Hashes};
 use crate::error::{Error, Result, What};
@@ -21,6 +20,7 @@ use crate::kv::{Engine, ReadTx, WriteTx};
 use crate::local::{Draft, LocalBlobs, Location};
 use crate::name::RepoName;
 use crate::rows;
+use crate::store::{Actor, Store, blobs, repositories};
 
 /// A long request acknowledges to itself what it has, so that a crash loses no more than this.
 const CHECKPOINT: u64 = 64 << 20;
@@ -89,11 +89,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes what comes; at the end, with a digest, makes the whole a blob.
+    /// Writes what comes; at the end, with a digest, makes the whole a blob. `whole` says that the request
+    /// named no place in the upload for its bytes.
     pub(super) async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Message>,
         digest: Option<Digest>,
+        whole: bool,
     ) -> Result<Written> {
         let holder = Arc::clone(&self.held.holder);
         let end = loop {
@@ -119,6 +121,11 @@ impl Writer {
             (End::Complete, None) => {
                 let writer = self.checkpoint().await?;
                 Ok(Written { offset: writer.written(), reread: false })
+            }
+            // A whole blob whose sender knows no offsets: the same request again must find the same session.
+            (End::Cut(error), Some(_)) if whole => {
+                self.undo().await?;
+                Err(error)
             }
             (End::Cut(error), _) => {
                 self.checkpoint().await?;
@@ -236,15 +243,28 @@ impl Writer {
         let (repo, id, epoch) = (self.repo.clone(), self.id, self.before.epoch);
         let actor = Actor { subject: self.before.pusher.clone(), session: self.before.session.clone() };
         let now = self.clock.now();
+        let broken = self.broken_twin(&hashes).await?;
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 own(tx, &repo, id, epoch).await?;
                 tx.delete(keys::upload(id))?;
-                adopt(tx, id, &hashes, size, now).await?;
+                adopt(tx, id, &hashes, size, broken, now).await?;
                 let repo = repositories::intern(tx, &repo, now).await?;
                 blobs::link(tx, repo, &digest, (hashes.sha256, size), &actor, now).await
             })
             .await
+    }
+
+    /// Where the same content lies already, if its file is lost or cut: then these bytes replace it.
+    async fn broken_twin(&self, hashes: &Hashes) -> Result<Option<Location>> {
+        let row = self.engine.read(async |tx| tx.get(&keys::content(&hashes.sha256)).await).await?;
+        let Some(row) = row else { return Ok(None) };
+        let content: rows::Content = rows::decode(&row)?;
+        if self.blobs.holds(content.location, content.size) {
+            return Ok(None);
+        }
+        tracing::warn!(location = %content.location, "a damaged blob was pushed again and is replaced");
+        Ok(Some(content.location))
     }
 }
 
@@ -253,19 +273,28 @@ async fn own(tx: &mut WriteTx, repo: &RepoName, id: Location, epoch: u64) -> Res
     if find(tx, repo, id).await?.epoch == epoch { Ok(()) } else { Err(Error::UploadTaken) }
 }
 
-/// Makes an upload's bytes the content of their hash, or garbage if there is such content already.
+/// Makes an upload's bytes the content of their hash, or garbage if there is such content already that
+/// does not lie at `broken`.
 async fn adopt(
     tx: &mut WriteTx,
     location: Location,
     hashes: &Hashes,
     size: u64,
+    broken: Option<Location>,
     now: Timestamp,
 ) -> Result<()> {
+    let garbage = rows::encode(&rows::Garbage { size })?;
     let key = keys::content(&hashes.sha256);
     let mut content = match tx.get(&key).await? {
         Some(row) => {
-            tx.put(keys::garbage(now, location), rows::encode(&rows::Garbage { size })?)?;
-            rows::decode(&row)?
+            let mut present: rows::Content = rows::decode(&row)?;
+            let unwanted = if broken == Some(present.location) {
+                std::mem::replace(&mut present.location, location)
+            } else {
+                location
+            };
+            tx.put(keys::garbage(now, unwanted), garbage)?;
+            present
         }
         None => rows::Content { location, size, sha512: None, created: now },
     };

@@ -17,17 +17,12 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     let day = Period::seconds(24 * 60 * 60);
     let hour = Period::seconds(60 * 60);
     let moment = Period::millis(10);
-    within("push.max_manifest_size", push.max_manifest_size, ByteSize::kib(4)..=ByteSize::mib(64))?;
+    within("push.max_manifest_size", push.max_manifest_size, ByteSize::kib(4)..=ByteSize::mib(7))?;
     within("limits.connections", limits.connections, 1..=1_000_000)?;
     within("limits.header_timeout", limits.header_timeout, moment..=hour)?;
     within("limits.idle_timeout", limits.idle_timeout, moment..=day)?;
     within("limits.shutdown_timeout", limits.shutdown_timeout, moment..=day)?;
     within("limits.memory", limits.memory, ByteSize::mib(16)..=ByteSize::mib(1024 * 1024))?;
-    if limits.memory < push.max_manifest_size {
-        let (memory, manifest) = (limits.memory, push.max_manifest_size);
-        let reason = format!("{memory} cannot hold one manifest of `push.max_manifest_size`, {manifest}");
-        return Err(Fault::bad_value("limits.memory", reason));
-    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::local::Location;
 
 #[derive(Default)]
-pub(super) struct Sessions {
+pub(in crate::store) struct Sessions {
     holders: Mutex<HashMap<Location, Arc<Holder>>>,
     // Here, and so with each writer: one that outlives its request and its store must not meet, in
     // its file, the writer of a store that was opened after it.
@@ -107,7 +107,7 @@ impl Drop for Held {
 
 impl Sessions {
     /// The table of a store that holds its data directory by `lock`.
-    pub(super) fn new(lock: Option<File>) -> Self {
+    pub(in crate::store) fn new(lock: Option<File>) -> Self {
         Sessions { _lock: lock, ..Self::default() }
     }
 
