@@ -64,13 +64,25 @@ impl App {
 pub(crate) struct AnswerMemory(Arc<Semaphore>);
 
 impl AnswerMemory {
-    /// Counts `bytes` until the last reference to them is dropped, wherever that is: an HTTP/2 connection
-    /// keeps what its client has no window for. Waits a while for room.
-    pub(crate) async fn hold(&self, bytes: Vec<u8>) -> Result<Bytes, ApiError> {
-        let permits = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    /// Makes room for `bytes`, and waits a while for it.
+    pub(crate) async fn reserve(&self, bytes: u64) -> Result<Room, ApiError> {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = tokio::time::timeout(PATIENCE, Arc::clone(&self.0).acquire_many_owned(permits)).await;
-        let Ok(Ok(permit)) = room else { return Err(ApiError::unavailable()) };
-        Ok(Bytes::from_owner(Counted { bytes, _permit: permit }))
+        match room {
+            Ok(Ok(permit)) => Ok(Room(permit)),
+            _ => Err(ApiError::unavailable()),
+        }
+    }
+}
+
+/// Memory that was reserved for an answer.
+pub(crate) struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    /// Counts `bytes` until the last reference to them is dropped, wherever that is: an HTTP/2 connection
+    /// keeps what its client has no window for.
+    pub(crate) fn hold(self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Counted { bytes, _permit: self.0 })
     }
 }
 

@@ -18,22 +18,27 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Tags in one PUT; the specification asks for at least ten. Each is a header of the answer, of which
 /// clients take a hundred.
 const MAX_TAGS: usize = 50;
-/// From this size on a manifest is read on the blocking pool, where it holds up nobody.
+/// From this size on a manifest is parsed on the blocking pool, where it holds up nobody, and read only
+/// once there is memory for it.
 const LARGE: usize = 64 << 10;
 /// The specification limits all warnings of an answer to 4 096 bytes.
 const MAX_WARNING_BYTES: usize = 4096;
 
 pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let reference: Reference = reference.parse()?;
-    let stored = call.app.store.manifest(&repo, &reference).await?;
+    let (head, small) = call.app.store.manifest_within(&repo, &reference, LARGE as u64).await?;
     note_pull(&call, &repo, &reference);
-    if conditional::not_modified(call.headers, &stored.head.digest) {
-        return Ok(not_modified(&stored.head.digest));
+    if conditional::not_modified(call.headers, &head.digest) {
+        return Ok(not_modified(&head.digest));
     }
-    let body = call.app.answer_memory.hold(stored.bytes).await?;
-    let mut response = bytes(call.method, media_type(&stored.head), body);
-    set_digest(&mut response, &stored.head.digest);
-    set_etag(&mut response, &stored.head.digest);
+    let room = call.app.answer_memory.reserve(head.size).await?;
+    let body = match small {
+        Some(bytes) => bytes,
+        None => call.app.store.manifest(&repo, &Reference::Digest(head.digest.clone())).await?.bytes,
+    };
+    let mut response = bytes(call.method, media_type(&head), room.hold(body));
+    set_digest(&mut response, &head.digest);
+    set_etag(&mut response, &head.digest);
     Ok(response)
 }
 

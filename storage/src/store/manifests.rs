@@ -123,14 +123,29 @@ impl Store {
 
     /// A manifest with its bytes.
     pub async fn manifest(&self, repo: &RepoName, reference: &Reference) -> Result<StoredManifest> {
+        match self.manifest_within(repo, reference, u64::MAX).await? {
+            (head, Some(bytes)) => Ok(StoredManifest { head, bytes }),
+            (head, None) => Err(Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest))),
+        }
+    }
+
+    /// What a HEAD tells, and the bytes too if they are at most `most`: a caller that must find memory
+    /// for a large manifest first asks again then.
+    pub async fn manifest_within(
+        &self,
+        repo: &RepoName,
+        reference: &Reference,
+        most: u64,
+    ) -> Result<(ManifestHead, Option<Vec<u8>>)> {
         self.engine
             .read(async |tx: &mut ReadTx| {
                 let (id, head, _) = resolve(tx, repo, reference).await?;
+                if head.size > most {
+                    return Ok((head, None));
+                }
                 let bytes = tx.get(&keys::manifest_bytes(id, &head.digest)).await?;
-                let bytes = bytes.ok_or_else(|| {
-                    Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest))
-                })?;
-                Ok(StoredManifest { head, bytes })
+                let gone = || Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest));
+                Ok((head.clone(), Some(bytes.ok_or_else(gone)?)))
             })
             .await
     }
