@@ -36,9 +36,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_STREAMS: u32 = 100;
 /// HTTP/2 request heads over this are refused.
 const MAX_HEAD: u32 = 64 << 10;
-/// What is read at once from an HTTP/1.1 connection: a good piece of an upload, because smaller ones
-/// cost a fifth of its speed. It limits a request's head too.
-const READ_BUFFER: usize = 256 << 10;
+/// What is read at once from an HTTP/1.1 connection: a good piece of an upload, and little enough for
+/// thousands of connections. It limits a request's head too.
+const READ_BUFFER: usize = 128 << 10;
 const FLUSH_PULLS: Duration = Duration::from_mins(1);
 
 /// Serves the registry until SIGTERM or SIGINT.
