@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct Store {
     receive: Arc<Semaphore>,
     pulls: pulls::Pulls,
     allow_missing: bool,
+    /// The lock file and its identity, by which a data directory that vanished is noticed.
+    place: Option<(PathBuf, u64)>,
 }
 
 impl Store {
@@ -103,6 +106,10 @@ impl Store {
             engine: Arc::new(engine),
             blobs,
             clock,
+            place: match &lock {
+                None => None,
+                Some(lock) => Some((options.data.join(LOCK), identity(lock, &options.data)?)),
+            },
             sessions: Arc::new(Sessions::new(lock)),
             receive: Arc::new(Semaphore::new(
                 (options.memory / 2).clamp(4 * uploads::BATCH, Semaphore::MAX_PERMITS),
@@ -115,6 +122,14 @@ impl Store {
     /// Whether the store can take writes; the reason when it cannot. After a failure it tries one, so
     /// that a registry which gets no traffic because it is not ready notices when it is again.
     pub async fn ready(&self) -> Result<()> {
+        if let Some((path, identity)) = &self.place
+            && std::fs::metadata(path).map_or(0, |file| file.ino()) != *identity
+        {
+            let path = path.display();
+            return Err(Error::Unavailable(format!(
+                "{path} is gone or another file: the data directory was replaced"
+            )));
+        }
         if self.engine.health().is_ok() {
             return Ok(());
         }
@@ -142,9 +157,16 @@ async fn check_schema(tx: &mut WriteTx) -> Result<()> {
     }
 }
 
+/// The file by which a process holds a data directory.
+const LOCK: &str = "lock";
+
+fn identity(lock: &File, data: &Path) -> Result<u64> {
+    lock.metadata().map(|file| file.ino()).map_err(|error| Error::io("look at", data.join(LOCK), error))
+}
+
 /// Takes the data directory for this process, or says who has it.
 fn lock(data: &Path) -> Result<File> {
-    let path = data.join("lock");
+    let path = data.join(LOCK);
     let failed = |error: std::io::Error| Error::io("lock", &path, error);
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;

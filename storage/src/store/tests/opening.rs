@@ -120,3 +120,19 @@ async fn a_store_that_could_not_write_notices_by_itself_when_it_can() {
     // Nobody writes: asking is enough.
     store.ready().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_store_whose_directory_was_replaced_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&folder)).await.unwrap();
+    store.ready().await.unwrap();
+    let (data, away) = (options(&folder).data, folder.path().join("away"));
+    fs::rename(&data, &away).unwrap();
+    assert!(matches!(store.ready().await, Err(Error::Unavailable(_))));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("lock"), "").unwrap();
+    assert!(store.ready().await.is_err());
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&away, &data).unwrap();
+    store.ready().await.unwrap();
+}
