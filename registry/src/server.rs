@@ -48,9 +48,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     raise_file_limit();
     let memory = usize::try_from(config.limits.memory.bytes())?;
     let store = Store::open(&StoreOptions {
-        data: config.data.clone(),
         memory,
         allow_missing: config.push.allow_missing,
+        ..StoreOptions::new(config.data.clone())
     })
     .await
     .context("cannot open the data directory")?;

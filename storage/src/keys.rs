@@ -123,13 +123,10 @@ impl<'k> Parts<'k> {
         self.take(N)?.try_into().map_err(|_| damaged())
     }
 
-    // Read by collection, a later part, and until then by tests; so are all readers under `cfg(test)`.
-    #[cfg(test)]
     fn repo(&mut self) -> Result<RepoId> {
         Ok(RepoId(u32::from_be_bytes(self.array()?)))
     }
 
-    #[cfg(test)]
     fn time(&mut self) -> Result<Timestamp> {
         Ok(Timestamp(u64::from_be_bytes(self.array()?)))
     }
@@ -202,7 +199,6 @@ pub(crate) fn link_of(sha256: &[u8; 32], repo: RepoId, digest: &Digest) -> Vec<u
     Builder::table(b'k').raw(sha256).repo(repo).digest(digest).build()
 }
 
-#[cfg(test)]
 pub(crate) fn read_link_of(key: &[u8]) -> Result<(RepoId, Digest)> {
     let mut parts = Parts::after(key, b"k")?;
     parts.take(32)?;
@@ -314,7 +310,6 @@ pub(crate) fn review(due: Timestamp, review: &Review) -> Vec<u8> {
 }
 
 /// Reads what [`review`] wrote: when it is due, and what to look at.
-#[cfg(test)]
 pub(crate) fn read_review(key: &[u8]) -> Result<(Timestamp, Review)> {
     let mut parts = Parts::after(key, b"v")?;
     parts.take(1)?;
@@ -338,7 +333,6 @@ pub(crate) fn garbage(delete_after: Timestamp, location: Location) -> Vec<u8> {
 }
 
 /// Reads what [`garbage`] wrote.
-#[cfg(test)]
 pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
     let mut parts = Parts::after(key, b"g")?;
     parts.take(1)?;

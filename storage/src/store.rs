@@ -31,10 +31,12 @@ mod tags;
 mod uploads;
 
 pub use blobs::{Blob, Mounted};
+pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
 pub use uploads::{Chunk, Finished, UploadStatus};
 
+use lease::Moment;
 use uploads::Sessions;
 
 /// The version of the key space and its rows that this program writes.
@@ -58,6 +60,15 @@ pub struct StoreOptions {
     pub memory: usize,
     /// Whether a manifest may name blobs that its repository does not have.
     pub allow_missing: bool,
+    /// How long things last before collection may take them.
+    pub periods: Periods,
+}
+
+impl StoreOptions {
+    /// The defaults, with everything in the directory `data`.
+    pub fn new(data: PathBuf) -> Self {
+        StoreOptions { data, memory: 256 << 20, allow_missing: false, periods: Periods::default() }
+    }
 }
 
 /// Everything that a registry keeps.
@@ -70,6 +81,7 @@ pub struct Store {
     receive: Arc<Semaphore>,
     pulls: pulls::Pulls,
     allow_missing: bool,
+    periods: Periods,
     /// The lock file and its identity, by which a data directory that vanished is noticed.
     place: Option<(PathBuf, u64)>,
 }
@@ -116,6 +128,7 @@ impl Store {
             )),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
+            periods: options.periods,
         })
     }
 
@@ -138,6 +151,10 @@ impl Store {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now(), periods: self.periods }
     }
 }
 

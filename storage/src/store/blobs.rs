@@ -2,11 +2,9 @@
 //! Blobs in repositories: links to contents, mounts, and deletion.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use super::lease::{self, LEASE};
+use super::lease::Moment;
 use super::{Actor, Store, repositories};
-use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId, Review};
@@ -14,9 +12,6 @@ use crate::kv::{ReadTx, WriteTx};
 use crate::local::{BlobReader, Location};
 use crate::name::RepoName;
 use crate::rows::{self, kind};
-
-/// How long an object stays after nothing names it: readers that hold a link to it may finish.
-pub(super) const GRACE: Duration = Duration::from_hours(1);
 
 /// A blob that is readable in a repository.
 #[derive(Clone, Debug)]
@@ -46,20 +41,20 @@ pub(super) async fn link(
     digest: &Digest,
     content: ([u8; 32], u64),
     actor: &Actor,
-    now: Timestamp,
+    moment: Moment,
 ) -> Result<()> {
     let (sha256, size) = content;
     if let Some(mut row) = find_link(tx, repo, digest).await? {
-        let Some(lease_until) = lease::extended(row.lease_until, now) else { return Ok(()) };
+        let Some(lease_until) = moment.extended(row.lease_until) else { return Ok(()) };
         row.lease_until = lease_until;
         return tx.put(keys::link(repo, digest), rows::encode(&row)?);
     }
-    let lease_until = now.plus(LEASE);
+    let lease_until = moment.lease();
     let row = rows::Link {
         sha256,
         size,
         lease_until,
-        created: now,
+        created: moment.now,
         pusher: actor.subject.clone(),
         session: actor.session.clone(),
     };
@@ -69,12 +64,12 @@ pub(super) async fn link(
 }
 
 /// Removes a link; content whose last link goes becomes garbage.
-async fn unlink(
+pub(super) async fn unlink(
     tx: &mut WriteTx,
     repo: RepoId,
     digest: &Digest,
     link: &rows::Link,
-    now: Timestamp,
+    moment: Moment,
 ) -> Result<()> {
     tx.delete(keys::link(repo, digest))?;
     tx.delete(keys::link_of(&link.sha256, repo, digest))?;
@@ -91,7 +86,7 @@ async fn unlink(
         tx.delete(keys::alias(sha512))?;
     }
     let garbage = rows::Garbage { size: content.size };
-    tx.put(keys::garbage(now.plus(GRACE), content.location), rows::encode(&garbage)?)
+    tx.put(keys::garbage(moment.now.plus(moment.periods.grace), content.location), rows::encode(&garbage)?)
 }
 
 /// Some repository's content of this digest.
@@ -119,14 +114,14 @@ impl Store {
     /// As [`Store::blob`], for someone who may push: a positive answer promises that it stays.
     pub async fn blob_for_push(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
         let (blob, link) = self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, digest).await).await?;
-        if lease::extended(link.lease_until, self.now()).is_none() {
+        if self.moment().extended(link.lease_until).is_none() {
             return Ok(blob);
         }
-        let (repo, digest, now) = (repo.clone(), digest.clone(), self.now());
+        let (repo, digest, moment) = (repo.clone(), digest.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let (blob, mut link) = resolve(tx, &repo, &digest).await?;
-                link.lease_until = link.lease_until.max(now.plus(LEASE));
+                link.lease_until = link.lease_until.max(moment.lease());
                 let id = repositories::expect(tx, &repo).await?;
                 tx.put(keys::link(id, &digest), rows::encode(&link)?)?;
                 Ok(blob)
@@ -149,7 +144,7 @@ impl Store {
         actor: &Actor,
     ) -> Result<Mounted> {
         let (repo, from, digest) = (repo.clone(), from.cloned(), digest.clone());
-        let (actor, now) = (actor.clone(), self.now());
+        let (actor, moment) = (actor.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let source = match &from {
@@ -162,8 +157,8 @@ impl Store {
                     },
                 };
                 let Some(content) = source else { return Ok(Mounted::No) };
-                let repo = repositories::intern(tx, &repo, now).await?;
-                link(tx, repo, &digest, content, &actor, now).await?;
+                let repo = repositories::intern(tx, &repo, moment.now).await?;
+                link(tx, repo, &digest, content, &actor, moment).await?;
                 Ok(Mounted::Yes)
             })
             .await
@@ -171,7 +166,7 @@ impl Store {
 
     /// Makes a blob unreadable in a repository, unless a manifest there names it.
     pub async fn delete_blob(&self, repo: &RepoName, digest: &Digest) -> Result<()> {
-        let (repo, digest, now) = (repo.clone(), digest.clone(), self.now());
+        let (repo, digest, moment) = (repo.clone(), digest.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
@@ -179,7 +174,7 @@ impl Store {
                 if let Some(manifest) = named_by(tx, repo, &digest).await? {
                     return Err(Error::Referenced { manifest });
                 }
-                unlink(tx, repo, &digest, &link, now).await
+                unlink(tx, repo, &digest, &link, moment).await
             })
             .await
     }
@@ -196,7 +191,7 @@ async fn resolve(tx: &mut ReadTx, repo: &RepoName, digest: &Digest) -> Result<(B
 }
 
 /// A manifest of the repository whose edge protects this digest.
-async fn named_by(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<Digest>> {
+pub(super) async fn named_by(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<Digest>> {
     let prefix = keys::edges_to(repo, digest);
     let mut after = None;
     loop {

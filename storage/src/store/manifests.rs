@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::lease::{self, LEASE};
+use super::lease::Moment;
 use super::{Actor, Store, blobs, repositories, tags};
 use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest};
@@ -92,7 +92,7 @@ pub struct StoredManifest {
 impl Store {
     /// Stores a manifest with its edges and moves its tags, all or nothing.
     pub async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest> {
-        let (now, allow_missing) = (self.now(), self.allow_missing);
+        let (moment, allow_missing) = (self.moment(), self.allow_missing);
         let sha256 = match Algorithm::Sha256.digest(&new.bytes) {
             Digest::Sha256(bytes) => bytes,
             other => return Err(Error::Corrupt(format!("{other} is not a sha256"))),
@@ -105,16 +105,16 @@ impl Store {
         let weight = new.bytes.len() * 2 + new.manifest.references.len() * 512;
         self.engine
             .write(weight, async move |tx: &mut WriteTx| {
-                let repo = repositories::intern(tx, &new.repo, now).await?;
+                let repo = repositories::intern(tx, &new.repo, moment.now).await?;
                 let present = find(tx, repo, &new.digest).await?;
                 check_condition(tx, repo, &new, present.is_some()).await?;
                 let warnings = check_references(tx, repo, &new.manifest, allow_missing).await?;
                 match present {
-                    Some(row) => renew(tx, repo, &new, row, now)?,
-                    None => store(tx, repo, &new, (sha256, size), referrer.as_deref(), now)?,
+                    Some(row) => renew(tx, repo, &new, row, moment)?,
+                    None => store(tx, repo, &new, (sha256, size), referrer.as_deref(), moment)?,
                 }
                 for tag in &new.tags {
-                    tags::set(tx, repo, tag, &new.digest, &new.actor, now).await?;
+                    tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?;
                 }
                 Ok(PutManifest { warnings })
             })
@@ -154,14 +154,14 @@ impl Store {
     pub async fn manifest_for_push(&self, repo: &RepoName, reference: &Reference) -> Result<ManifestHead> {
         let (_, head, row) =
             self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, reference).await).await?;
-        if lease::extended(row.lease_until, self.now()).is_none() {
+        if self.moment().extended(row.lease_until).is_none() {
             return Ok(head);
         }
-        let (repo, reference, now) = (repo.clone(), reference.clone(), self.now());
+        let (repo, reference, moment) = (repo.clone(), reference.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let (id, head, mut row) = resolve(tx, &repo, &reference).await?;
-                row.lease_until = row.lease_until.max(now.plus(LEASE));
+                row.lease_until = row.lease_until.max(moment.lease());
                 tx.put(keys::manifest(id, &head.digest), rows::encode(&row)?)?;
                 Ok(head)
             })
@@ -257,7 +257,7 @@ fn renew(
     repo: RepoId,
     new: &NewManifest,
     mut row: rows::Manifest,
-    now: Timestamp,
+    moment: Moment,
 ) -> Result<()> {
     if row.media_type != new.manifest.media_type {
         return Err(Error::InvalidManifest(format!(
@@ -265,7 +265,7 @@ fn renew(
             row.media_type
         )));
     }
-    let Some(lease_until) = lease::extended(row.lease_until, now) else { return Ok(()) };
+    let Some(lease_until) = moment.extended(row.lease_until) else { return Ok(()) };
     row.lease_until = lease_until;
     tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
 }
@@ -276,10 +276,10 @@ fn store(
     new: &NewManifest,
     (sha256, size): ([u8; 32], u64),
     referrer: Option<&[u8]>,
-    now: Timestamp,
+    moment: Moment,
 ) -> Result<()> {
     let (digest, manifest) = (&new.digest, &new.manifest);
-    let lease_until = now.plus(LEASE);
+    let lease_until = moment.lease();
     let row = rows::Manifest {
         media_type: manifest.media_type.clone(),
         size,
@@ -287,7 +287,7 @@ fn store(
         artifact_type: manifest.artifact_type.clone(),
         subject: manifest.subject.clone(),
         lease_until,
-        created: now,
+        created: moment.now,
         pusher: new.actor.subject.clone(),
         session: new.actor.session.clone(),
     };

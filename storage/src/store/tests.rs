@@ -72,7 +72,8 @@ impl Lab {
         };
         let clock = Arc::new(ManualClock::new(START));
         // The least memory budget, so that every test is one of bounded memory too.
-        let options = StoreOptions { data: folder.path().to_owned(), memory: 0, allow_missing };
+        let options =
+            StoreOptions { memory: 0, allow_missing, ..StoreOptions::new(folder.path().to_owned()) };
         let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
         Lab { store: Arc::new(store), clock, folder }
     }

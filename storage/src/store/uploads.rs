@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::lease::LEASE;
 use super::{Actor, Store};
 use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -64,7 +63,8 @@ impl Store {
         algorithm: Algorithm,
         actor: &Actor,
     ) -> Result<Location> {
-        let (id, now) = (Location::new(), self.now());
+        let (id, moment) = (Location::new(), self.moment());
+        let (now, expires) = (moment.now, moment.now.plus(moment.periods.uploads));
         let row = rows::Upload {
             repo: repo.as_str().to_owned(),
             offset: 0,
@@ -77,7 +77,7 @@ impl Store {
         };
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
-                tx.put(keys::review(now.plus(LEASE), &Review::Upload(id)), Vec::new())?;
+                tx.put(keys::review(expires, &Review::Upload(id)), Vec::new())?;
                 tx.put(keys::upload(id), rows::encode(&row)?)
             })
             .await?;

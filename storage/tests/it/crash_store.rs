@@ -20,7 +20,7 @@ use crate::crash::{ROUNDS, acknowledge, child, content, run_and_kill};
 const TASKS: u32 = 4;
 
 async fn open(folder: &Path) -> Store {
-    let options = StoreOptions { data: folder.join("data"), memory: 8 << 20, allow_missing: false };
+    let options = StoreOptions { memory: 8 << 20, ..StoreOptions::new(folder.join("data")) };
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match Store::open(&options).await {

@@ -4,7 +4,7 @@
 use super::*;
 
 fn options(folder: &TempDir) -> StoreOptions {
-    StoreOptions { data: folder.path().join("data"), memory: 1 << 20, allow_missing: false }
+    StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join("data")) }
 }
 
 #[tokio::test]
@@ -91,8 +91,7 @@ async fn any_budget_and_any_depth_of_new_folders_will_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("new/newer/newest");
     for memory in [0, usize::MAX] {
-        let store =
-            Store::open(&StoreOptions { data: data.clone(), memory, allow_missing: false }).await.unwrap();
+        let store = Store::open(&StoreOptions { memory, ..StoreOptions::new(data.clone()) }).await.unwrap();
         store.push_blob(&repo("a"), &sha256(b"x"), None, body(b"x"), &actor("ci")).await.unwrap();
         store.ready().await.unwrap();
     }

@@ -240,7 +240,7 @@ async fn each_algorithm_closes_either_session() {
 #[tokio::test]
 async fn an_upload_resumes_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let options = StoreOptions { data: folder.path().join("data"), memory: 1 << 20, allow_missing: false };
+    let options = StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join("data")) };
     let repo = repo("a/b");
     for (algorithm, digest) in
         [(Algorithm::Sha256, sha256(b"abcdef")), (Algorithm::Sha512, sha512(b"abcdef"))]

@@ -20,6 +20,7 @@ use crate::kv::{Engine, ReadTx, WriteTx};
 use crate::local::{Draft, LocalBlobs, Location};
 use crate::name::RepoName;
 use crate::rows;
+use crate::store::lease::{Moment, Periods};
 use crate::store::{Actor, Store, blobs, repositories};
 
 /// A long request acknowledges to itself what it has, so that a crash loses no more than this.
@@ -64,6 +65,7 @@ impl Store {
             engine: Arc::clone(&self.engine),
             blobs: self.blobs.clone(),
             clock: Arc::clone(&self.clock),
+            periods: self.periods,
             held,
         })
     }
@@ -85,6 +87,7 @@ pub(super) struct Writer {
     engine: Arc<Engine>,
     blobs: LocalBlobs,
     clock: Arc<dyn Clock>,
+    periods: Periods,
     pub(super) held: Held,
 }
 
@@ -242,15 +245,15 @@ impl Writer {
     async fn commit(&self, digest: Digest, hashes: Hashes, size: u64) -> Result<()> {
         let (repo, id, epoch) = (self.repo.clone(), self.id, self.before.epoch);
         let actor = Actor { subject: self.before.pusher.clone(), session: self.before.session.clone() };
-        let now = self.clock.now();
+        let moment = Moment { now: self.clock.now(), periods: self.periods };
         let broken = self.broken_twin(&hashes).await?;
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 own(tx, &repo, id, epoch).await?;
                 tx.delete(keys::upload(id))?;
-                adopt(tx, id, &hashes, size, broken, now).await?;
-                let repo = repositories::intern(tx, &repo, now).await?;
-                blobs::link(tx, repo, &digest, (hashes.sha256, size), &actor, now).await
+                adopt(tx, id, &hashes, size, broken, moment.now).await?;
+                let repo = repositories::intern(tx, &repo, moment.now).await?;
+                blobs::link(tx, repo, &digest, (hashes.sha256, size), &actor, moment).await
             })
             .await
     }
