@@ -16,6 +16,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// This moment less a span.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// Whole days since the Unix epoch.
     pub fn day(self) -> u64 {
         self.0 / 86_400_000

@@ -22,6 +22,7 @@ use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod blobs;
+mod holds;
 mod lease;
 mod manifests;
 mod pulls;
@@ -82,6 +83,8 @@ pub struct Store {
     pulls: pulls::Pulls,
     allow_missing: bool,
     periods: Periods,
+    /// What running backups keep from being swept.
+    holds: holds::Holds,
     /// The lock file and its identity, by which a data directory that vanished is noticed.
     place: Option<(PathBuf, u64)>,
 }
@@ -129,6 +132,7 @@ impl Store {
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
             periods: options.periods,
+            holds: holds::Holds::default(),
         })
     }
 
