@@ -37,6 +37,8 @@ pub(super) struct Grounds {
 /// What becomes of a link or a manifest.
 enum Fate {
     Stays,
+    /// It is evidence of something that is there.
+    HasSubject,
     Later(Timestamp),
     Goes(Why),
 }
@@ -68,7 +70,7 @@ async fn object(tx: &mut WriteTx, grounds: &Grounds, repo: RepoId, digest: &Dige
         |tx: &mut WriteTx, at| tx.put(keys::review(at, &Review::Object(repo, digest.clone())), Vec::new());
     if let Some(link) = blobs::find_link(tx, repo, digest).await? {
         match fate_of_link(tx, grounds, repo, digest, &link).await? {
-            Fate::Stays => {}
+            Fate::Stays | Fate::HasSubject => {}
             Fate::Later(at) => again(tx, at)?,
             Fate::Goes(why) => {
                 let last = blobs::unlink(tx, repo, digest, &link, grounds.moment).await?;
@@ -80,6 +82,12 @@ async fn object(tx: &mut WriteTx, grounds: &Grounds, repo: RepoId, digest: &Dige
     if let Some(row) = manifests::find(tx, repo, digest).await? {
         match fate_of_manifest(tx, grounds, repo, digest, &row).await? {
             Fate::Stays => {}
+            // The subject came back; when it goes again, that must be noticed again.
+            Fate::HasSubject if row.orphaned.is_some() => {
+                let row = rows::Manifest { orphaned: None, ..row };
+                tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
+            }
+            Fate::HasSubject => {}
             Fate::Later(at) => again(tx, at)?,
             Fate::Goes(why) => {
                 if !remove_tags(tx, grounds, repo, digest).await? {
@@ -132,7 +140,7 @@ async fn fate_of_manifest(
     }
     for subject in &subjects {
         if manifests::find(tx, repo, subject).await?.is_some() {
-            return Ok(Fate::Stays);
+            return Ok(Fate::HasSubject);
         }
     }
     let orphaned = row.orphaned.is_some() && !subjects.is_empty();
