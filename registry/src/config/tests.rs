@@ -289,7 +289,10 @@ fn rules_of_repositories_are_read_and_their_faults_told() {
     assert_eq!(config.repositories[1].untagged, Keep::Always);
     for (entry, expected) in [
         ("{match: 'Dev/*'}", "1:24: `repositories.match`: "),
-        ("{match: a, untaged: 7d}", "unknown key `repositories.untaged`; known keys: `match`, `untagged`, `released`"),
+        (
+            "{match: a, untaged: 7d}",
+            "unknown key `repositories.untaged`; known keys: `match`, `untagged`, `released`",
+        ),
         ("{match: a, untagged: soon}", "neither `keep` nor a length of time"),
         ("{untagged: 7d}", "missing field `match`"),
     ] {

@@ -277,7 +277,7 @@ fn renew(
     tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
 }
 
-fn store(
+pub(super) fn store(
     tx: &mut WriteTx,
     repo: RepoId,
     new: &NewManifest,
