@@ -5,6 +5,7 @@
 //! | --- | --- | --- | --- |
 //! | `m` meta | name | number | schema version, next repository id |
 //! | `n` repository by name | name | `Repository` | catalog pages, name → id |
+//! | `i` repository by id | repo | name | id → name, for rules and reports |
 //! | `l` link | repo, digest | `Link` | is this blob readable here, since when, leased until |
 //! | `k` links of a content | sha256, repo, digest | – | last link? a source for a mount |
 //! | `c` content | sha256 | `Content` | where the bytes lie |
@@ -52,7 +53,8 @@ pub(crate) enum Review {
     Upload(Location),
 }
 
-const SHARDS: u8 = 16;
+/// How many parts each queue has.
+pub(crate) const SHARDS: u8 = 16;
 
 pub(crate) const SCHEMA_VERSION: &[u8] = b"mschema";
 pub(crate) const NEXT_REPOSITORY: &[u8] = b"mnext-repository";
@@ -60,7 +62,12 @@ pub(crate) const NEXT_REPOSITORY: &[u8] = b"mnext-repository";
 pub(crate) const PROBE: &[u8] = b"mprobe";
 /// Present: collection is off; the value says why, for a person.
 pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
+/// Until when collection waits, after the clock jumped.
+pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
+/// The rules by which untagged manifests were last judged, and how far a change of them has come.
+pub(crate) const RULES: &[u8] = b"mrules";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
+pub(crate) const MANIFESTS: &[u8] = b"x";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);
@@ -190,6 +197,10 @@ pub(crate) fn read_repository(key: &[u8]) -> Result<&str> {
     Parts::after(key, b"n")?.rest()
 }
 
+pub(crate) fn repository_by_id(id: RepoId) -> Vec<u8> {
+    Builder::table(b'i').repo(id).build()
+}
+
 pub(crate) fn link(repo: RepoId, digest: &Digest) -> Vec<u8> {
     Builder::table(b'l').repo(repo).digest(digest).build()
 }
@@ -225,6 +236,13 @@ pub(crate) fn alias(sha512: &[u8; 64]) -> Vec<u8> {
 
 pub(crate) fn manifest(repo: RepoId, digest: &Digest) -> Vec<u8> {
     Builder::table(b'x').repo(repo).digest(digest).build()
+}
+
+/// Reads what [`manifest`] wrote.
+pub(crate) fn read_manifest(key: &[u8]) -> Result<(RepoId, Digest)> {
+    let mut parts = Parts::after(key, MANIFESTS)?;
+    let manifest = (parts.repo()?, parts.digest()?);
+    parts.end(manifest)
 }
 
 pub(crate) fn manifest_bytes(repo: RepoId, digest: &Digest) -> Vec<u8> {
@@ -302,6 +320,14 @@ pub(crate) fn referrer(repo: RepoId, subject: &Digest, artifact_type: &str, dige
     Builder(referrers_of_type(repo, subject, artifact_type)).digest(digest).build()
 }
 
+/// The manifest of a referrer that was found under `prefix` (from [`referrers`]).
+pub(crate) fn read_referrer(key: &[u8], prefix: &[u8]) -> Result<Digest> {
+    let mut parts = Parts::after(key, prefix)?;
+    parts.text()?;
+    let manifest = parts.digest()?;
+    parts.end(manifest)
+}
+
 pub(crate) fn upload(id: Location) -> Vec<u8> {
     Builder::table(b'p').raw(&id.bytes()).build()
 }
@@ -316,6 +342,11 @@ pub(crate) fn review(due: Timestamp, review: &Review) -> Vec<u8> {
     }
     .build();
     Builder::table(b'v').raw(&[shard(&subject)]).time(due).raw(&subject).build()
+}
+
+/// A part of the review queue.
+pub(crate) fn reviews(shard: u8) -> [u8; 2] {
+    [b'v', shard]
 }
 
 /// Reads what [`review`] wrote: when it is due, and what to look at.
@@ -341,6 +372,11 @@ pub(crate) fn garbage(delete_after: Timestamp, location: Location) -> Vec<u8> {
     Builder::table(b'g').raw(&[shard(&location)]).time(delete_after).raw(&location).build()
 }
 
+/// A part of the garbage queue.
+pub(crate) fn all_garbage(shard: u8) -> [u8; 2] {
+    [b'g', shard]
+}
+
 /// Reads what [`garbage`] wrote.
 pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
     let mut parts = Parts::after(key, b"g")?;
@@ -359,7 +395,7 @@ pub(crate) fn in_backup(key: &[u8]) -> bool {
     match key.first() {
         Some(b'p' | b'g') => false,
         Some(b'v') => !matches!(read_review(key), Ok((_, Review::Upload(_)))),
-        Some(b'm') => ![PROBE, COLLECTION_OFF].contains(&key),
+        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE].contains(&key),
         _ => true,
     }
 }
@@ -445,6 +481,7 @@ mod tests {
             prop_assert_eq!(read_link_of(&link_of(&sha256, repo, &digest)).unwrap(), (repo, digest.clone()));
             prop_assert_eq!(
                 read_tag_of(&tag_of(repo, &digest, &tag), &tags_of(repo, &digest)).unwrap(), tag.clone());
+            prop_assert_eq!(read_manifest(&manifest(repo, &digest)).unwrap(), (repo, digest.clone()));
             let key = super::tag(repo, tag.as_str());
             prop_assert_eq!(read_tag(&key, &tags(repo)).unwrap(), tag.as_str());
             prop_assert_eq!(read_tag_move(&tag_move(repo, &tag, time), &moves(repo, &tag)).unwrap(), time);
@@ -469,6 +506,7 @@ mod tests {
         ) {
             let key = referrer(RepoId(1), &subject, &kind, &digest);
             prop_assert!(key.starts_with(&referrers(RepoId(1), &subject)));
+            prop_assert_eq!(read_referrer(&key, &referrers(RepoId(1), &subject)).unwrap(), digest);
             prop_assert!(key.starts_with(&referrers_of_type(RepoId(1), &subject, &kind)));
             let other_type = kind + &longer;
             prop_assert!(!key.starts_with(&referrers_of_type(RepoId(1), &subject, &other_type)));
