@@ -67,11 +67,7 @@ pub async fn restore(
     let mut restored = Restored::default();
     restored.blobs(&source, &blobs, &engine, &running.0).await?;
     restored.rows(&source, &engine, &running.0).await?;
-    let reason = format!(
-        "the data was restored from snapshot {}; once clients have checked it, `stella gc --resume` turns \
-         collection on",
-        source.name
-    );
+    let reason = format!("the data was restored from snapshot {}", source.name);
     let off =
         async move |tx: &mut WriteTx| tx.put(keys::COLLECTION_OFF.to_vec(), reason.clone().into_bytes());
     engine.write(0, off).await?;
