@@ -11,6 +11,7 @@ mod server;
 mod concurrency;
 mod conditions;
 mod config;
+mod cut_off;
 mod deletes;
 mod errors;
 mod health;
