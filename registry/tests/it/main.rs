@@ -8,6 +8,7 @@ mod client;
 mod role;
 mod server;
 
+mod collection;
 mod concurrency;
 mod conditions;
 mod config;
