@@ -37,6 +37,9 @@ pub(crate) enum Request {
 
 /// A long operation on a store.
 pub(crate) trait Operation: Sized + Send + Sync + 'static {
+    /// What it is called.
+    const NAME: &'static str;
+
     /// Something that it tells on its way.
     type Item: Serialize + DeserializeOwned + Display + Send;
     /// What came of it.
@@ -63,6 +66,8 @@ pub(crate) struct Gc {
 }
 
 impl Operation for Gc {
+    const NAME: &'static str = "collection";
+
     type Item = GcItem;
     type Summary = GcSummary;
 
@@ -100,6 +105,8 @@ impl Display for Resumed {
 }
 
 impl Operation for Resume {
+    const NAME: &'static str = "resumption";
+
     // It tells nothing.
     type Item = GcItem;
     type Summary = Resumed;
@@ -125,6 +132,8 @@ pub(crate) struct Backup {
 }
 
 impl Operation for Backup {
+    const NAME: &'static str = "backup";
+
     type Item = BackupItem;
     type Summary = BackupSummary;
 

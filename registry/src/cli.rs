@@ -75,7 +75,7 @@ struct Place {
     /// Read the configuration from this YAML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Keep everything in this directory [default: ./stella-data]
+    /// The directory that holds everything [default: ./stella-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }

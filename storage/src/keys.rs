@@ -68,6 +68,7 @@ pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
 pub(crate) const RULES: &[u8] = b"mrules";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
 pub(crate) const MANIFESTS: &[u8] = b"x";
+pub(crate) const UPLOADS: &[u8] = b"p";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);

@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -39,29 +38,22 @@ impl Output {
         out.flush()
     }
 
-    /// Prints the end of an operation, and says which exit code it means.
-    fn end<S: Serialize + Display>(
-        self,
-        outcome: anyhow::Result<S>,
-        faults: impl FnOnce(&S) -> bool,
-    ) -> Outcome {
-        match outcome {
-            Ok(summary) => {
-                let code = if faults(&summary) { exit::INTEGRITY } else { 0 };
-                if self.json {
-                    self.line(&serde_json::to_string(&Done { summary })?)?;
-                } else {
-                    self.line(&summary.to_string())?;
-                }
-                Ok(code)
+    /// Prints what came of an operation, and says which exit code it means.
+    fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
+        let line = if self.json { serde_json::to_string(&Done { summary })? } else { summary.to_string() };
+        self.line(&line)?;
+        Ok(if faults { exit::INTEGRITY } else { 0 })
+    }
+
+    /// Runs a command; whoever reads JSON is told of an error as JSON too.
+    pub(super) fn report(self, command: impl FnOnce() -> Outcome) -> Outcome {
+        command().inspect_err(|error| {
+            if self.json {
+                let last = Failed { error: format!("{error:#}"), exit: super::exit_code(error) };
+                // The error goes to stderr all the same.
+                let _closed = serde_json::to_string(&last).map(|line| self.line(&line));
             }
-            Err(error) => {
-                if let (true, Some(failed)) = (self.json, error.downcast_ref::<Failed>()) {
-                    self.line(&serde_json::to_string(failed)?)?;
-                }
-                Err(error)
-            }
-        }
+        })
     }
 }
 
@@ -111,7 +103,9 @@ impl Administration {
                 self.runtime.block_on(printed(output, run))
             }
         };
-        output.end(outcome, O::faults)
+        let summary = outcome?;
+        let faults = O::faults(&summary);
+        output.end(summary, faults)
     }
 }
 
@@ -132,7 +126,9 @@ where
     I: Serialize + Display,
     S: Serialize + Display,
 {
-    output.end(runtime.block_on(printed(output, operation)), faults)
+    let summary = runtime.block_on(printed(output, operation))?;
+    let faults = faults(&summary);
+    output.end(summary, faults)
 }
 
 async fn printed<I: Serialize + Display, S>(
@@ -150,9 +146,4 @@ async fn printed<I: Serialize + Display, S>(
     let (outcome, printed) = tokio::join!(operation(sender), printing);
     printed.context("cannot write to stdout")?;
     outcome.map_err(|error| Failed::from(error).into())
-}
-
-/// The absolute path of something that a command names.
-pub(super) fn absolute(path: &Path) -> anyhow::Result<std::path::PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }

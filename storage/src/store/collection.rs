@@ -55,7 +55,7 @@ impl Sink<'_> {
         sender
             .send(item)
             .await
-            .map_err(|_| Error::Body("nobody listens to the collection any more".to_owned()))
+            .map_err(|_| Error::Abandoned)
     }
 }
 

@@ -241,13 +241,41 @@ async fn stalled(
 
 #[tokio::test]
 async fn what_a_backup_names_is_held_until_it_ends() {
+    on_both(async |lab| {
+        let (store, name) = (&lab.store, repo("a"));
+        let (kept, lost) = (lab.push(&name, b"kept").await, lab.push(&name, b"lost").await);
+        let older = lab.push(&name, b"older").await;
+        store.delete_blob(&name, &older).await.unwrap();
+        lab.clock.advance(Duration::from_hours(3));
+        let backup = lab.folder.path().join("backup");
+        let (running, mut items) = stalled(&lab, &backup).await;
+        store.delete_blob(&name, &lost).await.unwrap();
+        lab.clock.advance(Duration::from_hours(30));
+        store.delete_blob(&name, &kept).await.unwrap();
+        lab.clock.advance(Duration::from_hours(30));
+        // What was garbage before is no part of the snapshot, and goes.
+        assert_eq!(store.collect().await.unwrap().files, 1);
+        assert_eq!(lab.files().len(), 2);
+        while items.recv().await.is_some() {}
+        assert_eq!(running.await.unwrap().unwrap().damaged, 0);
+        assert_eq!(fs::read(blob_file(&backup, b"lost")).unwrap(), b"lost");
+        assert_eq!(store.collect().await.unwrap().files, 2);
+        assert_eq!(lab.files(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_backup_that_nobody_waits_for_any_more_holds_nothing() {
     let lab = Lab::new(Kind::Memory).await;
-    lab.push(&repo("a"), b"x").await;
-    assert_eq!(lab.store.holds.before(), None);
     let (running, items) = stalled(&lab, &lab.folder.path().join("backup")).await;
-    assert!(lab.store.holds.before().unwrap() < START, "what is deleted from now on stays");
+    assert!(lab.store.holds.before().is_some());
     drop(items);
     assert!(matches!(running.await.unwrap(), Err(Error::Abandoned)));
+    assert_eq!(lab.store.holds.before(), None);
+    let (running, _items) = stalled(&lab, &lab.folder.path().join("backup")).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
     assert_eq!(lab.store.holds.before(), None);
 }
 

@@ -227,7 +227,7 @@ async fn a_forged_dump_that_contradicts_itself_is_an_error_or_does_no_harm() {
 fn any_damage_to_any_file_is_noticed_and_nothing_panics() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (lab, backup, snapshot) = runtime.block_on(backup_of_two());
-    let config = ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 50, failure_persistence: None, ..ProptestConfig::default() };
     let damage = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..8, 0u8..3);
     let paths: Vec<_> =
         files(&backup).into_iter().filter(|(_, size)| *size > 0).map(|(path, _)| path).collect();
