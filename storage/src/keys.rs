@@ -35,6 +35,10 @@ use crate::local::Location;
 use crate::name::Tag;
 use crate::rows;
 
+mod any;
+
+pub(crate) use any::{Key, TABLES};
+
 /// A repository's interned id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
@@ -66,7 +70,10 @@ pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
 pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
 /// The rules by which untagged manifests were last judged, and how far a change of them has come.
 pub(crate) const RULES: &[u8] = b"mrules";
+/// How far the reading of everything has come.
+pub(crate) const SCRUB: &[u8] = b"mscrub";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
+pub(crate) const REPOSITORIES_BY_ID: &[u8] = b"i";
 pub(crate) const MANIFESTS: &[u8] = b"x";
 pub(crate) const UPLOADS: &[u8] = b"p";
 
