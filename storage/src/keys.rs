@@ -33,7 +33,6 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::local::Location;
 use crate::name::Tag;
-use crate::rows;
 
 mod any;
 
@@ -403,19 +402,8 @@ pub(crate) fn in_backup(key: &[u8]) -> bool {
     match key.first() {
         Some(b'p' | b'g') => false,
         Some(b'v') => !matches!(read_review(key), Ok((_, Review::Upload(_)))),
-        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE].contains(&key),
+        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE, SCRUB].contains(&key),
         _ => true,
-    }
-}
-
-/// The sha256 of the content without which a row would promise what is not there: links, and aliases.
-pub(crate) fn blob_behind(key: &[u8], value: &[u8]) -> Result<Option<[u8; 32]>> {
-    let exactly = |bytes: &[u8]| bytes.try_into().map(Some).map_err(|_| damaged());
-    match key.first() {
-        Some(b'l') => rows::decode::<rows::Link>(value).map(|link| Some(link.sha256)),
-        Some(b'k') => exactly(key.get(1..33).ok_or_else(damaged)?),
-        Some(b'a') => exactly(value),
-        _ => Ok(None),
     }
 }
 

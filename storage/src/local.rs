@@ -22,12 +22,10 @@ use crate::error::{Error, Result, What};
 
 mod draft;
 mod inspection;
-mod pieces;
 mod reader;
 
 pub(crate) use draft::Draft;
 pub(crate) use inspection::Inspection;
-pub(crate) use pieces::Pieces;
 pub use reader::BlobReader;
 use reader::BufferPool;
 
@@ -135,13 +133,6 @@ impl LocalBlobs {
         let reader =
             |range| BlobReader::new(Arc::clone(&file), Arc::clone(&path), range, self.buffers.clone());
         Ok(ranges.into_iter().map(reader).collect())
-    }
-
-    /// The bytes of a finished upload in order. Blocks.
-    pub(crate) fn pieces(&self, location: Location) -> Result<Pieces> {
-        let path = self.path(location);
-        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        Ok(Pieces::new(file, path))
     }
 
     /// Whether the file of a finished upload is there in its full size.

@@ -205,8 +205,7 @@ impl Check<'_> {
 
     /// A location with several rows: the one that is surely right stays.
     async fn named_twice(&mut self, location: Location, keys: Vec<Vec<u8>>) -> Result<()> {
-        let examined =
-            examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
         let holds = match examined {
             Examined::Read { whole, .. } => Some(whole.sha256),
             Examined::Gone | Examined::Unreadable(_) => None,

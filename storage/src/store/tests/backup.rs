@@ -40,6 +40,17 @@ async fn bring_back(from: &Path, data: &Path) -> Result<RestoreSummary> {
     gather(async |items| restore(from, None, &options, items).await).await.0
 }
 
+/// The kinds of faults that a check of everything finds.
+async fn faults(store: &Store) -> Vec<&'static str> {
+    let (sender, mut found) = mpsc::channel(100);
+    store.fsck(false, sender).await.unwrap();
+    let mut kinds = Vec::new();
+    while let Some(fault) = found.recv().await {
+        kinds.push(fault.kind.code());
+    }
+    kinds
+}
+
 async fn open(data: &Path) -> Result<Store> {
     Store::open(&StoreOptions { memory: 1 << 20, ..StoreOptions::new(data.to_owned()) }).await
 }
@@ -118,6 +129,7 @@ async fn a_restored_store_has_every_row_and_every_byte() {
         }
         assert_eq!(read(&after, &repo("b"), &long).await.unwrap(), b"long");
         assert_eq!(after.manifest(&name, &by_tag("t")).await.unwrap().head.digest, image);
+        assert_eq!(faults(&after).await, <[&str; 0]>::default());
         // Nothing lies there that no row names.
         assert_eq!(files(&data.join("blobs")).len(), 4);
         assert!(!data.join("restoring").exists());
@@ -192,7 +204,7 @@ async fn a_damaged_blob_is_named_and_everything_else_is_saved() {
             .collect();
         assert_eq!(whys[&sha256(b"short")], "it has 4 of its 5 bytes");
         assert_eq!(whys[&sha256(b"wrong")], format!("its bytes have the digest {}", sha256(b"Wrong")));
-        assert!(whys[&sha256(b"lost")].contains("No such file"), "{whys:?}");
+        assert!(whys[&sha256(b"lost")].contains("its file is gone"), "{whys:?}");
         let manifest =
             fs::read_to_string(backup.join("snapshots").join(&summary.snapshot).join("manifest.json"));
         let manifest: Value = serde_json::from_str(&manifest.unwrap()).unwrap();
@@ -209,9 +221,12 @@ async fn a_damaged_blob_is_named_and_everything_else_is_saved() {
         let missing = [sha256(b"short"), sha256(b"wrong"), sha256(b"lost"), sha512(b"lost")];
         for digest in &missing {
             let error = read(&after, &name, digest).await.unwrap_err();
+            assert!(matches!(error, Error::Corrupt(_)), "{error}");
+            let error = after.blob_for_push(&name, digest).await.unwrap_err();
             assert!(matches!(error, Error::NotFound(What::Blob)), "{error}");
             assert_eq!(after.mount(&repo("b"), None, digest, &actor("ci")).await.unwrap(), Mounted::No);
         }
+        assert_eq!(faults(&after).await, ["content-file-missing"; 3]);
         // Their images are there, and whole again once the blobs are pushed again.
         for content in ["short", "wrong", "lost"] {
             after.manifest(&name, &by_tag(content)).await.unwrap();
@@ -220,6 +235,8 @@ async fn a_damaged_blob_is_named_and_everything_else_is_saved() {
             after.push_blob(&name, &digest, None, body, &actor("ci")).await.unwrap();
             assert_eq!(read(&after, &name, &digest).await.unwrap(), content.as_bytes());
         }
+        assert_eq!(read(&after, &name, &sha512(b"lost")).await.unwrap(), b"lost");
+        assert_eq!(faults(&after).await, <[&str; 0]>::default());
     })
     .await;
 }
