@@ -13,7 +13,9 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use stella_storage::{BackupItem, BackupSummary, Error, GcItem, GcSummary, Result, Store};
+use stella_storage::{
+    BackupItem, BackupSummary, Error, Fault, FsckSummary, GcItem, GcSummary, Result, Store,
+};
 use tokio::sync::mpsc;
 
 pub(crate) mod client;
@@ -32,6 +34,7 @@ pub(crate) const ITEMS: usize = 64;
 pub(crate) enum Request {
     Gc(Gc),
     Resume(Resume),
+    Fsck(Fsck),
     Backup(Backup),
 }
 
@@ -121,6 +124,31 @@ impl Operation for Resume {
 
     fn faults(_: &Resumed) -> bool {
         false
+    }
+}
+
+/// A check of everything.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Fsck {
+    pub(crate) repair: bool,
+}
+
+impl Operation for Fsck {
+    const NAME: &'static str = "check";
+
+    type Item = Fault;
+    type Summary = FsckSummary;
+
+    fn request(self) -> Request {
+        Request::Fsck(self)
+    }
+
+    async fn run(&self, store: &Store, items: mpsc::Sender<Fault>) -> Result<FsckSummary> {
+        store.fsck(self.repair, items).await
+    }
+
+    fn faults(summary: &FsckSummary) -> bool {
+        summary.left() > 0
     }
 }
 

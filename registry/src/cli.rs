@@ -18,9 +18,11 @@ use crate::{logging, server};
 
 mod administer;
 mod backup;
+mod fsck;
 mod gc;
 
 use backup::BackupCommand;
+use fsck::FsckArgs;
 use gc::GcArgs;
 
 const VERSION: &str = concat!(
@@ -45,6 +47,8 @@ enum Command {
     Serve(Source),
     /// Remove what nothing names any more, now; a server does so by itself every `collection.interval`
     Gc(GcArgs),
+    /// Check everything that is kept, to the last byte, while the registry goes on
+    Fsck(FsckArgs),
     /// Back up, verify or restore everything that the registry keeps
     #[command(subcommand)]
     Backup(BackupCommand),
@@ -100,6 +104,7 @@ pub fn run(
     let outcome = unicode(env).and_then(|env| match cli.command {
         Command::Serve(source) => serve(source, env).map(|()| 0),
         Command::Gc(args) => gc::gc(args, env),
+        Command::Fsck(args) => fsck::fsck(args, env),
         Command::Backup(command) => backup::backup(command, env),
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),

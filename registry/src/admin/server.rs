@@ -41,6 +41,7 @@ struct Shared {
     stop: watch::Sender<bool>,
     gc: AtomicBool,
     resume: AtomicBool,
+    fsck: AtomicBool,
     backup: AtomicBool,
 }
 
@@ -54,6 +55,7 @@ impl Admin {
             stop: watch::Sender::new(false),
             gc: AtomicBool::default(),
             resume: AtomicBool::default(),
+            fsck: AtomicBool::default(),
             backup: AtomicBool::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -108,6 +110,7 @@ async fn answer(stream: UnixStream, shared: &Shared) -> io::Result<()> {
         Err(failed) => client.end(&failed, stop).await,
         Ok(Request::Gc(gc)) => run(gc, &shared.gc, shared, client).await,
         Ok(Request::Resume(resume)) => run(resume, &shared.resume, shared, client).await,
+        Ok(Request::Fsck(fsck)) => run(fsck, &shared.fsck, shared, client).await,
         Ok(Request::Backup(backup)) => run(backup, &shared.backup, shared, client).await,
     }
 }

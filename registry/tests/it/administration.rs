@@ -105,6 +105,10 @@ fn a_command_does_the_same_with_a_server_and_without_one() {
         assert_eq!((&said[0]["summary"]["dry_run"], said.len()), (&true.into(), 1));
         let said = stella(&data, &["gc", "--resume"]).is(0).stdout;
         assert!(said.starts_with("collection was on already\nremoved"), "{said}");
+        let said = stella(&data, &["fsck"]).is(0).stdout;
+        assert!(said.starts_with("checked ") && said.ends_with(": no faults\n"), "{said}");
+        let said = stella(&data, &["fsck", "--repair", "--json"]).is(0).json();
+        assert_eq!((&said[0]["summary"]["repair"], said.len()), (&true.into(), 1));
         let inside = data.join("backup");
         let refused = stella(&data, &["backup", "create", inside.to_str().unwrap()]).is(2);
         assert!(refused.stderr.contains("inside the data directory"), "{refused:?}");
@@ -261,6 +265,33 @@ fn a_closed_pipe_ends_the_command() {
         ended.is_some()
     });
     assert_eq!(ended.unwrap().code(), Some(1));
+}
+
+#[test]
+fn fsck_tells_what_is_wrong_and_what_it_mended() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::on(folder.path(), &[]);
+    server.repo("app").push_image("v1", "1");
+    for held in [true, false] {
+        let stray = format!("blobs/ab/ab00000000000000000000000000000{}", u8::from(held));
+        let stray = folder.path().join(stray);
+        std::fs::write(&stray, "stray").unwrap();
+        let said = stella(folder.path(), &["fsck"]).is(6).stdout;
+        assert!(said.contains("file-stray at ") && said.contains(": 1 faults (file-stray 1)"), "{said}");
+        assert!(stray.exists());
+        let said = stella(folder.path(), &["fsck", "--json"]).is(6).json();
+        assert_eq!(
+            (&said[0]["kind"], &said[1]["summary"]["faults"]["file-stray"]),
+            (&"file-stray".into(), &1.into())
+        );
+        let said = stella(folder.path(), &["fsck", "--repair"]).is(0).stdout;
+        assert!(said.ends_with("1 repaired, 0 left\n"), "{said}");
+        stella(folder.path(), &["fsck"]).is(0);
+        if held {
+            server.terminate();
+            assert!(server.ended().success());
+        }
+    }
 }
 
 #[test]

@@ -125,6 +125,8 @@ fn a_lost_registry_comes_back_from_a_backup_made_during_pushes() {
     for (number, digest) in before {
         assert_eq!(there.get(&number), Some(&digest), "image {number} was acknowledged before the backup");
     }
+    let clean = stella(&elsewhere, &["fsck"]).is(0).stdout;
+    assert!(clean.ends_with("no faults\n"), "{clean}");
     // Pushes go on, and nothing is collected until somebody says so.
     push(&mut wire, IMAGES + 1);
     let off = stella(&elsewhere, &["gc"]).is(0).stdout;
@@ -172,7 +174,10 @@ fn a_damaged_blob_is_named_and_the_exit_code_is_6() {
     let restored = Server::on(&elsewhere, &[]);
     let repo = restored.repo("app");
     assert!(repo.has_manifest("v1") && repo.has_blob(&image.config) && !repo.has_blob(&image.layer));
+    let faults = stella(&elsewhere, &["fsck"]).is(6).stdout;
+    assert!(faults.starts_with(&format!("content-file-missing {} at ", image.layer)), "{faults}");
     repo.push_blob(&good);
+    stella(&elsewhere, &["fsck"]).is(0);
     assert!(repo.has_blob(&image.layer));
     // Mended, the next backup is whole.
     fs::write(&blob, good).unwrap();
