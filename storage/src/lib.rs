@@ -16,6 +16,7 @@
 
 mod clock;
 mod digest;
+mod disk;
 mod error;
 mod keys;
 pub mod kv;
