@@ -34,6 +34,10 @@ use crate::error::{Error, Result};
 use crate::local::Location;
 use crate::name::Tag;
 
+mod any;
+
+pub(crate) use any::{Key, TABLES};
+
 /// A repository's interned id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
@@ -65,7 +69,10 @@ pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
 pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
 /// The rules by which untagged manifests were last judged, and how far a change of them has come.
 pub(crate) const RULES: &[u8] = b"mrules";
+/// How far the reading of everything has come.
+pub(crate) const SCRUB: &[u8] = b"mscrub";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
+pub(crate) const REPOSITORIES_BY_ID: &[u8] = b"i";
 pub(crate) const MANIFESTS: &[u8] = b"x";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.

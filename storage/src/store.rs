@@ -23,6 +23,7 @@ use crate::local::{LocalBlobs, create_folder};
 
 mod blobs;
 mod collection;
+mod fsck;
 mod holds;
 mod lease;
 mod manifests;
@@ -35,6 +36,7 @@ mod uploads;
 
 pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
+pub use fsck::{Fault, FaultKind, FsckSummary, Repair};
 pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;

@@ -25,7 +25,8 @@ mod pace;
 mod report;
 mod sweep;
 
-use judge::{Grounds, judge};
+use judge::judge;
+pub(super) use judge::{Grounds, is_unprotected};
 pub(super) use pace::Pace;
 use pace::Turn;
 pub(super) use report::Counters;
