@@ -9,20 +9,29 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use rustix::fs::{Advice, fadvise};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{Error, Result};
 
+mod ballast;
+mod place;
+mod room;
 #[cfg(test)]
 pub(crate) mod simulated;
+
+pub(crate) use ballast::Ballast;
+pub(crate) use place::Place;
+pub(crate) use room::Room;
 
 /// Where files lie.
 #[derive(Clone, Default)]
 pub(crate) enum Disk {
-    /// The operating system's file systems.
+    /// The operating system's.
     #[default]
     Real,
     /// One in memory.
@@ -107,7 +116,8 @@ impl Disk {
         made.map_err(|error| Error::io("create", folder, error))
     }
 
-    fn is_folder(&self, path: &Path) -> bool {
+    /// Whether a folder is there.
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
         match self {
             Disk::Real => path.is_dir(),
             #[cfg(test)]
@@ -208,6 +218,15 @@ impl DiskFile {
             DiskFile::Real(file) => file.read_at(buffer, offset),
             #[cfg(test)]
             DiskFile::Simulated(file) => file.read_at(buffer, offset),
+        }
+    }
+
+    /// Says that these bytes will not be read again soon. It is advice: without it nothing is wrong.
+    pub(crate) fn forget(&self, from: u64, len: u64) {
+        if let DiskFile::Real(file) = self
+            && let Some(len) = NonZeroU64::new(len)
+        {
+            let _unadvised = fadvise(file, from, Some(len), Advice::DontNeed);
         }
     }
 

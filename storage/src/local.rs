@@ -118,6 +118,11 @@ impl LocalBlobs {
         Ok(blobs)
     }
 
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     #[cfg(test)]
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
@@ -152,28 +157,26 @@ impl LocalBlobs {
 
     /// Opens a file to read all of it; `None` if it is not there. Blocks.
     pub(crate) fn inspect(&self, location: Location) -> Result<Option<Inspection>> {
-        Inspection::open(self.path(location))
+        Inspection::open(&self.disk, self.path(location))
     }
 
     /// Makes one of the 256 folders anew, if it is gone. Blocks.
     pub(crate) fn make_folder(&self, part: u8) -> Result<()> {
-        create_folder(&self.folder(part))
+        self.disk.create_folder(&self.folder(part))
     }
 
     /// What lies beside the 256 folders and is nothing of ours. Blocks.
     pub(crate) fn strangers(&self) -> Result<Vec<String>> {
-        let failed = |error| Error::io("list", &*self.root, error);
+        let names = self.disk.list(&self.root).map_err(|error| Error::io("list", &*self.root, error))?;
         let mut strangers = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
+        for (name, _) in names {
             let ours = name.to_str().is_some_and(|name| {
                 let part = u8::from_str_radix(name, 16).ok();
                 // The second is the file system's own, where the folder is a mount point.
                 part.is_some_and(|part| name == format!("{part:02x}")) || name == "lost+found"
             });
             if !ours {
-                strangers.push(entry.path().display().to_string());
+                strangers.push(self.root.join(name).display().to_string());
             }
         }
         strangers.sort();
@@ -187,7 +190,7 @@ impl LocalBlobs {
 
     /// Whether one of the 256 folders is there. Blocks.
     pub(crate) fn has_folder(&self, part: u8) -> bool {
-        self.folder(part).is_dir()
+        self.disk.is_folder(&self.folder(part))
     }
 
     /// Opens the file of an upload that stands at `offset`; bytes behind it were never acknowledged

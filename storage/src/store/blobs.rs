@@ -103,7 +103,8 @@ async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<[u8; 3
         Digest::Sha512(bytes) => match tx.get(&keys::alias(bytes)).await? {
             None => None,
             Some(row) => Some(
-                row.try_into().map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?,
+                row.try_into()
+                    .map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?,
             ),
         },
         Digest::Other(_) => None,
@@ -150,6 +151,7 @@ impl Store {
         digest: &Digest,
         actor: &Actor,
     ) -> Result<Mounted> {
+        self.room.check(0)?;
         let (repo, from, digest) = (repo.clone(), from.cloned(), digest.clone());
         let (actor, moment) = (actor.clone(), self.moment());
         self.engine

@@ -68,7 +68,8 @@ async fn open(machine: &Machine, memory: Memory, clock: Arc<ManualClock>) -> Lab
     let options = StoreOptions { memory: 0, rules: vec![rule], ..StoreOptions::new("/data".into()) };
     let blobs = LocalBlobs::open_on(Disk::Simulated(machine.clone()), &options.data.join("blobs")).unwrap();
     let engine = Engine::Memory(memory);
-    let store = Store::new(engine, blobs, Arc::clone(&clock) as Arc<dyn Clock>, &options, None);
+    let store =
+        Store::new(engine, blobs, Arc::clone(&clock) as Arc<dyn Clock>, &options, (None, Room::default()));
     Lab { store: Arc::new(store.await.unwrap()), clock, folder: tempfile::tempdir().unwrap() }
 }
 
