@@ -50,6 +50,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let store = Store::open(&StoreOptions {
         memory,
         allow_missing: config.push.allow_missing,
+        disk_reserve: config.limits.disk_reserve.bytes(),
         periods: config.collection.periods(),
         rules: config.repositories.iter().cloned().map(Into::into).collect(),
         ..StoreOptions::new(config.data.clone())

@@ -42,6 +42,8 @@ struct Measured {
     at: Option<Instant>,
     /// Bytes that were let through since.
     taken: u64,
+    /// Whether the last push that asked was refused.
+    refused: bool,
 }
 
 impl Room {
@@ -69,10 +71,19 @@ impl Room {
 
     fn take(&self, bytes: u64, coming: u64) -> Result<()> {
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = bytes.saturating_add(coming);
         let fresh = measured.taken < MUCH && measured.at.is_some_and(|at| at.elapsed() < FRESH);
-        if !fresh || self.judge(&measured, bytes.saturating_add(coming)).is_err() {
+        if !fresh || self.judge(&measured, more).is_err() {
+            let refused = measured.refused;
             *measured = self.measure()?;
-            self.judge(&measured, bytes.saturating_add(coming))?;
+            let judged = self.judge(&measured, more);
+            measured.refused = judged.is_err();
+            match &judged {
+                Err(error) if !refused => tracing::warn!(%error, "pushes are refused"),
+                Ok(()) if refused => tracing::info!(free = measured.free, "pushes are accepted again"),
+                _ => {}
+            }
+            judged?;
         }
         measured.taken += bytes;
         Ok(())
