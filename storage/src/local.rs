@@ -246,6 +246,11 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
     Disk::Real.create_folder(folder)
 }
 
+/// Makes the entries of a folder durable. Blocks.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    Disk::Real.sync_folder(folder)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

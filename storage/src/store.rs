@@ -21,6 +21,7 @@ use crate::keys;
 use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
+mod backup;
 mod blobs;
 mod collection;
 mod fsck;
@@ -34,6 +35,7 @@ mod rules;
 mod tags;
 mod uploads;
 
+pub use backup::{BackupItem, BackupSummary, RestoreSummary, SnapshotName, VerifySummary, restore, verify};
 pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
 pub use fsck::{Fault, FaultKind, FsckSummary, Repair};
@@ -113,14 +115,14 @@ impl Store {
     /// Opens the data directory, or creates it, and holds it until dropped; longer only while a writer
     /// whose request has gone puts its file and the catalog in order.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
-        let StoreOptions { data, memory, .. } = options;
+        let data = &options.data;
         create_folder(data)?;
         let lock = lock(data)?;
-        let blobs = LocalBlobs::open(&data.join("blobs"))?;
-        let sqlite = SqliteOptions { path: data.join("metadata.sqlite"), cache: memory / 4 };
+        backup::refuse_unfinished(data)?;
+        let blobs = LocalBlobs::open(&data.join(BLOBS))?;
         let ballast = Arc::new(Ballast::open(data)?);
         ballast.release_if_full();
-        let engine = Engine::Sqlite(Sqlite::open_with(&sqlite, Some(Arc::clone(&ballast)))?);
+        let engine = open_engine(options, Some(Arc::clone(&ballast)))?;
         let room = Room::below(data.join(LOCK), blobs.root(), options.disk_reserve, Some(ballast))?;
         Self::new(engine, blobs, Arc::new(SystemClock), options, (Some(lock), room)).await
     }
@@ -128,7 +130,7 @@ impl Store {
     /// A store with its metadata in the given engine, for tests of what is above the engine.
     #[cfg(test)]
     async fn with_engine(engine: Engine, clock: Arc<dyn Clock>, options: &StoreOptions) -> Result<Self> {
-        let blobs = LocalBlobs::open(&options.data.join("blobs"))?;
+        let blobs = LocalBlobs::open(&options.data.join(BLOBS))?;
         Self::new(engine, blobs, clock, options, (None, Room::default())).await
     }
 
@@ -218,6 +220,15 @@ async fn index_names(engine: &Engine) -> Result<()> {
         }
     }
 }
+
+/// Opens the metadata, or creates it.
+fn open_engine(options: &StoreOptions, ballast: Option<Arc<Ballast>>) -> Result<Engine> {
+    let sqlite = SqliteOptions { path: options.data.join("metadata.sqlite"), cache: options.memory / 4 };
+    Ok(Engine::Sqlite(Sqlite::open_with(&sqlite, ballast)?))
+}
+
+/// The folder of blob files.
+const BLOBS: &str = "blobs";
 
 /// The file by which a process holds a data directory.
 const LOCK: &str = "lock";

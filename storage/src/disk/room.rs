@@ -59,6 +59,11 @@ impl Room {
         Ok(Room { paths, place, reserve, ballast, measured: Mutex::default() })
     }
 
+    /// The file in the data directory.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.paths.first().map(PathBuf::as_path)
+    }
+
     /// Fails unless there is room for an upload of so many bytes.
     pub(crate) fn check(&self, coming: u64) -> Result<()> {
         self.take(0, coming)

@@ -159,7 +159,8 @@ impl Store {
 
     async fn fsck_context(&self) -> Result<Context> {
         let sha256 = self.rules.sha256();
-        let row = self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
+        let row =
+            self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
         // Under rules that are new, not everything that should go was queued for collection yet.
         let settled = matches!(row, Held::Row(row) if row.sha256 == sha256 && row.queued_to.is_none());
         let rules = if settled { Arc::clone(&self.rules) } else { Arc::new(rules::Rules::default()) };
@@ -247,7 +248,11 @@ impl Check<'_> {
         for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
             let page = self.store.engine.scan(async move |tx: &mut ReadTx| tx.range(&[table], None, 1).await);
             if let Some((key, _)) = page.await?.first() {
-                let what = format!("there are rows in a table {:?}, the first is {}", char::from(table), hex::encode(key));
+                let what = format!(
+                    "there are rows in a table {:?}, the first is {}",
+                    char::from(table),
+                    hex::encode(key)
+                );
                 let mut findings = Findings::default();
                 let advice = "nothing here reads them; find out what wrote them";
                 findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
@@ -260,7 +265,8 @@ impl Check<'_> {
     /// Tells of faults that nobody repairs now.
     async fn tell_all(&mut self, faults: Vec<Found>) -> Result<()> {
         for found in faults {
-            let told = self.store.engine.read(async |tx: &mut ReadTx| Ok(found.clone().tell(tx, false).await));
+            let told =
+                self.store.engine.read(async |tx: &mut ReadTx| Ok(found.clone().tell(tx, false).await));
             let fault = told.await?;
             self.send(fault).await?;
         }

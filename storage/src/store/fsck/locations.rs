@@ -64,7 +64,7 @@ impl Check<'_> {
             self.list(part, &mut seen).await?;
         }
         let (first, last) = (parts[0], parts[parts.len() - 1]);
-        self.each_name(async |location, _| {
+        self.each_name(|location, _| {
             if (first..=last).contains(&location.part()) {
                 let seen = seen.entry(location).or_default();
                 seen.names = seen.names.saturating_add(1);
@@ -79,7 +79,7 @@ impl Check<'_> {
         }
         let mut names: BTreeMap<Location, Vec<Vec<u8>>> =
             odd.into_iter().map(|location| (location, Vec::new())).collect();
-        self.each_name(async |location, key| {
+        self.each_name(|location, key| {
             if let Some(keys) = names.get_mut(&location)
                 && keys.len() < MOST_NAMES
             {
@@ -145,14 +145,14 @@ impl Check<'_> {
     }
 
     /// Goes through all rows that name a location.
-    async fn each_name(&self, mut each: impl AsyncFnMut(Location, &[u8])) -> Result<()> {
+    async fn each_name(&self, mut each: impl FnMut(Location, &[u8])) -> Result<()> {
         for table in NAMING {
             let mut after: Option<Vec<u8>> = None;
             loop {
                 let page = self.store.page_of(vec![table], after.take()).await?;
                 for (key, value) in &page {
                     if let Some(location) = location_of(key, value) {
-                        each(location, key).await;
+                        each(location, key);
                     }
                 }
                 match page.into_iter().last() {
@@ -205,8 +205,7 @@ impl Check<'_> {
 
     /// A location with several rows: the one that is surely right stays.
     async fn named_twice(&mut self, location: Location, keys: Vec<Vec<u8>>) -> Result<()> {
-        let examined =
-            examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
         let holds = match examined {
             Examined::Read { whole, .. } => Some(whole.sha256),
             Examined::Gone | Examined::Unreadable(_) => None,

@@ -69,7 +69,10 @@ pub(super) async fn tag(
             }
             None => {
                 let review = Change::review(context.moment(), &Review::TagHistory(repo, tag.clone()));
-                ("it is removed, for nothing says where it pointed; push it again", vec![Change::Delete(key), review])
+                (
+                    "it is removed, for nothing says where it pointed; push it again",
+                    vec![Change::Delete(key), review],
+                )
             }
         };
         found.change(FaultKind::RowUnreadable, at, what, how, changes);
@@ -182,7 +185,13 @@ pub(super) async fn tag_move(
         let moved = stand_in(newer.as_ref(), older.and_then(|(_, row)| row.row()).as_ref(), standing.row());
         let what = format!("move {number} of this tag cannot be read");
         let how = "what is known of the move stands in for it";
-        found.change(FaultKind::RowUnreadable, At::tag(repo, tag), what, how, vec![Change::row(key, &moved)?]);
+        found.change(
+            FaultKind::RowUnreadable,
+            At::tag(repo, tag),
+            what,
+            how,
+            vec![Change::row(key, &moved)?],
+        );
         return Ok(());
     };
     if let Some((last, below)) = older
@@ -193,10 +202,17 @@ pub(super) async fn tag_move(
         let changes = lost.map(|lost| Change::row(keys::tag_move(repo, tag, lost), &moved));
         let what = format!("the moves {} to {} of this tag are gone", last + 1, number - 1);
         let how = "what is known of them stands in for them";
-        found.change(FaultKind::TagHistoryGap, At::tag(repo, tag), what, how, changes.collect::<Result<_>>()?);
+        found.change(
+            FaultKind::TagHistoryGap,
+            At::tag(repo, tag),
+            what,
+            how,
+            changes.collect::<Result<_>>()?,
+        );
     }
     // The newest move of a deleted tag: collection must forget them some day.
-    if standing.is_absent() && tx.range(&keys::moves(repo, tag), None, 1).await?.iter().any(|row| row.0 == key)
+    if standing.is_absent()
+        && tx.range(&keys::moves(repo, tag), None, 1).await?.iter().any(|row| row.0 == key)
     {
         found.unprotected.push(Review::TagHistory(repo, tag.clone()));
     }
