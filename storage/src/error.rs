@@ -132,8 +132,8 @@ pub enum Error {
     Full,
     /// Less space is left than is kept for deletes and collection.
     #[error(
-        "the registry's disk has {free} bytes free and keeps {reserve} for deletes and collection: \
-         nothing can be pushed until space is freed"
+        "no space for more: the registry's disk has {free} bytes free, and {reserve} stay free for deletes \
+         and collection"
     )]
     Reserve {
         /// Bytes free.

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 
 /// Bytes kept.
-pub(super) const SIZE: u64 = 16 << 20;
+const SIZE: u64 = 16 << 20;
 /// What is given up at once.
 const PIECE: u64 = 1 << 20;
 
@@ -48,9 +48,9 @@ impl Ballast {
         Ok(ballast)
     }
 
-    /// Whether nothing was given up.
-    pub(super) fn is_whole(&self) -> bool {
-        *self.lock() == SIZE
+    /// Bytes that were given up.
+    pub(super) fn missing(&self) -> u64 {
+        SIZE - *self.lock()
     }
 
     /// Gives up a piece; false if nothing is left. Blocks.

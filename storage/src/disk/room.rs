@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, Timespec, Timestamps, UTIME_NO
 use rustix::io::Errno;
 use tokio::time::Instant;
 
-use super::ballast::{self, Ballast};
+use super::ballast::Ballast;
 use super::place::Place;
 use crate::error::{DataFault, Error, Result};
 
@@ -33,6 +33,9 @@ pub(crate) struct Room {
     reserve: u64,
     ballast: Option<Arc<Ballast>>,
     measured: Mutex<Measured>,
+    /// Instead of a disk's.
+    #[cfg(test)]
+    free: Option<std::sync::atomic::AtomicU64>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -56,7 +59,13 @@ impl Room {
     ) -> Result<Self> {
         let paths = vec![file, blobs.to_owned()];
         let place = Some(Place::of(paths.clone())?);
-        Ok(Room { paths, place, reserve, ballast, measured: Mutex::default() })
+        Ok(Room { paths, place, reserve, ballast, ..Room::default() })
+    }
+
+    /// Room for so many bytes beside a reserve of one.
+    #[cfg(test)]
+    pub(crate) fn leaving(free: u64) -> Self {
+        Room { reserve: 1, free: Some((free + 1).into()), ..Room::default() }
     }
 
     /// The file in the data directory.
@@ -79,9 +88,8 @@ impl Room {
         let more = bytes.saturating_add(coming);
         let fresh = measured.taken < MUCH && measured.at.is_some_and(|at| at.elapsed() < FRESH);
         if !fresh || self.judge(&measured, more).is_err() {
-            let refused = measured.refused;
-            *measured = self.measure()?;
-            let judged = self.judge(&measured, more);
+            self.renew(&mut measured)?;
+            let (judged, refused) = (self.judge(&measured, more), measured.refused);
             measured.refused = judged.is_err();
             match &judged {
                 Err(error) if !refused => tracing::warn!(%error, "pushes are refused"),
@@ -99,7 +107,8 @@ impl Room {
         if let Some(place) = &self.place {
             place.check()?;
         }
-        let measured = self.measure()?;
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        self.renew(&mut measured)?;
         if measured.read_only {
             return Err(Error::Data(DataFault::ReadOnly));
         }
@@ -115,28 +124,31 @@ impl Room {
         if self.reserve > 0 && free < self.reserve.saturating_add(more) {
             return Err(Error::Reserve { free, reserve: self.reserve });
         }
-        match &self.ballast {
-            Some(ballast) if !ballast.is_whole() => {
-                if free < self.reserve.saturating_add(2 * ballast::SIZE) {
-                    return Err(Error::Full);
-                }
-                ballast.restore()
-            }
-            _ => Ok(()),
+        let Some(ballast) = &self.ballast else { return Ok(()) };
+        match ballast.missing() {
+            0 => Ok(()),
+            missing if free < self.reserve.max(LEAST) + missing => Err(Error::Full),
+            _ => ballast.restore(),
         }
     }
 
-    fn measure(&self) -> Result<Measured> {
-        let mut measured = Measured { free: u64::MAX, at: Some(Instant::now()), ..Measured::default() };
+    fn renew(&self, measured: &mut Measured) -> Result<()> {
+        let (mut free, mut read_only) = (u64::MAX, false);
+        #[cfg(test)]
+        if let Some(left) = &self.free {
+            use std::sync::atomic::Ordering::SeqCst;
+            free = left.fetch_sub(measured.taken, SeqCst) - measured.taken;
+        }
         for path in &self.paths {
             let system = rustix::fs::statvfs(path).map_err(|error| match error {
                 Errno::NOENT | Errno::NOTDIR => Error::Data(DataFault::Gone),
                 error => Error::io("ask for the free space of", path, error.into()),
             })?;
-            measured.free = measured.free.min(system.f_bavail.saturating_mul(system.f_frsize));
-            measured.read_only |= system.f_flag.contains(StatVfsMountFlags::RDONLY);
+            free = free.min(system.f_bavail.saturating_mul(system.f_frsize));
+            read_only |= system.f_flag.contains(StatVfsMountFlags::RDONLY);
         }
-        Ok(measured)
+        *measured = Measured { free, read_only, at: Some(Instant::now()), taken: 0, ..*measured };
+        Ok(())
     }
 }
 

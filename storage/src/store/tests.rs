@@ -30,6 +30,8 @@ mod collection;
 mod collection_cost;
 mod collection_model;
 mod collection_races;
+mod disk_faults;
+mod disk_reserve;
 mod evidence;
 mod invariants;
 mod leases;

@@ -58,7 +58,7 @@ struct Bench {
     pictures: Arc<Mutex<Vec<Picture>>>,
 }
 
-async fn open(machine: &Machine, memory: Memory, clock: Arc<ManualClock>) -> Lab {
+pub(super) async fn open(machine: &Machine, memory: Memory, clock: Arc<ManualClock>) -> Lab {
     // Whatever nothing names goes, so that everything stays under review.
     let rule = RepositoryRule {
         repositories: "**".parse().unwrap(),
