@@ -103,7 +103,8 @@ async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<[u8; 3
         Digest::Sha512(bytes) => match tx.get(&keys::alias(bytes)).await? {
             None => None,
             Some(row) => Some(
-                row.try_into().map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?,
+                row.try_into()
+                    .map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?,
             ),
         },
         Digest::Other(_) => None,

@@ -71,7 +71,7 @@ use tokio::sync::mpsc;
 
 use super::collection::{Grounds, is_unprotected};
 use super::lease::Moment;
-use super::{Store, repositories as names, rules};
+use super::{SCHEMA, Store, repositories as names, rules};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::keys::{self, Key, RepoId};
@@ -94,7 +94,7 @@ mod walk;
 pub(super) use examine::{Examined, examine};
 pub use report::{Fault, FaultKind, FsckSummary, Repair};
 
-use found::{At, Findings, Found, Held, Mend, hold};
+use found::{At, Change, Findings, Found, Held, Mend, hold};
 
 /// By what a check judges.
 #[derive(Clone)]
@@ -159,7 +159,8 @@ impl Store {
 
     async fn fsck_context(&self) -> Result<Context> {
         let sha256 = self.rules.sha256();
-        let row = self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
+        let row =
+            self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
         // Under rules that are new, not everything that should go was queued for collection yet.
         let settled = matches!(row, Held::Row(row) if row.sha256 == sha256 && row.queued_to.is_none());
         let rules = if settled { Arc::clone(&self.rules) } else { Arc::new(rules::Rules::default()) };
@@ -194,6 +195,7 @@ impl Check<'_> {
     async fn run(&mut self) -> Result<()> {
         self.engine().await?;
         // Names first: what is told later tells them. Then files, from which rows are made anew.
+        self.schema().await?;
         for table in *b"mni" {
             self.walk(table).await?;
         }
@@ -207,6 +209,30 @@ impl Check<'_> {
         self.walk(b'v').await?;
         self.leaks().await?;
         self.unknown_tables().await
+    }
+
+    /// A store that was opened has a schema version.
+    async fn schema(&mut self) -> Result<()> {
+        let key = keys::SCHEMA_VERSION;
+        let present = self.store.engine.read(async |tx: &mut ReadTx| tx.get(key).await).await?;
+        if present.is_some() {
+            return Ok(());
+        }
+        let mut findings = Findings::default();
+        let changes = vec![Change::Put(key.to_vec(), SCHEMA.to_be_bytes().to_vec())];
+        let what = "the version of the stored data is gone";
+        findings.change(FaultKind::MetaUnreadable, At::default(), what, "it is made anew", changes);
+        self.settle(findings.faults).await
+    }
+
+    /// Tells of faults, and mends them as they are.
+    async fn settle(&mut self, faults: Vec<Found>) -> Result<()> {
+        if !self.repair {
+            return self.tell_all(faults).await;
+        }
+        let mended = async move |tx: &mut WriteTx| mend(tx, faults.clone()).await;
+        let told = self.store.engine.write(0, mended).await?;
+        self.send_all(told).await
     }
 
     async fn engine(&mut self) -> Result<()> {
@@ -244,15 +270,20 @@ impl Check<'_> {
     }
 
     async fn unknown_tables(&mut self) -> Result<()> {
-        for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
-            let page = self.store.engine.scan(async move |tx: &mut ReadTx| tx.range(&[table], None, 1).await);
-            if let Some((key, _)) = page.await?.first() {
-                let what = format!("there are rows in a table {:?}, the first is {}", char::from(table), hex::encode(key));
-                let mut findings = Findings::default();
-                let advice = "nothing here reads them; find out what wrote them";
-                findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
-                self.tell_all(findings.faults).await?;
+        let first = self.store.engine.scan(async |tx: &mut ReadTx| {
+            let mut first = Vec::new();
+            for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
+                first.extend(tx.range(&[table], None, 1).await?.into_iter().map(|(key, _)| key));
             }
+            Ok(first)
+        });
+        for key in first.await? {
+            let mut findings = Findings::default();
+            let what =
+                format!("there are rows in a table that is not known, the first is {}", hex::encode(key));
+            let advice = "nothing here reads them; find out what wrote them";
+            findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
+            self.tell_all(findings.faults).await?;
         }
         Ok(())
     }
@@ -260,7 +291,8 @@ impl Check<'_> {
     /// Tells of faults that nobody repairs now.
     async fn tell_all(&mut self, faults: Vec<Found>) -> Result<()> {
         for found in faults {
-            let told = self.store.engine.read(async |tx: &mut ReadTx| Ok(found.clone().tell(tx, false).await));
+            let told =
+                self.store.engine.read(async |tx: &mut ReadTx| Ok(found.clone().tell(tx, false).await));
             let fault = told.await?;
             self.send(fault).await?;
         }

@@ -86,9 +86,7 @@ fn unreadable(error: Error) -> Result<Examined> {
 }
 
 /// Runs something that blocks.
-pub(in crate::store) async fn run<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
+pub(in crate::store) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Unavailable(format!("reading a file ended abnormally: {error}")))

@@ -77,8 +77,7 @@ pub(super) async fn manifest(
             if row == Held::Unreadable {
                 let what = "neither the row nor the bytes of this manifest can be read";
                 let how = "the manifest is removed; push it again";
-                let changes =
-                    vec![Change::Delete(key), Change::Delete(keys::manifest_bytes(repo, digest))];
+                let changes = vec![Change::Delete(key), Change::Delete(keys::manifest_bytes(repo, digest))];
                 found.change(FaultKind::RowUnreadable, at, what, how, changes);
                 return Ok(());
             }

@@ -33,7 +33,9 @@ async fn id_of(tx: &mut ReadTx, name: &str) -> Result<Option<RepoId>> {
     loop {
         let page = tx.range(keys::REPOSITORIES_BY_ID, after.as_deref(), MAX_PAGE_ROWS).await?;
         for (key, value) in &page {
-            if let (Ok(keys::Key::RepositoryById(id)), true) = (keys::Key::read(key), value == name.as_bytes()) {
+            if let (Ok(keys::Key::RepositoryById(id)), true) =
+                (keys::Key::read(key), value == name.as_bytes())
+            {
                 return Ok(Some(id));
             }
         }

@@ -41,9 +41,10 @@ impl Check<'_> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let (context, from) = (self.context.clone(), after.take());
-            let page = self.store.engine.scan(async move |tx: &mut ReadTx| {
-                check_page(tx, &context, table, from.as_deref()).await
-            });
+            let page = self
+                .store
+                .engine
+                .scan(async move |tx: &mut ReadTx| check_page(tx, &context, table, from.as_deref()).await);
             let page = page.await?;
             self.summary.rows += page.rows;
             self.summary.manifests += page.manifests;
@@ -56,7 +57,8 @@ impl Check<'_> {
                     self.repair_row(key).await?;
                 } else {
                     let mut faults = findings.faults;
-                    faults.retain(|found| found.kind != FaultKind::ContentWithoutLink || !self.is_linked(&key));
+                    faults
+                        .retain(|found| found.kind != FaultKind::ContentWithoutLink || !self.is_linked(&key));
                     self.tell_all(faults).await?;
                 }
             }
