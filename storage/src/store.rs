@@ -31,6 +31,7 @@ mod pulls;
 mod referrers;
 mod repositories;
 mod rules;
+mod scrub;
 mod tags;
 mod uploads;
 
@@ -41,6 +42,7 @@ pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
 pub use rules::{RELEASED, RepositoryRule};
+pub use scrub::{ScrubNext, ScrubStats};
 pub use uploads::{Chunk, Finished, UploadStatus};
 
 use lease::Moment;
@@ -102,6 +104,7 @@ pub struct Store {
     collected: collection::Counters,
     /// What running backups keep from being swept.
     holds: holds::Holds,
+    scrubber: scrub::Scrubber,
     /// The lock file and its identity, by which a data directory that vanished is noticed.
     place: Option<(PathBuf, u64)>,
 }
@@ -155,6 +158,7 @@ impl Store {
             pace: collection::Pace::default(),
             collected: collection::Counters::default(),
             holds: holds::Holds::default(),
+            scrubber: scrub::Scrubber::default(),
         })
     }
 

@@ -330,7 +330,7 @@ async fn mend(tx: &mut WriteTx, faults: Vec<Found>) -> Result<Vec<Fault>> {
 }
 
 /// Some of the repositories that have a content, for a person.
-async fn linked_in(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<String> {
+pub(super) async fn linked_in(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<String> {
     const NAMED: usize = 3;
     let links = tx.range(&keys::links_of(sha256), None, NAMED + 1).await?;
     let mut told = Vec::new();

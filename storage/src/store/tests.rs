@@ -42,6 +42,7 @@ mod opening;
 mod pulls;
 mod referrers;
 mod rows_left;
+mod scrub;
 mod tags;
 mod uploads;
 mod writers;

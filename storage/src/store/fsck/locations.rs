@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::examine::{Examined, examine, run};
-use super::found::{At, Change, Findings, Held, hold, read};
+use super::found::{At, Change, Findings, hold, read};
 use super::report::FaultKind;
 use super::{Check, mend};
 use crate::digest::{Algorithm, Digest, Hashes};

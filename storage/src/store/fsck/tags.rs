@@ -115,7 +115,9 @@ async fn history(
     {
         let key = keys::tag_move(repo, tag, number);
         let next = older(tx, repo, tag, Some(&key)).await?;
-        if next.as_ref().is_some_and(|(below, _)| below + 1 == number) || changes.len() == MAX_PAGE_ROWS {
+        if next.as_ref().is_some_and(|(below, _)| below.saturating_add(1) == number)
+            || changes.len() == MAX_PAGE_ROWS
+        {
             break;
         }
         changes.push(Change::Delete(key));
@@ -211,18 +213,24 @@ pub(super) async fn tag_move(
     if let Some((last, below)) = older
         && last.saturating_add(1) < number
     {
-        let moved = stand_in(Some(&row), below.row().as_ref(), None);
-        let lost = (last + 1..number).rev().take(MAX_PAGE_ROWS);
-        let changes = lost.map(|lost| Change::row(keys::tag_move(repo, tag, lost), &moved));
+        let (kind, at) = (FaultKind::TagHistoryGap, At::tag(repo, tag));
         let what = format!("the moves {} to {} of this tag are gone", last + 1, number - 1);
-        let how = "what is known of them stands in for them";
-        found.change(
-            FaultKind::TagHistoryGap,
-            At::tag(repo, tag),
-            what,
-            how,
-            changes.collect::<Result<_>>()?,
-        );
+        if number - last > KEPT_MOVES {
+            // So many are not kept: the number is wrong.
+            let next = Change::row(keys::tag_move(repo, tag, last + 1), &row)?;
+            found.change(
+                kind,
+                at,
+                what,
+                "the later move comes next",
+                vec![Change::Delete(key.clone()), next],
+            );
+        } else {
+            let moved = stand_in(Some(&row), below.row().as_ref(), None);
+            let changes = (last + 1..number).map(|lost| Change::row(keys::tag_move(repo, tag, lost), &moved));
+            let how = "what is known of them stands in for them";
+            found.change(kind, at, what, how, changes.collect::<Result<_>>()?);
+        }
     }
     // The newest move of a deleted tag: collection must forget them some day.
     if standing.is_absent()
