@@ -102,15 +102,20 @@ async fn race(kind: Kind, repair: bool, checks: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_on_its_way_is_no_fault_in_memory() {
-    race(Kind::Memory, false, 6).await;
+    race(Kind::Memory, false, checks(6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_on_its_way_is_no_fault_in_sqlite() {
-    race(Kind::Sqlite, false, 6).await;
+    race(Kind::Sqlite, false, checks(6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_repair_takes_nothing_from_those_who_are_at_work() {
-    race(Kind::Sqlite, true, 6).await;
+    race(Kind::Sqlite, true, checks(6)).await;
+}
+
+/// How many checks race; more for a soak, by the environment.
+fn checks(usual: usize) -> usize {
+    std::env::var("STELLA_FSCK_CHECKS").map_or(usual, |checks| checks.parse().unwrap())
 }
