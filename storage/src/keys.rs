@@ -74,6 +74,7 @@ pub(crate) const SCRUB: &[u8] = b"mscrub";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
 pub(crate) const REPOSITORIES_BY_ID: &[u8] = b"i";
 pub(crate) const MANIFESTS: &[u8] = b"x";
+pub(crate) const UPLOADS: &[u8] = b"p";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);
@@ -221,6 +222,12 @@ pub(crate) fn link_of(sha256: &[u8; 32], repo: RepoId, digest: &Digest) -> Vec<u
 
 pub(crate) fn content(sha256: &[u8; 32]) -> Vec<u8> {
     Builder::table(b'c').raw(sha256).build()
+}
+
+/// Reads what [`content`] wrote; `None` for a key of another table.
+pub(crate) fn read_content(key: &[u8]) -> Result<Option<[u8; 32]>> {
+    let Some(sha256) = key.strip_prefix(b"c") else { return Ok(None) };
+    sha256.try_into().map(Some).map_err(|_| damaged())
 }
 
 pub(crate) fn alias(sha512: &[u8; 64]) -> Vec<u8> {
@@ -380,6 +387,17 @@ pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
 
 pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
+}
+
+/// Whether a row is part of a backup. Left out is what belongs to this place and moment: uploads under
+/// way with their reviews, files that wait for their deletion, and how this store's own work stands.
+pub(crate) fn in_backup(key: &[u8]) -> bool {
+    match key.first() {
+        Some(b'p' | b'g') => false,
+        Some(b'v') => !matches!(read_review(key), Ok((_, Review::Upload(_)))),
+        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE, SCRUB].contains(&key),
+        _ => true,
+    }
 }
 
 fn shard(bytes: &[u8]) -> u8 {

@@ -27,10 +27,15 @@ pub(crate) struct Inspection {
 impl Inspection {
     pub(super) fn open(path: PathBuf) -> Result<Option<Self>> {
         match File::open(&path) {
-            Ok(file) => Ok(Some(Inspection { file, path, at: 0, cached: None })),
+            Ok(file) => Ok(Some(Self::of(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("open", &path, error)),
         }
+    }
+
+    /// Inspects a file that is open; `path` names it.
+    pub(crate) fn of(file: File, path: PathBuf) -> Self {
+        Inspection { file, path, at: 0, cached: None }
     }
 
     /// Reads on into `buffer`; less than fills it only at the end of the file.

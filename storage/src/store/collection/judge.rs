@@ -81,13 +81,12 @@ async fn object(tx: &mut WriteTx, grounds: &Grounds, repo: RepoId, digest: &Dige
     }
     if let Some(row) = manifests::find(tx, repo, digest).await? {
         match fate_of_manifest(tx, grounds, repo, digest, &row).await? {
-            Fate::Stays => {}
             // The subject came back; when it goes again, that must be noticed again.
             Fate::HasSubject if row.orphaned.is_some() => {
                 let row = rows::Manifest { orphaned: None, ..row };
                 tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
             }
-            Fate::HasSubject => {}
+            Fate::Stays | Fate::HasSubject => {}
             Fate::Later(at) => again(tx, at)?,
             Fate::Goes(why) => {
                 if !remove_tags(tx, grounds, repo, digest).await? {

@@ -71,7 +71,7 @@ impl Check<'_> {
             self.list(part, &mut seen).await?;
         }
         let (first, last) = (parts[0], parts[parts.len() - 1]);
-        self.each_name(async |location, _| {
+        self.each_name(|location, _| {
             if (first..=last).contains(&location.part()) {
                 let seen = seen.entry(location).or_default();
                 seen.names = seen.names.saturating_add(1);
@@ -87,7 +87,7 @@ impl Check<'_> {
         }
         let mut names: BTreeMap<Location, Vec<Vec<u8>>> =
             odd.into_iter().map(|location| (location, Vec::new())).collect();
-        self.each_name(async |location, key| {
+        self.each_name(|location, key| {
             if let Some(keys) = names.get_mut(&location)
                 && keys.len() < MOST_NAMES
             {
@@ -153,14 +153,14 @@ impl Check<'_> {
     }
 
     /// Goes through all rows that name a location.
-    async fn each_name(&self, mut each: impl AsyncFnMut(Location, &[u8])) -> Result<()> {
+    async fn each_name(&self, mut each: impl FnMut(Location, &[u8])) -> Result<()> {
         for table in NAMING {
             let mut after: Option<Vec<u8>> = None;
             loop {
                 let page = self.store.page_of(vec![table], after.take()).await?;
                 for (key, value) in &page {
                     if let Some(location) = location_of(key, value) {
-                        each(location, key).await;
+                        each(location, key);
                     }
                 }
                 match page.into_iter().last() {
