@@ -6,6 +6,7 @@
 //! it an id and a line in the log, `route.rs` says what its path means, one file of `api/`
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
 
+mod admin;
 mod api;
 mod app;
 mod body;

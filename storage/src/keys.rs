@@ -33,6 +33,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::local::Location;
 use crate::name::Tag;
+use crate::rows;
 
 /// A repository's interned id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
@@ -223,6 +224,12 @@ pub(crate) fn content(sha256: &[u8; 32]) -> Vec<u8> {
     Builder::table(b'c').raw(sha256).build()
 }
 
+/// Reads what [`content`] wrote; `None` for a key of another table.
+pub(crate) fn read_content(key: &[u8]) -> Result<Option<[u8; 32]>> {
+    let Some(sha256) = key.strip_prefix(b"c") else { return Ok(None) };
+    sha256.try_into().map(Some).map_err(|_| damaged())
+}
+
 pub(crate) fn alias(sha512: &[u8; 64]) -> Vec<u8> {
     Builder::table(b'a').raw(sha512).build()
 }
@@ -380,6 +387,28 @@ pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
 
 pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
+}
+
+/// Whether a row is part of a backup. Left out is what belongs to this place and moment: uploads under
+/// way with their reviews, files that wait for their deletion, and how this store's own work stands.
+pub(crate) fn in_backup(key: &[u8]) -> bool {
+    match key.first() {
+        Some(b'p' | b'g') => false,
+        Some(b'v') => !matches!(read_review(key), Ok((_, Review::Upload(_)))),
+        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE].contains(&key),
+        _ => true,
+    }
+}
+
+/// The sha256 of the content without which a row would promise what is not there: links, and aliases.
+pub(crate) fn blob_behind(key: &[u8], value: &[u8]) -> Result<Option<[u8; 32]>> {
+    let exactly = |bytes: &[u8]| bytes.try_into().map(Some).map_err(|_| damaged());
+    match key.first() {
+        Some(b'l') => rows::decode::<rows::Link>(value).map(|link| Some(link.sha256)),
+        Some(b'k') => exactly(key.get(1..33).ok_or_else(damaged)?),
+        Some(b'a') => exactly(value),
+        _ => Ok(None),
+    }
 }
 
 fn shard(bytes: &[u8]) -> u8 {

@@ -21,9 +21,11 @@ use uuid::Uuid;
 use crate::error::{Error, Result, What};
 
 mod draft;
+mod pieces;
 mod reader;
 
 pub(crate) use draft::Draft;
+pub(crate) use pieces::Pieces;
 pub use reader::BlobReader;
 use reader::BufferPool;
 
@@ -131,6 +133,13 @@ impl LocalBlobs {
         let reader =
             |range| BlobReader::new(Arc::clone(&file), Arc::clone(&path), range, self.buffers.clone());
         Ok(ranges.into_iter().map(reader).collect())
+    }
+
+    /// The bytes of a finished upload in order. Blocks.
+    pub(crate) fn pieces(&self, location: Location) -> Result<Pieces> {
+        let path = self.path(location);
+        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        Ok(Pieces::new(file, path))
     }
 
     /// Whether the file of a finished upload is there in its full size.

@@ -307,6 +307,18 @@ impl Snapshot {
         };
         range(self.connection()?).map_err(|error| failure("read", Path::new("the metadata"), &error))
     }
+
+    pub(super) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let failed = |error: rusqlite::Error| failure("read", Path::new("the metadata"), &error);
+        let mut select = self.connection()?.prepare("SELECT k, v FROM kv ORDER BY k").map_err(failed)?;
+        let mut rows = select.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let key_and_value = || Ok((row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?));
+            let (key, value) = key_and_value().map_err(failed)?;
+            each(key, value)?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Snapshot {
