@@ -8,9 +8,11 @@ mod client;
 mod role;
 mod server;
 
+mod collection;
 mod concurrency;
 mod conditions;
 mod config;
+mod cut_off;
 mod deletes;
 mod errors;
 mod health;
