@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
+use crate::kv::{Engine, EngineOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod backup;
@@ -65,6 +65,8 @@ pub struct StoreOptions {
     pub data: PathBuf,
     /// The memory budget in bytes: engine cache, and buffers of uploads.
     pub memory: usize,
+    /// What keeps the metadata.
+    pub engine: EngineOptions,
     /// Whether a manifest may name blobs that its repository does not have.
     pub allow_missing: bool,
     /// How long things last before collection may take them.
@@ -79,6 +81,7 @@ impl StoreOptions {
         StoreOptions {
             data,
             memory: 256 << 20,
+            engine: EngineOptions::default(),
             allow_missing: false,
             periods: Periods::default(),
             rules: Vec::new(),
@@ -115,7 +118,7 @@ impl Store {
         let lock = lock(data)?;
         backup::refuse_unfinished(data)?;
         let blobs = LocalBlobs::open(&data.join(BLOBS))?;
-        let engine = open_engine(options)?;
+        let engine = open_engine(options).await?;
         Self::new(engine, blobs, Arc::new(SystemClock), options, Some(lock)).await
     }
 
@@ -224,9 +227,8 @@ async fn index_names(engine: &Engine) -> Result<()> {
 }
 
 /// Opens the metadata, or creates it.
-fn open_engine(options: &StoreOptions) -> Result<Engine> {
-    let sqlite = SqliteOptions { path: options.data.join("metadata.sqlite"), cache: options.memory / 4 };
-    Ok(Engine::Sqlite(Sqlite::open(&sqlite)?))
+async fn open_engine(options: &StoreOptions) -> Result<Engine> {
+    options.engine.open(&options.data, options.memory / 4).await
 }
 
 /// The folder of blob files.
