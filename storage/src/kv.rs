@@ -35,10 +35,10 @@ pub mod suite;
 
 pub use memory::Memory;
 pub use options::EngineOptions;
+#[cfg(all(feature = "postgres", any(test, feature = "testing")))]
+pub use postgres::server as postgres_server;
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresOptions};
-#[cfg(all(feature = "postgres", feature = "testing"))]
-pub use postgres::server as postgres_server;
 #[cfg(feature = "sled")]
 pub use sled::{Sled, SledOptions};
 pub use sqlite::{Sqlite, SqliteOptions};
@@ -81,11 +81,11 @@ impl Engine {
     where
         F: AsyncFn(&mut ReadTx) -> Result<T>,
     {
-        let mut tx = self.snapshot()?;
         #[cfg(feature = "postgres")]
-        if let Base::Postgres(_) = tx.base {
-            return function(&mut tx).await;
+        if let Engine::Postgres(postgres) = self {
+            return postgres.read(&function).await;
         }
+        let mut tx = self.snapshot()?;
         complete(function(&mut tx))
     }
 
@@ -128,7 +128,9 @@ impl Engine {
                 #[cfg(feature = "sled")]
                 Base::Sled(snapshot) => snapshot.for_each(each),
                 #[cfg(feature = "postgres")]
-                Base::Postgres(mut snapshot) => run.run(snapshot.for_each(each)),
+                Base::Postgres(snapshot) => run.run(snapshot.for_each(each)),
+                #[cfg(feature = "postgres")]
+                Base::Replay(_) => Err(Error::Unavailable("a function cannot dump".to_owned())),
             }?;
             Ok(state)
         };
@@ -207,7 +209,7 @@ impl Engine {
             #[cfg(feature = "postgres")]
             Engine::Postgres(postgres) => Base::Postgres(postgres.snapshot()),
         };
-        Ok(ReadTx { base, overlay: Overlay::default(), rows: 0 })
+        Ok(ReadTx::new(base))
     }
 }
 
@@ -219,6 +221,8 @@ enum Base {
     Sled(sled::Snapshot),
     #[cfg(feature = "postgres")]
     Postgres(postgres::Snapshot),
+    #[cfg(feature = "postgres")]
+    Replay(postgres::Replay),
 }
 
 /// A consistent snapshot.
@@ -248,16 +252,21 @@ impl ReadTx {
             Base::Sled(snapshot) => snapshot.get(key),
             #[cfg(feature = "postgres")]
             Base::Postgres(snapshot) => snapshot.get(key).await,
+            #[cfg(feature = "postgres")]
+            Base::Replay(replay) => Ok(replay.get(key).await),
         }
     }
 
     /// The values of several keys, in their order.
     pub async fn get_many(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        // Across a network one question for all of them; what was written here is laid over the answers.
         #[cfg(feature = "postgres")]
-        if let Base::Postgres(snapshot) = &mut self.base {
-            // One question for all of them; what was written here is laid over the answers.
+        if let Some(found) = match &mut self.base {
+            Base::Postgres(snapshot) => Some(snapshot.get_many(keys).await?),
+            Base::Replay(replay) => Some(replay.get_many(keys).await),
+            _ => None,
+        } {
             self.rows += keys.len() as u64;
-            let found = snapshot.get_many(keys).await?;
             let over = |(key, below): (&Vec<u8>, _)| match self.overlay.get(key) {
                 Some(written) => written.map(<[u8]>::to_vec),
                 None => below,
@@ -292,6 +301,8 @@ impl ReadTx {
             Base::Sled(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden)?,
             #[cfg(feature = "postgres")]
             Base::Postgres(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden).await?,
+            #[cfg(feature = "postgres")]
+            Base::Replay(replay) => replay.range(&from, to.as_deref(), limit + hidden).await,
         };
         self.rows += rows.len() as u64;
         Ok(if hidden == 0 { rows } else { self.overlay.merge(rows, &from, to.as_deref(), limit) })
@@ -299,6 +310,10 @@ impl ReadTx {
 }
 
 impl ReadTx {
+    fn new(base: Base) -> Self {
+        ReadTx { base, overlay: Overlay::default(), rows: 0 }
+    }
+
     /// How many rows were looked at so far: the cost of what was done.
     pub(crate) fn rows_read(&self) -> u64 {
         self.rows
@@ -310,7 +325,7 @@ pub struct WriteTx(ReadTx);
 
 impl WriteTx {
     fn new(base: Base) -> Self {
-        WriteTx(ReadTx { base, overlay: Overlay::default(), rows: 0 })
+        WriteTx(ReadTx::new(base))
     }
 
     /// Sets the value of a key.

@@ -36,8 +36,9 @@ impl Queue {
         let health = Arc::new(Mutex::new(Ok(())));
         let (sender, queue) = mpsc::channel();
         let writer = Writer { commit, health: Arc::clone(&health) };
-        let thread =
-            std::thread::Builder::new().name("metadata-writer".to_owned()).spawn(move || writer.run(&queue))?;
+        let thread = std::thread::Builder::new()
+            .name("metadata-writer".to_owned())
+            .spawn(move || writer.run(&queue))?;
         let space = Arc::new(Semaphore::new(QUEUE_BYTES));
         Ok(Queue { sender: Some(sender), space, health, thread: Some(thread) })
     }

@@ -109,8 +109,7 @@ impl Sled {
             None => 0,
             Some(last) => number_of(&last.map_err(failed)?.0)? + 1,
         };
-        let shared =
-            Arc::new(Shared { tree, versions: Mutex::default(), path: path.clone(), _db: db });
+        let shared = Arc::new(Shared { tree, versions: Mutex::default(), path: path.clone(), _db: db });
         let mut writer = Writer { shared: Arc::clone(&shared), file, next_number, broken: None };
         let queue = Queue::start(move |batch| writer.commit(batch))
             .map_err(|error| Error::io("start the writer of", path, error))?;
@@ -152,7 +151,9 @@ impl Shared {
     }
 
     fn value_of(&self, stored: &[u8]) -> Result<Stored> {
-        let Some((number, len)) = read_stored(stored)? else { return Ok(Stored::Value(stored[1..].to_vec())) };
+        let Some((number, len)) = read_stored(stored)? else {
+            return Ok(Stored::Value(stored[1..].to_vec()));
+        };
         let mut value = Vec::new();
         for piece in self.tree.scan_prefix(piece_prefix(number)) {
             value.extend_from_slice(&piece.map_err(|error| self.failed(&error))?.1);
@@ -161,7 +162,7 @@ impl Shared {
     }
 
     /// Up to `limit` rows from `from` to before `to`, and whether that is all of them.
-    fn page(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<(Vec<(Vec<u8>, Stored)>, bool)> {
+    fn page(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<(Vec<Found>, bool)> {
         let to = to.map_or_else(|| vec![ROWS_END], row_key);
         let mut rows = Vec::new();
         for row in self.tree.range(row_key(from)..to).take(limit) {
@@ -181,7 +182,10 @@ impl Shared {
     }
 }
 
-/// A row as the tree has it.
+/// A row of the tree.
+type Found = (Vec<u8>, Stored);
+
+/// A row's value as the tree has it.
 enum Stored {
     Absent,
     Value(Vec<u8>),
@@ -279,7 +283,6 @@ impl Snapshot {
         }
         changes
     }
-
 }
 
 impl Drop for Snapshot {
