@@ -13,7 +13,9 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use stella_storage::{BackupItem, BackupSummary, Error, GcItem, GcSummary, Result, Store};
+use stella_storage::{
+    BackupItem, BackupSummary, Error, Fault, FsckSummary, GcItem, GcSummary, Result, Store,
+};
 use tokio::sync::mpsc;
 
 pub(crate) mod client;
@@ -32,11 +34,15 @@ pub(crate) const ITEMS: usize = 64;
 pub(crate) enum Request {
     Gc(Gc),
     Resume(Resume),
+    Fsck(Fsck),
     Backup(Backup),
 }
 
 /// A long operation on a store.
 pub(crate) trait Operation: Sized + Send + Sync + 'static {
+    /// What it is called.
+    const NAME: &'static str;
+
     /// Something that it tells on its way.
     type Item: Serialize + DeserializeOwned + Display + Send;
     /// What came of it.
@@ -63,6 +69,8 @@ pub(crate) struct Gc {
 }
 
 impl Operation for Gc {
+    const NAME: &'static str = "collection";
+
     type Item = GcItem;
     type Summary = GcSummary;
 
@@ -100,6 +108,8 @@ impl Display for Resumed {
 }
 
 impl Operation for Resume {
+    const NAME: &'static str = "resumption";
+
     // It tells nothing.
     type Item = GcItem;
     type Summary = Resumed;
@@ -117,6 +127,31 @@ impl Operation for Resume {
     }
 }
 
+/// A check of everything.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Fsck {
+    pub(crate) repair: bool,
+}
+
+impl Operation for Fsck {
+    const NAME: &'static str = "check";
+
+    type Item = Fault;
+    type Summary = FsckSummary;
+
+    fn request(self) -> Request {
+        Request::Fsck(self)
+    }
+
+    async fn run(&self, store: &Store, items: mpsc::Sender<Fault>) -> Result<FsckSummary> {
+        store.fsck(self.repair, items).await
+    }
+
+    fn faults(summary: &FsckSummary) -> bool {
+        summary.left() > 0
+    }
+}
+
 /// A backup into a folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Backup {
@@ -125,6 +160,8 @@ pub(crate) struct Backup {
 }
 
 impl Operation for Backup {
+    const NAME: &'static str = "backup";
+
     type Item = BackupItem;
     type Summary = BackupSummary;
 

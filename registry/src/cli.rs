@@ -18,9 +18,11 @@ use crate::{logging, server};
 
 mod administer;
 mod backup;
+mod fsck;
 mod gc;
 
 use backup::BackupCommand;
+use fsck::FsckArgs;
 use gc::GcArgs;
 
 const VERSION: &str = concat!(
@@ -45,6 +47,8 @@ enum Command {
     Serve(Source),
     /// Remove what nothing names any more, now; a server does so by itself every `collection.interval`
     Gc(GcArgs),
+    /// Check everything that is kept, to the last byte, while the registry goes on
+    Fsck(FsckArgs),
     /// Back up, verify or restore everything that the registry keeps
     #[command(subcommand)]
     Backup(BackupCommand),
@@ -75,7 +79,7 @@ struct Place {
     /// Read the configuration from this YAML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Keep everything in this directory [default: ./stella-data]
+    /// The directory that holds everything [default: ./stella-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -100,6 +104,7 @@ pub fn run(
     let outcome = unicode(env).and_then(|env| match cli.command {
         Command::Serve(source) => serve(source, env).map(|()| 0),
         Command::Gc(args) => gc::gc(args, env),
+        Command::Fsck(args) => fsck::fsck(args, env),
         Command::Backup(command) => backup::backup(command, env),
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
@@ -192,9 +197,11 @@ mod tests {
         for command in [["serve"].as_slice(), &["config", "check"], &["config", "show"]] {
             let flags = ["--config", "stella.yaml", "--listen", "localhost:0", "--data", "/srv"];
             let args = ["stella"].iter().chain(command).chain(&flags);
-            let source = match Cli::try_parse_from(args).unwrap().command {
-                Command::Serve(s) | Command::Config(ConfigCommand::Check(s) | ConfigCommand::Show(s)) => s,
-                _ => panic!("another command"),
+            let (Command::Serve(source)
+            | Command::Config(ConfigCommand::Check(source) | ConfigCommand::Show(source))) =
+                Cli::try_parse_from(args).unwrap().command
+            else {
+                panic!("another command")
             };
             assert_eq!(source.place.config, Some("stella.yaml".into()));
             assert_eq!(source.listen.as_deref(), Some("localhost:0"));

@@ -19,6 +19,7 @@ mod error;
 mod health;
 mod in_use;
 pub mod logging;
+mod metrics;
 mod query;
 mod range;
 mod request;

@@ -29,6 +29,7 @@ use crate::body::Unread;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::in_use::{Handling, InUse};
+use crate::metrics::Metrics;
 use crate::{health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
@@ -53,7 +54,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
-    let app = Arc::new(App::new(store, max_manifest, memory, idle_timeout));
+    let app =
+        Arc::new(App::new(store, max_manifest, memory, idle_timeout, Metrics::new(config.data.clone())));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),

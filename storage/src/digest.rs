@@ -180,6 +180,13 @@ pub(crate) struct HashState {
     sha512: Option<Vec<u8>>,
 }
 
+impl HashState {
+    /// The algorithm that the hasher was made for.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        if self.sha512.is_some() { Algorithm::Sha512 } else { Algorithm::Sha256 }
+    }
+}
+
 /// What a finished [`Hasher`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hashes {

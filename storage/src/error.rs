@@ -129,7 +129,11 @@ pub enum Error {
         supported: u32,
     },
     /// Another process serves this data.
-    #[error("{path} is in use by {holder}; stop that process, or choose another data directory", path = path.display())]
+    #[error(
+        "{path} is in use by {holder}; stop that process, or choose another data directory \
+         (while it serves, `stella gc`, `fsck` and `backup` work through it)",
+        path = path.display()
+    )]
     Locked {
         /// The data directory.
         path: PathBuf,

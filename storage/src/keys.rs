@@ -33,7 +33,10 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::local::Location;
 use crate::name::Tag;
-use crate::rows;
+
+mod any;
+
+pub(crate) use any::{Key, TABLES};
 
 /// A repository's interned id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
@@ -66,8 +69,12 @@ pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
 pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
 /// The rules by which untagged manifests were last judged, and how far a change of them has come.
 pub(crate) const RULES: &[u8] = b"mrules";
+/// How far the reading of everything has come.
+pub(crate) const SCRUB: &[u8] = b"mscrub";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
+pub(crate) const REPOSITORIES_BY_ID: &[u8] = b"i";
 pub(crate) const MANIFESTS: &[u8] = b"x";
+pub(crate) const UPLOADS: &[u8] = b"p";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);
@@ -395,19 +402,8 @@ pub(crate) fn in_backup(key: &[u8]) -> bool {
     match key.first() {
         Some(b'p' | b'g') => false,
         Some(b'v') => !matches!(read_review(key), Ok((_, Review::Upload(_)))),
-        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE].contains(&key),
+        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE, SCRUB].contains(&key),
         _ => true,
-    }
-}
-
-/// The sha256 of the content without which a row would promise what is not there: links, and aliases.
-pub(crate) fn blob_behind(key: &[u8], value: &[u8]) -> Result<Option<[u8; 32]>> {
-    let exactly = |bytes: &[u8]| bytes.try_into().map(Some).map_err(|_| damaged());
-    match key.first() {
-        Some(b'l') => rows::decode::<rows::Link>(value).map(|link| Some(link.sha256)),
-        Some(b'k') => exactly(key.get(1..33).ok_or_else(damaged)?),
-        Some(b'a') => exactly(value),
-        _ => Ok(None),
     }
 }
 

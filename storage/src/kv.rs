@@ -171,6 +171,14 @@ impl Engine {
             .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
     }
 
+    /// Checks the engine's own structures, as far as it has any: a sentence for each fault.
+    pub async fn check(&self) -> Result<Vec<String>> {
+        match self {
+            Engine::Memory(_) => Ok(Vec::new()),
+            Engine::Sqlite(sqlite) => sqlite.check().await,
+        }
+    }
+
     /// Whether writes are possible; the reason when they are not.
     pub fn health(&self) -> Result<()> {
         match self {

@@ -41,6 +41,7 @@ struct Shared {
     stop: watch::Sender<bool>,
     gc: AtomicBool,
     resume: AtomicBool,
+    fsck: AtomicBool,
     backup: AtomicBool,
 }
 
@@ -54,6 +55,7 @@ impl Admin {
             stop: watch::Sender::new(false),
             gc: AtomicBool::default(),
             resume: AtomicBool::default(),
+            fsck: AtomicBool::default(),
             backup: AtomicBool::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -106,15 +108,15 @@ async fn answer(stream: UnixStream, shared: &Shared) -> io::Result<()> {
     };
     match request {
         Err(failed) => client.end(&failed, stop).await,
-        Ok(Request::Gc(gc)) => run("a collection", gc, &shared.gc, shared, client).await,
-        Ok(Request::Resume(resume)) => run("this", resume, &shared.resume, shared, client).await,
-        Ok(Request::Backup(backup)) => run("a backup", backup, &shared.backup, shared, client).await,
+        Ok(Request::Gc(gc)) => run(gc, &shared.gc, shared, client).await,
+        Ok(Request::Resume(resume)) => run(resume, &shared.resume, shared, client).await,
+        Ok(Request::Fsck(fsck)) => run(fsck, &shared.fsck, shared, client).await,
+        Ok(Request::Backup(backup)) => run(backup, &shared.backup, shared, client).await,
     }
 }
 
 /// Runs an operation, unless one of its kind runs.
 async fn run<O: Operation>(
-    name: &str,
     operation: O,
     running: &AtomicBool,
     shared: &Shared,
@@ -122,26 +124,26 @@ async fn run<O: Operation>(
 ) -> io::Result<()> {
     let stop = shared.stop.subscribe();
     if running.swap(true, Ordering::AcqRel) {
-        let error = format!("{name} is already running in this server; try again when it has ended");
+        let error = format!("a {} is already running in this server; try again when it has ended", O::NAME);
         return client.end(&Failed { error, exit: exit::RETRY }, stop).await;
     }
     let _slot = Slot(running);
-    tracing::info!(operation = name, "administration begins");
+    tracing::info!(operation = O::NAME, "administration begins");
     let (sender, items) = mpsc::channel(ITEMS);
     let (outcome, told) =
         tokio::join!(operation.run(&shared.app.store, sender), client.tell(items, stop.clone()));
     match (outcome, told) {
         // It has nobody who could be told.
         (_, Err(gone)) => {
-            tracing::info!(operation = name, "administration ended: its client went away");
+            tracing::info!(operation = O::NAME, "administration ended: its client went away");
             Err(gone)
         }
         (Ok(summary), Ok(_)) => {
-            tracing::info!(operation = name, %summary, "administration ended");
+            tracing::info!(operation = O::NAME, %summary, "administration ended");
             client.end(&Done { summary }, stop).await
         }
         (Err(error), Ok(told)) => {
-            tracing::warn!(operation = name, %error, "administration failed");
+            tracing::warn!(operation = O::NAME, %error, "administration failed");
             let stopped = matches!(told, Told::Stopped);
             client.end(&if stopped { shutting_down() } else { error.into() }, stop).await
         }

@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -29,45 +28,38 @@ impl Output {
     /// Prints an item, or a summary.
     fn print(self, value: &(impl Serialize + Display)) -> io::Result<()> {
         let line = if self.json { serde_json::to_string(value)? } else { value.to_string() };
-        self.line(&line)
+        print_line(&line)
     }
 
-    fn line(self, line: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(line.as_bytes())?;
-        out.write_all(b"\n")?;
-        out.flush()
+    /// Prints what came of an operation, and says which exit code it means.
+    fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
+        let line = if self.json { serde_json::to_string(&Done { summary })? } else { summary.to_string() };
+        print_line(&line)?;
+        Ok(if faults { exit::INTEGRITY } else { 0 })
     }
 
-    /// Prints the end of an operation, and says which exit code it means.
-    fn end<S: Serialize + Display>(
-        self,
-        outcome: anyhow::Result<S>,
-        faults: impl FnOnce(&S) -> bool,
-    ) -> Outcome {
-        match outcome {
-            Ok(summary) => {
-                let code = if faults(&summary) { exit::INTEGRITY } else { 0 };
-                if self.json {
-                    self.line(&serde_json::to_string(&Done { summary })?)?;
-                } else {
-                    self.line(&summary.to_string())?;
-                }
-                Ok(code)
+    /// Runs a command; whoever reads JSON is told of an error as JSON too.
+    pub(super) fn report(self, command: impl FnOnce() -> Outcome) -> Outcome {
+        command().inspect_err(|error| {
+            if self.json {
+                let last = Failed { error: format!("{error:#}"), exit: super::exit_code(error) };
+                // The error goes to stderr all the same.
+                let _closed = serde_json::to_string(&last).map(|line| print_line(&line));
             }
-            Err(error) => {
-                if let (true, Some(failed)) = (self.json, error.downcast_ref::<Failed>()) {
-                    self.line(&serde_json::to_string(failed)?)?;
-                }
-                Err(error)
-            }
-        }
+        })
     }
+}
+
+fn print_line(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// A store, or the server that has it.
 enum Access {
-    Direct(Store),
+    Direct(Box<Store>),
     Server { holder: String },
 }
 
@@ -92,7 +84,7 @@ impl Administration {
         }
         let runtime = begin(&config)?;
         let access = match runtime.block_on(Store::open(&options)) {
-            Ok(store) => Access::Direct(store),
+            Ok(store) => Access::Direct(store.into()),
             Err(Error::Locked { holder, .. }) => Access::Server { holder },
             Err(error) => return Err(Failed::from(error).into()),
         };
@@ -111,7 +103,9 @@ impl Administration {
                 self.runtime.block_on(printed(output, run))
             }
         };
-        output.end(outcome, O::faults)
+        let summary = outcome?;
+        let faults = O::faults(&summary);
+        output.end(summary, faults)
     }
 }
 
@@ -132,7 +126,9 @@ where
     I: Serialize + Display,
     S: Serialize + Display,
 {
-    output.end(runtime.block_on(printed(output, operation)), faults)
+    let summary = runtime.block_on(printed(output, operation))?;
+    let faults = faults(&summary);
+    output.end(summary, faults)
 }
 
 async fn printed<I: Serialize + Display, S>(
@@ -150,9 +146,4 @@ async fn printed<I: Serialize + Display, S>(
     let (outcome, printed) = tokio::join!(operation(sender), printing);
     printed.context("cannot write to stdout")?;
     outcome.map_err(|error| Failed::from(error).into())
-}
-
-/// The absolute path of something that a command names.
-pub(super) fn absolute(path: &Path) -> anyhow::Result<std::path::PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }

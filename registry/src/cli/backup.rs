@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! `stella backup`: create, verify, restore.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use stella_storage::{Error, SnapshotName, restore, verify};
 
-use super::administer::{self, Administration, Output, begin, run_alone};
+use super::administer::{Administration, Output, begin, run_alone};
 use super::{Environment, Outcome, Place};
 use crate::admin::{Backup, Failed};
 use crate::config::Config;
@@ -61,35 +62,42 @@ pub(super) struct Restore {
 
 pub(super) fn backup(command: BackupCommand, env: Environment) -> Outcome {
     match command {
-        BackupCommand::Create(args) => {
-            let to = administer::absolute(&args.to)?;
-            Administration::open(args.place, env, args.output)?.run(Backup { to })
-        }
-        BackupCommand::Verify(args) => {
-            let snapshot = parse(args.snapshot)?;
-            let runtime = begin(&Config::default())?;
-            run_alone(
-                &runtime,
-                args.output,
-                async |items| verify(&args.from, snapshot.as_ref(), items).await,
-                |found| found.damaged > 0 || found.damaged_snapshots > 0,
-            )
-        }
-        BackupCommand::Restore(args) => {
-            let snapshot = parse(args.snapshot)?;
-            let config = args.place.load(env)?;
-            let options = server::store_options(&config)?;
-            let runtime = begin(&config)?;
-            run_alone(
-                &runtime,
-                args.output,
-                async |items| restore(&args.from, snapshot.as_ref(), &options, items).await,
-                |restored| restored.damaged > 0,
-            )
-        }
+        BackupCommand::Create(args) => args.output.report(|| create(&args.to, args.place, env, args.output)),
+        BackupCommand::Verify(args) => args.output.report(|| verify_all(&args)),
+        BackupCommand::Restore(args) => args.output.report(|| bring_back(args, env)),
     }
 }
 
-fn parse(snapshot: Option<String>) -> Result<Option<SnapshotName>, Failed> {
+fn create(to: &Path, place: Place, env: Environment, output: Output) -> Outcome {
+    // A server works in another directory than its client.
+    let to = std::path::absolute(to).with_context(|| format!("cannot find {}", to.display()))?;
+    Administration::open(place, env, output)?.run(Backup { to })
+}
+
+fn verify_all(args: &Verify) -> Outcome {
+    let snapshot = parse(args.snapshot.as_deref())?;
+    let runtime = begin(&Config::default())?;
+    run_alone(
+        &runtime,
+        args.output,
+        async |items| verify(&args.from, snapshot.as_ref(), items).await,
+        |found| found.damaged > 0 || found.damaged_snapshots > 0,
+    )
+}
+
+fn bring_back(args: Restore, env: Environment) -> Outcome {
+    let snapshot = parse(args.snapshot.as_deref())?;
+    let config = args.place.load(env)?;
+    let options = server::store_options(&config)?;
+    let runtime = begin(&config)?;
+    run_alone(
+        &runtime,
+        args.output,
+        async |items| restore(&args.from, snapshot.as_ref(), &options, items).await,
+        |restored| restored.damaged > 0,
+    )
+}
+
+fn parse(snapshot: Option<&str>) -> Result<Option<SnapshotName>, Failed> {
     snapshot.map(|name| name.parse().map_err(|error: Error| error.into())).transpose()
 }

@@ -22,9 +22,11 @@ pub(super) struct GcArgs {
 }
 
 pub(super) fn gc(args: GcArgs, env: Environment) -> Outcome {
-    let administration = Administration::open(args.place, env, args.output)?;
-    if args.resume {
-        administration.run(Resume {})?;
-    }
-    administration.run(Gc { dry_run: args.dry_run })
+    args.output.report(|| {
+        let administration = Administration::open(args.place, env, args.output)?;
+        if args.resume {
+            administration.run(Resume {})?;
+        }
+        administration.run(Gc { dry_run: args.dry_run })
+    })
 }

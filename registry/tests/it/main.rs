@@ -8,6 +8,8 @@ mod client;
 mod role;
 mod server;
 
+mod administration;
+mod backup;
 mod collection;
 mod concurrency;
 mod conditions;
@@ -20,6 +22,7 @@ mod hostile;
 mod http2;
 mod logs;
 mod manifests;
+mod metrics;
 mod mount;
 mod paths;
 mod pull;

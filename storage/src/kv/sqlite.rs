@@ -24,6 +24,8 @@ use crate::error::{Error, Result};
 const APPLICATION_ID: i32 = 0x5354_454c;
 const FORMAT: i32 = 1;
 const IDLE_READERS: usize = 8;
+/// Faults that a check tells of.
+const MOST_FAULTS: usize = 20;
 
 /// How to open the engine.
 #[derive(Clone, Debug)]
@@ -61,6 +63,32 @@ impl Sqlite {
 
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::begin(&self.readers)
+    }
+
+    /// SQLite's own check of the file, on a connection of its own.
+    pub(super) async fn check(&self) -> Result<Vec<String>> {
+        let turn = self.turn().await?;
+        let options = self.readers.options.clone();
+        let check = move || {
+            let _turn = turn;
+            let connection = open_reader(&options)?;
+            let lines = || {
+                let mut check = connection.prepare(&format!("PRAGMA integrity_check({MOST_FAULTS})"))?;
+                let lines = check.query_map([], |row| row.get(0))?;
+                lines.collect::<rusqlite::Result<Vec<String>>>()
+            };
+            let lines = match lines() {
+                Ok(lines) => lines,
+                Err(error) => match failure("check", &options.path, &error) {
+                    Error::Corrupt(fault) => vec![fault],
+                    error => return Err(error),
+                },
+            };
+            Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        };
+        tokio::task::spawn_blocking(check)
+            .await
+            .map_err(|error| Error::Unavailable(format!("a metadata check ended abnormally: {error}")))?
     }
 
     /// A turn for a scan, to be kept until it ends.

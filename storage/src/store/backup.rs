@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::local::Pieces;
+use crate::local::Inspection;
 use crate::rows;
 
 mod archive;
@@ -41,6 +41,8 @@ use dump::DumpReader;
 
 /// Blobs that are copied at once.
 const COPIES: usize = 4;
+/// What is read, hashed and written at once.
+const PIECE: usize = 256 << 10;
 /// So many blobs, or bytes, lie between two notes of progress.
 const NOTE_BLOBS: u64 = 1_000;
 const NOTE_BYTES: u64 = 1 << 30;
@@ -186,7 +188,7 @@ pub struct RestoreSummary {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Blobs that the snapshot names and the backup has not, or not whole: pulls of them answer 404
+    /// Blobs that the snapshot names and the backup has not, or not whole: they are known to be damaged
     /// until they are pushed again.
     pub damaged: u64,
 }
@@ -270,22 +272,23 @@ impl Progress {
 /// Reads a blob, and passes it on to `sink`. The inner error says what is wrong with the blob: it cannot
 /// be read, or is not what it should be. The outer one is the sink's. Blocks.
 fn transfer(
-    source: Result<Pieces>,
+    source: Result<Option<Inspection>>,
     sha256: &[u8; 32],
     size: u64,
     listener: &Listener,
     mut sink: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<Result<(), String>> {
-    let mut pieces = match source {
-        Ok(pieces) => pieces,
+    let mut source = match source {
+        Ok(Some(source)) => source,
+        Ok(None) => return Ok(Err("its file is gone".to_owned())),
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let (mut hash, mut read) = (Sha256::new(), 0);
+    let (mut hash, mut read, mut buffer) = (Sha256::new(), 0, vec![0; PIECE]);
     loop {
         listener.check()?;
-        let piece = match pieces.next() {
-            Ok(None) => break,
-            Ok(Some(piece)) => piece,
+        let piece = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(filled) => &buffer[..filled],
             Err(error) => return Ok(Err(error.to_string())),
         };
         read += piece.len() as u64;

@@ -24,7 +24,7 @@ use super::dump::{DumpReader, Seal};
 use super::name::SnapshotName;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::local::{Location, Pieces, create_folder};
+use crate::local::{Inspection, Location, create_folder};
 
 const VERSION: u32 = 1;
 const BLOBS: &str = "blobs";
@@ -147,11 +147,14 @@ impl Archive {
         }
     }
 
-    /// The bytes of a blob.
-    pub(super) fn blob(&self, sha256: &[u8; 32]) -> Result<Pieces> {
+    /// The bytes of a blob; `None` if it is not there.
+    pub(super) fn blob(&self, sha256: &[u8; 32]) -> Result<Option<Inspection>> {
         let path = self.blob_path(sha256);
-        let file = open_file(&path).map_err(|error| failed("open", &path, error))?;
-        Ok(Pieces::new(file, path))
+        match open_file(&path) {
+            Ok(file) => Ok(Some(Inspection::of(file, path))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("open", &path, error)),
+        }
     }
 
     /// Begins to write a blob.

@@ -218,7 +218,7 @@ fn copy(
         return Ok(Fate::There);
     }
     let mut new = archive.new_blob()?;
-    let source = blobs.pieces(content.location);
+    let source = blobs.inspect(content.location);
     if let Err(why) = transfer(source, sha256, content.size, listener, |piece| new.write(piece))? {
         return Ok(Fate::Damaged(why));
     }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The way back: a snapshot becomes a data directory that serves at once, with collection off.
 //!
-//! Blobs come first, each to a new location, then the rows. What the backup lacks is left out with every row
-//! that says it is there, so what is restored keeps all promises of the store: a link implies content.
+//! Blobs come first, each to a new location, then the rows. What the backup lacks is marked as damaged: it
+//! is not served, `stella fsck` names it, and the next push of the same bytes heals it.
 //! A marker file stands in the directory from the first step to the last, and nothing opens it meanwhile.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,12 +14,14 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::archive::{Archive, Manifest};
+use super::dump::DumpReader;
 use super::name::SnapshotName;
 use super::verify::finished;
 use super::{
     BackupItem, COPIES, Listener, Named, Progress, RestoreSummary, Running, blocking, contents, read_schema,
     transfer,
 };
+use crate::clock::{Clock as _, SystemClock};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::keys;
@@ -64,9 +65,8 @@ pub async fn restore(
             "the database has rows already: restore into an empty database".to_owned(),
         ));
     }
-    let mut restored = Restored::default();
-    restored.blobs(&source, &blobs, &engine, &running.0).await?;
-    restored.rows(&source, &engine, &running.0).await?;
+    let (copied, damaged) = restore_blobs(&source, &blobs, &engine, &running.0).await?;
+    restore_rows(&source, &engine, &running.0).await?;
     let reason = format!("the data was restored from snapshot {}", source.name);
     let off =
         async move |tx: &mut WriteTx| tx.put(keys::COLLECTION_OFF.to_vec(), reason.clone().into_bytes());
@@ -82,9 +82,9 @@ pub async fn restore(
         snapshot: source.name.to_string(),
         data: options.data.clone(),
         rows: metadata,
-        blobs: restored.progress.blobs,
-        bytes: restored.progress.bytes,
-        damaged: restored.missing.len() as u64,
+        blobs: copied.blobs,
+        bytes: copied.bytes,
+        damaged,
     })
 }
 
@@ -125,6 +125,12 @@ impl Source {
         }
         listener.tell_from_job(BackupItem::Metadata { snapshot: name.to_string(), rows })?;
         Ok((Source { archive: archive.into(), name, manifest }, rows))
+    }
+
+    /// Opens its metadata, on the blocking pool.
+    fn opener(&self) -> impl FnOnce() -> Result<DumpReader> + Send + use<> {
+        let (archive, name, manifest) = (Arc::clone(&self.archive), self.name.clone(), self.manifest.clone());
+        move || archive.dump(&name, &manifest)
     }
 }
 
@@ -167,96 +173,66 @@ fn finish(data: &Path) -> Result<()> {
     sync_folder(data)
 }
 
-#[derive(Default)]
-struct Restored {
-    progress: Progress,
-    /// Blobs that the backup has not, or not whole.
-    missing: HashSet<[u8; 32]>,
+/// Brings the blobs back, with the rows that say where they lie. Counts those that came, and those that are
+/// damaged.
+async fn restore_blobs(
+    source: &Source,
+    blobs: &LocalBlobs,
+    engine: &Engine,
+    listener: &Listener,
+) -> Result<(Progress, u64)> {
+    let open = source.opener();
+    let mut copies = contents(open)
+        .map(|named| {
+            let (archive, blobs) = (Arc::clone(&source.archive), blobs.clone());
+            let listener = listener.clone();
+            blocking(move || copy(named?, &archive, &blobs, &listener))
+        })
+        .buffer_unordered(COPIES);
+    let (mut progress, mut damaged, mut batch) = (Progress::default(), 0, Batch::default());
+    while let Some(copied) = copies.next().await {
+        let ((sha256, mut content), outcome) = copied?;
+        listener.check()?;
+        content.damaged = None;
+        if let Err(why) = outcome {
+            damaged += 1;
+            content.damaged = Some(SystemClock.now());
+            let digest = Digest::Sha256(sha256);
+            listener.tell(BackupItem::DamagedBlob { digest, why }).await?;
+        } else if let Some(note) = progress.add(content.size) {
+            listener.tell(note).await?;
+        }
+        batch.add((keys::content(&sha256), rows::encode(&content)?), engine).await?;
+    }
+    batch.write(engine).await?;
+    Ok((progress, damaged))
 }
 
-impl Restored {
-    /// Brings the blobs back, with the rows that say where they lie.
-    async fn blobs(
-        &mut self,
-        source: &Source,
-        blobs: &LocalBlobs,
-        engine: &Engine,
-        listener: &Listener,
-    ) -> Result<()> {
-        let archive = &source.archive;
-        let named = {
-            let (archive, name) = (Arc::clone(archive), source.name.clone());
-            let manifest = source.manifest.clone();
-            contents(move || archive.dump(&name, &manifest))
-        };
-        let mut copies = named
-            .map(|named| {
-                let (archive, blobs) = (Arc::clone(archive), blobs.clone());
-                let listener = listener.clone();
-                blocking(move || copy(named?, &archive, &blobs, &listener))
-            })
-            .buffer_unordered(COPIES);
-        let mut batch = Batch::default();
-        while let Some(copied) = copies.next().await {
-            let ((sha256, content), outcome) = copied?;
-            listener.check()?;
-            if let Err(why) = outcome {
-                self.missing.insert(sha256);
-                let digest = Digest::Sha256(sha256);
-                listener.tell(BackupItem::DamagedBlob { digest, why }).await?;
-                continue;
-            }
-            batch.add((keys::content(&sha256), rows::encode(&content)?), engine).await?;
-            if let Some(note) = self.progress.add(content.size) {
-                listener.tell(note).await?;
-            }
+/// Brings all other rows back.
+async fn restore_rows(source: &Source, engine: &Engine, listener: &Listener) -> Result<()> {
+    let (sender, receiver) = mpsc::channel(64);
+    let open = source.opener();
+    let reading = blocking(move || {
+        let mut dump = open()?;
+        while let Some(row) = dump.next()? {
+            sender.blocking_send(row).map_err(|_| Error::Abandoned)?;
         }
-        batch.write(engine).await
-    }
+        Ok(())
+    });
+    let (read, written) = tokio::join!(reading, write_rows(receiver, engine, listener));
+    written.and(read)
+}
 
-    /// Brings all other rows back.
-    async fn rows(&self, source: &Source, engine: &Engine, listener: &Listener) -> Result<()> {
-        let (sender, receiver) = mpsc::channel(64);
-        let (archive, name) = (Arc::clone(&source.archive), source.name.clone());
-        let manifest = source.manifest.clone();
-        let reading = blocking(move || {
-            let mut dump = archive.dump(&name, &manifest)?;
-            while let Some(row) = dump.next()? {
-                sender.blocking_send(row).map_err(|_| Error::Abandoned)?;
-            }
-            Ok(())
-        });
-        let (read, written) = tokio::join!(reading, self.write_rows(receiver, engine, listener));
-        written.and(read)
-    }
-
-    /// When this ends nobody takes rows any more, so the reader ends too.
-    async fn write_rows(
-        &self,
-        mut rows: mpsc::Receiver<Row>,
-        engine: &Engine,
-        listener: &Listener,
-    ) -> Result<()> {
-        let mut batch = Batch::default();
-        while let Some(row) = rows.recv().await {
-            listener.check()?;
-            if self.keeps(&row)? {
-                batch.add(row, engine).await?;
-            }
+/// When this ends nobody takes rows any more, so the reader ends too.
+async fn write_rows(mut rows: mpsc::Receiver<Row>, engine: &Engine, listener: &Listener) -> Result<()> {
+    let mut batch = Batch::default();
+    while let Some((key, value)) = rows.recv().await {
+        listener.check()?;
+        if keys::in_backup(&key) && keys::read_content(&key)?.is_none() {
+            batch.add((key, value), engine).await?;
         }
-        batch.write(engine).await
     }
-
-    fn keeps(&self, (key, value): &Row) -> Result<bool> {
-        if !keys::in_backup(key) || keys::read_content(key)?.is_some() {
-            return Ok(false);
-        }
-        let blob = match keys::blob_behind(key, value)? {
-            Some(blob) if !self.missing.is_empty() => blob,
-            _ => return Ok(true),
-        };
-        Ok(!self.missing.contains(&blob))
-    }
+    batch.write(engine).await
 }
 
 /// Copies a blob to a new location. The inner error says what is wrong with it.
@@ -267,17 +243,17 @@ fn copy(
     listener: &Listener,
 ) -> Result<(Named, Result<(), String>)> {
     content.location = Location::new();
-    let source = match archive.blob(&sha256) {
-        Ok(source) => source,
-        Err(error) => return Ok(((sha256, content), Err(error.to_string()))),
-    };
+    let source = archive.blob(&sha256);
+    if !matches!(source, Ok(Some(_))) {
+        let outcome = transfer(source, &sha256, content.size, listener, |_| Ok(()))?;
+        return Ok(((sha256, content), outcome));
+    }
     let mut draft = blobs.draft(content.location, 0)?;
-    let outcome = transfer(Ok(source), &sha256, content.size, listener, |piece| {
+    let outcome = transfer(source, &sha256, content.size, listener, |piece| {
         draft.append(&[bytes::Bytes::copy_from_slice(piece)])
     })?;
     match outcome {
         Ok(()) => draft.sync()?,
-        // Nothing names it.
         Err(_) => blobs.delete_all(&[content.location])?,
     }
     Ok(((sha256, content), outcome))

@@ -40,6 +40,17 @@ async fn bring_back(from: &Path, data: &Path) -> Result<RestoreSummary> {
     gather(async |items| restore(from, None, &options, items).await).await.0
 }
 
+/// The kinds of faults that a check of everything finds.
+async fn faults(store: &Store) -> Vec<&'static str> {
+    let (sender, mut found) = mpsc::channel(100);
+    store.fsck(false, sender).await.unwrap();
+    let mut kinds = Vec::new();
+    while let Some(fault) = found.recv().await {
+        kinds.push(fault.kind.code());
+    }
+    kinds
+}
+
 async fn open(data: &Path) -> Result<Store> {
     Store::open(&StoreOptions { memory: 1 << 20, ..StoreOptions::new(data.to_owned()) }).await
 }
@@ -86,7 +97,7 @@ async fn a_restored_store_has_every_row_and_every_byte() {
         let long = sha512(b"long");
         store.push_blob(&name, &long, None, body(b"long"), &actor("ci")).await.unwrap();
         store.mount(&repo("b"), None, &long, &actor("ci")).await.unwrap();
-        lab.push(&name, &[7; 700_000]).await;
+        lab.push(&name, &vec![7; 700_000]).await;
         lab.push(&name, b"").await;
         // Neither garbage nor uploads are part of a backup.
         let gone = lab.push(&name, b"gone").await;
@@ -113,11 +124,12 @@ async fn a_restored_store_has_every_row_and_every_byte() {
         let reason = String::from_utf8(found.remove(keys::COLLECTION_OFF).unwrap()).unwrap();
         assert!(reason.contains(&summary.snapshot), "{reason}");
         assert_eq!(found, expected);
-        for content in [b"config".as_slice(), &[7; 700_000], b""] {
-            assert!(read(&after, &name, &sha256(content)).await.unwrap() == content);
+        for content in [b"config".to_vec(), vec![7; 700_000], vec![]] {
+            assert!(read(&after, &name, &sha256(&content)).await.unwrap() == content);
         }
         assert_eq!(read(&after, &repo("b"), &long).await.unwrap(), b"long");
         assert_eq!(after.manifest(&name, &by_tag("t")).await.unwrap().head.digest, image);
+        assert_eq!(faults(&after).await, <[&str; 0]>::default());
         // Nothing lies there that no row names.
         assert_eq!(files(&data.join("blobs")).len(), 4);
         assert!(!data.join("restoring").exists());
@@ -192,7 +204,7 @@ async fn a_damaged_blob_is_named_and_everything_else_is_saved() {
             .collect();
         assert_eq!(whys[&sha256(b"short")], "it has 4 of its 5 bytes");
         assert_eq!(whys[&sha256(b"wrong")], format!("its bytes have the digest {}", sha256(b"Wrong")));
-        assert!(whys[&sha256(b"lost")].contains("No such file"), "{whys:?}");
+        assert!(whys[&sha256(b"lost")].contains("its file is gone"), "{whys:?}");
         let manifest =
             fs::read_to_string(backup.join("snapshots").join(&summary.snapshot).join("manifest.json"));
         let manifest: Value = serde_json::from_str(&manifest.unwrap()).unwrap();
@@ -209,9 +221,12 @@ async fn a_damaged_blob_is_named_and_everything_else_is_saved() {
         let missing = [sha256(b"short"), sha256(b"wrong"), sha256(b"lost"), sha512(b"lost")];
         for digest in &missing {
             let error = read(&after, &name, digest).await.unwrap_err();
+            assert!(matches!(error, Error::Corrupt(_)), "{error}");
+            let error = after.blob_for_push(&name, digest).await.unwrap_err();
             assert!(matches!(error, Error::NotFound(What::Blob)), "{error}");
             assert_eq!(after.mount(&repo("b"), None, digest, &actor("ci")).await.unwrap(), Mounted::No);
         }
+        assert_eq!(faults(&after).await, ["content-file-missing"; 3]);
         // Their images are there, and whole again once the blobs are pushed again.
         for content in ["short", "wrong", "lost"] {
             after.manifest(&name, &by_tag(content)).await.unwrap();
@@ -220,6 +235,8 @@ async fn a_damaged_blob_is_named_and_everything_else_is_saved() {
             after.push_blob(&name, &digest, None, body, &actor("ci")).await.unwrap();
             assert_eq!(read(&after, &name, &digest).await.unwrap(), content.as_bytes());
         }
+        assert_eq!(read(&after, &name, &sha512(b"lost")).await.unwrap(), b"lost");
+        assert_eq!(faults(&after).await, <[&str; 0]>::default());
     })
     .await;
 }
@@ -241,13 +258,41 @@ async fn stalled(
 
 #[tokio::test]
 async fn what_a_backup_names_is_held_until_it_ends() {
+    on_both(async |lab| {
+        let (store, name) = (&lab.store, repo("a"));
+        let (kept, lost) = (lab.push(&name, b"kept").await, lab.push(&name, b"lost").await);
+        let older = lab.push(&name, b"older").await;
+        store.delete_blob(&name, &older).await.unwrap();
+        lab.clock.advance(Duration::from_hours(3));
+        let backup = lab.folder.path().join("backup");
+        let (running, mut items) = stalled(&lab, &backup).await;
+        store.delete_blob(&name, &lost).await.unwrap();
+        lab.clock.advance(Duration::from_hours(30));
+        store.delete_blob(&name, &kept).await.unwrap();
+        lab.clock.advance(Duration::from_hours(30));
+        // What was garbage before is no part of the snapshot, and goes.
+        assert_eq!(store.collect().await.unwrap().files, 1);
+        assert_eq!(lab.files().len(), 2);
+        while items.recv().await.is_some() {}
+        assert_eq!(running.await.unwrap().unwrap().damaged, 0);
+        assert_eq!(fs::read(blob_file(&backup, b"lost")).unwrap(), b"lost");
+        assert_eq!(store.collect().await.unwrap().files, 2);
+        assert_eq!(lab.files(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_backup_that_nobody_waits_for_any_more_holds_nothing() {
     let lab = Lab::new(Kind::Memory).await;
-    lab.push(&repo("a"), b"x").await;
-    assert_eq!(lab.store.holds.before(), None);
     let (running, items) = stalled(&lab, &lab.folder.path().join("backup")).await;
-    assert!(lab.store.holds.before().unwrap() < START, "what is deleted from now on stays");
+    assert!(lab.store.holds.before().is_some());
     drop(items);
     assert!(matches!(running.await.unwrap(), Err(Error::Abandoned)));
+    assert_eq!(lab.store.holds.before(), None);
+    let (running, _items) = stalled(&lab, &lab.folder.path().join("backup")).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
     assert_eq!(lab.store.holds.before(), None);
 }
 

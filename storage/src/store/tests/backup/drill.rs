@@ -103,5 +103,6 @@ async fn a_registry_that_was_lost_during_pushes_comes_back_from_its_backup() {
             }
         }
         assert!(there >= acknowledged.len());
+        assert_eq!(faults(&restored).await, <[&str; 0]>::default());
     }
 }
