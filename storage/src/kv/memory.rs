@@ -111,11 +111,11 @@ mod tests {
 
     #[test]
     fn the_memory_engine_keeps_the_contract() {
-        suite::run(&|| Engine::Memory(Memory::new()));
+        suite::run(&async || Engine::Memory(Memory::new()));
     }
 
     #[test]
     fn functions_may_run_twice() {
-        suite::run(&|| Engine::Memory(Memory::running_twice()));
+        suite::run(&async || Engine::Memory(Memory::running_twice()));
     }
 }

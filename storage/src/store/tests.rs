@@ -18,7 +18,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
-use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row};
+use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row, Sqlite, SqliteOptions};
 use crate::local::{FileName, Location};
 use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
@@ -57,6 +57,17 @@ const START: Timestamp = Timestamp(1_700_000_000_000);
 enum Kind {
     Memory,
     Sqlite,
+    #[cfg(feature = "sled")]
+    Sled,
+}
+
+impl Kind {
+    const ALL: &[Kind] = &[
+        Kind::Memory,
+        Kind::Sqlite,
+        #[cfg(feature = "sled")]
+        Kind::Sled,
+    ];
 }
 
 struct Lab {
@@ -66,7 +77,7 @@ struct Lab {
 }
 
 async fn on_both(test: impl AsyncFn(Lab)) {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         test(Lab::new(kind).await).await;
     }
 }
@@ -87,6 +98,11 @@ impl Lab {
             Kind::Sqlite => {
                 let path = folder.path().join("metadata.sqlite");
                 Engine::Sqlite(Sqlite::open(&SqliteOptions { path, cache: 4 << 20 }).unwrap())
+            }
+            #[cfg(feature = "sled")]
+            Kind::Sled => {
+                let path = folder.path().join("metadata.sled");
+                Engine::Sled(crate::kv::Sled::open(&crate::kv::SledOptions { path, cache: 4 << 20 }).unwrap())
             }
         };
         let clock = Arc::new(ManualClock::new(START));

@@ -15,7 +15,7 @@ fn options(folder: &tempfile::TempDir) -> SqliteOptions {
 fn the_sqlite_engine_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let count = std::sync::atomic::AtomicU32::new(0);
-    suite::run(&|| {
+    suite::run(&async || {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let path = folder.path().join(format!("{number}.sqlite"));
         Engine::Sqlite(Sqlite::open(&SqliteOptions { path, cache: 4 << 20 }).unwrap())
@@ -25,7 +25,7 @@ fn the_sqlite_engine_keeps_the_contract() {
 #[test]
 fn what_was_committed_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
-    suite::reopens(&|| Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
+    suite::reopens(&async || Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
 }
 
 #[test]

@@ -113,7 +113,7 @@ async fn a_blob_that_only_comes_to_be_named_later_is_protected_then() {
 
 #[tokio::test]
 async fn untagged_manifests_stay_unless_a_rule_says_otherwise() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         let lab = Lab::tuned(kind, |options| options.rules = vec![rule("dev/**", Some(7), 90)]).await;
         let (dev, prod) = (repo("dev/app"), repo("prod/app"));
         let mut pushed = Vec::new();
@@ -142,7 +142,7 @@ async fn untagged_manifests_stay_unless_a_rule_says_otherwise() {
 
 #[tokio::test]
 async fn a_digest_that_was_once_released_stays_for_a_while_after_its_last_tag_left() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         let lab = Lab::tuned(kind, |options| {
             options.rules = vec![rule("short", Some(1), 10), rule("**", Some(1), 90)];
         })
@@ -246,7 +246,7 @@ async fn an_abandoned_upload_goes_and_one_that_is_being_written_stays() {
 
 #[tokio::test]
 async fn a_dry_run_tells_what_the_next_round_does_and_changes_nothing() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         let lab = Lab::tuned(kind, |options| options.rules = vec![rule("**", Some(1), 1)]).await;
         let app = repo("app");
         // An index, its child and its blobs; a referrer of it; an upload; garbage that waits.
