@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod bounds;
+mod collection;
 mod decode;
 mod environment;
 mod error;
@@ -23,6 +24,7 @@ mod period;
 mod render;
 mod size;
 
+pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;
 pub use level::LogLevel;
 pub use listen::Listen;
@@ -46,6 +48,11 @@ pub struct Config {
     pub push: Push,
     /// What one client, or all of them together, may take.
     pub limits: Limits,
+    /// When what nothing names any more is removed.
+    pub collection: Collection,
+    /// What repositories keep; the first entry that matches one decides. Default: everything that is tagged,
+    /// named by what is kept, or untagged.
+    pub repositories: Vec<RepositoryRule>,
     /// Where each key that is not at its default came from.
     #[serde(skip)]
     origins: BTreeMap<String, Origin>,
@@ -182,6 +189,8 @@ impl Default for Config {
             log: Log::default(),
             push: Push::default(),
             limits: Limits::default(),
+            collection: Collection::default(),
+            repositories: Vec::new(),
             origins: BTreeMap::new(),
         }
     }

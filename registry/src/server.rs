@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use stella_storage::{Store, StoreOptions};
+use stella_storage::{GcSummary, Store, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -50,6 +50,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let store = Store::open(&StoreOptions {
         memory,
         allow_missing: config.push.allow_missing,
+        periods: config.collection.periods(),
+        rules: config.repositories.iter().cloned().map(Into::into).collect(),
         ..StoreOptions::new(config.data.clone())
     })
     .await
@@ -74,6 +76,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let accepting: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(server.clone().accept(listener))).collect();
     let flushing = tokio::spawn(flush_pulls(Arc::clone(&app)));
+    let collecting = tokio::spawn(collect(Arc::clone(&app), config.collection.interval.duration()));
     let name = signals.next().await;
     tracing::info!(signal = name, "shutting down");
     app.drain();
@@ -90,6 +93,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         name = signals.next() => tracing::warn!(signal = name, "told twice: connections are cut off"),
     }
     flushing.abort();
+    collecting.abort();
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
     Ok(())
 }
@@ -234,6 +238,28 @@ async fn flush_pulls(app: Arc<App>) {
         tokio::time::sleep(FLUSH_PULLS).await;
         if let Err(error) = app.store.flush_pulls().await {
             tracing::warn!(%error, "cannot record the last pulls");
+        }
+    }
+}
+
+/// Removes what nothing names any more, round after round.
+async fn collect(app: Arc<App>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match app.store.collect().await {
+            Ok(GcSummary { paused: Some(reason), .. }) => tracing::debug!(reason, "nothing was collected"),
+            Ok(summary) if summary.manifests + summary.blobs + summary.uploads + summary.files > 0 => {
+                tracing::info!(
+                    manifests = summary.manifests,
+                    blobs = summary.blobs,
+                    uploads = summary.uploads,
+                    files = summary.files,
+                    bytes = summary.bytes,
+                    "collected"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a round of collection failed; the next one goes on"),
         }
     }
 }

@@ -16,6 +16,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// This moment less a span.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// Whole days since the Unix epoch.
     pub fn day(self) -> u64 {
         self.0 / 86_400_000
@@ -26,6 +32,9 @@ impl Timestamp {
 pub trait Clock: Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// Time that has really passed since some fixed moment, however the clock was set meanwhile.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clock.
@@ -38,26 +47,47 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
+
+    fn elapsed(&self) -> Duration {
+        // Unlike the monotonic clock, this one goes on while the machine is suspended.
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let nanos = u32::try_from(since.tv_nsec).unwrap_or_default();
+        Duration::new(u64::try_from(since.tv_sec).unwrap_or_default(), nanos)
+    }
 }
 
 /// A clock that a test moves.
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now: AtomicU64,
+    elapsed: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `start`.
     pub fn new(start: Timestamp) -> Self {
-        ManualClock(AtomicU64::new(start.0))
+        ManualClock { now: AtomicU64::new(start.0), elapsed: AtomicU64::new(0) }
     }
 
     /// Moves the clock on.
     pub fn advance(&self, span: Duration) {
-        self.0.fetch_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.elapsed.fetch_add(millis, Ordering::SeqCst);
+        self.now.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Sets the clock to `now`, although no time passes.
+    pub fn set(&self, now: Timestamp) {
+        self.now.store(now.0, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed.load(Ordering::SeqCst))
     }
 }

@@ -5,6 +5,7 @@
 //! | --- | --- | --- | --- |
 //! | `m` meta | name | number | schema version, next repository id |
 //! | `n` repository by name | name | `Repository` | catalog pages, name → id |
+//! | `i` repository by id | repo | name | id → name, for rules and reports |
 //! | `l` link | repo, digest | `Link` | is this blob readable here, since when, leased until |
 //! | `k` links of a content | sha256, repo, digest | – | last link? a source for a mount |
 //! | `c` content | sha256 | `Content` | where the bytes lie |
@@ -51,13 +52,21 @@ pub(crate) enum Review {
     Upload(Location),
 }
 
-const SHARDS: u8 = 16;
+/// How many parts each queue has.
+pub(crate) const SHARDS: u8 = 16;
 
 pub(crate) const SCHEMA_VERSION: &[u8] = b"mschema";
 pub(crate) const NEXT_REPOSITORY: &[u8] = b"mnext-repository";
 /// Written to see whether writing works again.
 pub(crate) const PROBE: &[u8] = b"mprobe";
+/// Present: collection is off; the value says why, for a person.
+pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
+/// Until when collection waits, after the clock jumped.
+pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
+/// The rules by which untagged manifests were last judged, and how far a change of them has come.
+pub(crate) const RULES: &[u8] = b"mrules";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
+pub(crate) const MANIFESTS: &[u8] = b"x";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);
@@ -187,6 +196,10 @@ pub(crate) fn read_repository(key: &[u8]) -> Result<&str> {
     Parts::after(key, b"n")?.rest()
 }
 
+pub(crate) fn repository_by_id(id: RepoId) -> Vec<u8> {
+    Builder::table(b'i').repo(id).build()
+}
+
 pub(crate) fn link(repo: RepoId, digest: &Digest) -> Vec<u8> {
     Builder::table(b'l').repo(repo).digest(digest).build()
 }
@@ -216,6 +229,13 @@ pub(crate) fn alias(sha512: &[u8; 64]) -> Vec<u8> {
 
 pub(crate) fn manifest(repo: RepoId, digest: &Digest) -> Vec<u8> {
     Builder::table(b'x').repo(repo).digest(digest).build()
+}
+
+/// Reads what [`manifest`] wrote.
+pub(crate) fn read_manifest(key: &[u8]) -> Result<(RepoId, Digest)> {
+    let mut parts = Parts::after(key, MANIFESTS)?;
+    let manifest = (parts.repo()?, parts.digest()?);
+    parts.end(manifest)
 }
 
 pub(crate) fn manifest_bytes(repo: RepoId, digest: &Digest) -> Vec<u8> {
@@ -293,6 +313,14 @@ pub(crate) fn referrer(repo: RepoId, subject: &Digest, artifact_type: &str, dige
     Builder(referrers_of_type(repo, subject, artifact_type)).digest(digest).build()
 }
 
+/// The manifest of a referrer that was found under `prefix` (from [`referrers`]).
+pub(crate) fn read_referrer(key: &[u8], prefix: &[u8]) -> Result<Digest> {
+    let mut parts = Parts::after(key, prefix)?;
+    parts.text()?;
+    let manifest = parts.digest()?;
+    parts.end(manifest)
+}
+
 pub(crate) fn upload(id: Location) -> Vec<u8> {
     Builder::table(b'p').raw(&id.bytes()).build()
 }
@@ -307,6 +335,11 @@ pub(crate) fn review(due: Timestamp, review: &Review) -> Vec<u8> {
     }
     .build();
     Builder::table(b'v').raw(&[shard(&subject)]).time(due).raw(&subject).build()
+}
+
+/// A part of the review queue.
+pub(crate) fn reviews(shard: u8) -> [u8; 2] {
+    [b'v', shard]
 }
 
 /// Reads what [`review`] wrote: when it is due, and what to look at.
@@ -330,6 +363,11 @@ pub(crate) fn read_review(key: &[u8]) -> Result<(Timestamp, Review)> {
 pub(crate) fn garbage(delete_after: Timestamp, location: Location) -> Vec<u8> {
     let location = location.bytes();
     Builder::table(b'g').raw(&[shard(&location)]).time(delete_after).raw(&location).build()
+}
+
+/// A part of the garbage queue.
+pub(crate) fn all_garbage(shard: u8) -> [u8; 2] {
+    [b'g', shard]
 }
 
 /// Reads what [`garbage`] wrote.
@@ -414,6 +452,7 @@ mod tests {
             prop_assert_eq!(read_link_of(&link_of(&sha256, repo, &digest)).unwrap(), (repo, digest.clone()));
             prop_assert_eq!(
                 read_tag_of(&tag_of(repo, &digest, &tag), &tags_of(repo, &digest)).unwrap(), tag.clone());
+            prop_assert_eq!(read_manifest(&manifest(repo, &digest)).unwrap(), (repo, digest.clone()));
             let key = super::tag(repo, tag.as_str());
             prop_assert_eq!(read_tag(&key, &tags(repo)).unwrap(), tag.as_str());
             prop_assert_eq!(read_tag_move(&tag_move(repo, &tag, time), &moves(repo, &tag)).unwrap(), time);
@@ -438,6 +477,7 @@ mod tests {
         ) {
             let key = referrer(RepoId(1), &subject, &kind, &digest);
             prop_assert!(key.starts_with(&referrers(RepoId(1), &subject)));
+            prop_assert_eq!(read_referrer(&key, &referrers(RepoId(1), &subject)).unwrap(), digest);
             prop_assert!(key.starts_with(&referrers_of_type(RepoId(1), &subject, &kind)));
             let other_type = kind + &longer;
             prop_assert!(!key.starts_with(&referrers_of_type(RepoId(1), &subject, &other_type)));

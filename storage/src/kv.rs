@@ -37,6 +37,8 @@ pub type Row = (Vec<u8>, Vec<u8>);
 pub const MAX_WRITE_ROWS: usize = 10_000;
 /// The most bytes, keys and values together, that one transaction may write.
 pub const MAX_WRITE_BYTES: usize = 16 << 20;
+/// The most rows that a rehearsal may write.
+pub const MAX_REHEARSED_ROWS: usize = 300_000;
 /// The most rows that one range returns.
 pub const MAX_PAGE_ROWS: usize = 1_000;
 
@@ -94,6 +96,19 @@ impl Engine {
         }
     }
 
+    /// Runs a function as [`Engine::write`] would, on a snapshot, and forgets what it wrote. It may write
+    /// up to [`MAX_REHEARSED_ROWS`].
+    pub async fn rehearse<T, F>(&self, function: F) -> Result<T>
+    where
+        F: AsyncFn(&mut WriteTx) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut tx = WriteTx(ReadTx { overlay: Overlay::wide(), ..self.snapshot()? });
+        tokio::task::spawn_blocking(move || complete(function(&mut tx)))
+            .await
+            .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
+    }
+
     /// Whether writes are possible; the reason when they are not.
     pub fn health(&self) -> Result<()> {
         match self {
@@ -107,7 +122,7 @@ impl Engine {
             Engine::Memory(memory) => Base::Memory(memory.snapshot()),
             Engine::Sqlite(sqlite) => Base::Sqlite(sqlite.snapshot()?),
         };
-        Ok(ReadTx { base, overlay: Overlay::default() })
+        Ok(ReadTx { base, overlay: Overlay::default(), rows: 0 })
     }
 }
 
@@ -122,12 +137,15 @@ pub struct ReadTx {
     base: Base,
     // Empty, except below a `WriteTx`.
     overlay: Overlay,
+    /// Rows asked for by key and rows found in ranges, so far.
+    rows: u64,
 }
 
 #[expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")]
 impl ReadTx {
     /// The value of a key.
     pub async fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.rows += 1;
         if let Some(written) = self.overlay.get(key) {
             return Ok(written.map(<[u8]>::to_vec));
         }
@@ -164,7 +182,15 @@ impl ReadTx {
             Base::Memory(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden),
             Base::Sqlite(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden)?,
         };
+        self.rows += rows.len() as u64;
         Ok(if hidden == 0 { rows } else { self.overlay.merge(rows, &from, to.as_deref(), limit) })
+    }
+}
+
+impl ReadTx {
+    /// How many rows were looked at so far: the cost of what was done.
+    pub(crate) fn rows_read(&self) -> u64 {
+        self.rows
     }
 }
 
@@ -173,7 +199,7 @@ pub struct WriteTx(ReadTx);
 
 impl WriteTx {
     fn new(base: Base) -> Self {
-        WriteTx(ReadTx { base, overlay: Overlay::default() })
+        WriteTx(ReadTx { base, overlay: Overlay::default(), rows: 0 })
     }
 
     /// Sets the value of a key.
@@ -184,6 +210,11 @@ impl WriteTx {
     /// Removes a key, present or not.
     pub fn delete(&mut self, key: Vec<u8>) -> Result<()> {
         self.0.overlay.set(key, None)
+    }
+
+    /// Rows written so far.
+    pub(crate) fn written(&self) -> usize {
+        self.0.overlay.len()
     }
 
     fn into_parts(self) -> (Base, Overlay) {

@@ -22,6 +22,7 @@ pub mod kv;
 mod local;
 pub mod manifest;
 mod name;
+mod pattern;
 mod rows;
 mod store;
 
@@ -31,4 +32,5 @@ pub use error::{Error, Result, What};
 pub use local::{BlobReader, Location};
 pub use manifest::Manifest;
 pub use name::{Reference, RepoName, Tag};
+pub use pattern::RepoPattern;
 pub use store::*;

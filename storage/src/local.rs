@@ -6,6 +6,8 @@
 //! digests to locations; nothing here knows digests. Files are spread over 256 folders, which are
 //! made and synced once, when the store is opened.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -43,6 +45,11 @@ impl Location {
     pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Location(Uuid::from_bytes(bytes))
     }
+
+    /// Which of the 256 folders its file lies in.
+    pub(crate) fn part(self) -> u8 {
+        self.0.as_bytes()[0]
+    }
 }
 
 impl fmt::Display for Location {
@@ -68,6 +75,22 @@ impl FromStr for Location {
     }
 }
 
+/// A file in the folder of blobs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Listed {
+    pub(crate) name: FileName,
+    pub(crate) size: u64,
+}
+
+/// What a file in the folder of blobs is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FileName {
+    /// The bytes of an upload, finished or not.
+    Blob(Location),
+    /// Something that no location leads to: nothing of ours.
+    Stray(OsString),
+}
+
 /// The folder of blob files.
 #[derive(Clone)]
 pub(crate) struct LocalBlobs {
@@ -79,17 +102,21 @@ impl LocalBlobs {
     /// Opens the folder; creates it and its 256 parts when absent.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         create_folder(root)?;
+        let blobs = LocalBlobs { root: root.into(), buffers: BufferPool::default() };
         for part in 0..=u8::MAX {
-            let folder = root.join(format!("{part:02x}"));
+            let folder = blobs.folder(part);
             fs::create_dir_all(&folder).map_err(|error| Error::io("create", &folder, error))?;
         }
         sync_folder(root)?;
-        Ok(LocalBlobs { root: root.into(), buffers: BufferPool::default() })
+        Ok(blobs)
     }
 
     fn path(&self, location: Location) -> PathBuf {
-        let name = location.0.simple().to_string();
-        self.root.join(&name[..2]).join(name)
+        self.folder(location.part()).join(location.0.simple().to_string())
+    }
+
+    fn folder(&self, part: u8) -> PathBuf {
+        self.root.join(format!("{part:02x}"))
     }
 
     /// Opens the bytes of a finished upload once, and a reader on each of several ranges.
@@ -115,6 +142,55 @@ impl LocalBlobs {
     /// and are dropped. Blocks.
     pub(crate) fn draft(&self, location: Location, offset: u64) -> Result<Draft> {
         Draft::open(self.path(location), offset)
+    }
+
+    /// Removes files, whether they are there or not. When this returns they stay removed, also after a
+    /// power cut: only then may the rows go that name them. Blocks.
+    pub(crate) fn delete_all(&self, locations: &[Location]) -> Result<()> {
+        let mut parts = BTreeSet::new();
+        for &location in locations {
+            let path = self.path(location);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("delete", &path, error));
+                }
+                // Also when it was absent: whoever removed it may have been killed before the sync.
+                _ => parts.insert(location.part()),
+            };
+        }
+        parts.into_iter().try_for_each(|part| sync_folder(&self.folder(part)))
+    }
+
+    /// What lies in one of the 256 folders, in the order of the names. What comes or goes meanwhile may or
+    /// may not be there. Blocks.
+    pub(crate) fn list(&self, part: u8) -> Result<Vec<Listed>> {
+        let folder = self.folder(part);
+        let failed = |error| Error::io("list", &folder, error);
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let size = match entry.metadata() {
+                Ok(file) => file.len(),
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io("look at", entry.path(), error)),
+            };
+            files.push(Listed { name: FileName::of(entry.file_name(), part), size });
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+impl FileName {
+    fn of(name: OsString, part: u8) -> Self {
+        let location = name.to_str().and_then(|name| Uuid::try_parse(name).ok()).map(Location);
+        match location {
+            // One spelling only, in one folder: elsewhere no location leads to it.
+            Some(location) if location.part() == part && *name == *location.0.simple().to_string() => {
+                FileName::Blob(location)
+            }
+            _ => FileName::Stray(name),
+        }
     }
 }
 
@@ -192,6 +268,42 @@ mod tests {
         assert_eq!(chunks.concat(), b"hello world");
         // A file that is shorter than what was acknowledged is damage, not a place to go on.
         assert!(matches!(blobs.draft(location, 12), Err(Error::Corrupt(_))));
+    }
+
+    #[test]
+    fn what_was_deleted_is_gone_whether_it_was_there_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = LocalBlobs::open(folder.path()).unwrap();
+        let files: Vec<_> = (0..5).map(|_| Location::new()).collect();
+        for location in &files[..4] {
+            blobs.draft(*location, 0).unwrap().append(&[Bytes::from_static(b"abc")]).unwrap();
+        }
+        blobs.delete_all(&files[1..]).unwrap();
+        blobs.delete_all(&files[1..]).unwrap();
+        assert!(blobs.holds(files[0], 3));
+        assert!(files[1..].iter().all(|location| !blobs.path(*location).exists()));
+        fs::remove_dir_all(folder.path()).unwrap();
+        assert!(blobs.delete_all(&files).is_err(), "a folder that is gone proves nothing");
+    }
+
+    #[test]
+    fn a_list_tells_blobs_from_strays() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = LocalBlobs::open(folder.path()).unwrap();
+        let location = Location::new();
+        blobs.draft(location, 0).unwrap().append(&[Bytes::from_static(b"abc")]).unwrap();
+        let name = location.0.simple().to_string();
+        let elsewhere = location.part().wrapping_add(1);
+        fs::write(blobs.folder(elsewhere).join(&name), b"lost").unwrap();
+        for stray in [name.to_uppercase() + "0", location.to_string()] {
+            fs::write(blobs.folder(location.part()).join(stray), b"x").unwrap();
+        }
+        let listed = blobs.list(location.part()).unwrap();
+        assert_eq!(listed.len(), 3);
+        assert_eq!(listed[0], Listed { name: FileName::Blob(location), size: 3 });
+        assert!(listed[1..].iter().all(|file| matches!(file.name, FileName::Stray(_)) && file.size == 1));
+        let lost = Listed { name: FileName::Stray(name.into()), size: 4 };
+        assert_eq!(blobs.list(elsewhere).unwrap(), [lost]);
     }
 
     #[tokio::test]

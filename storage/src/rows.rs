@@ -88,6 +88,12 @@ pub(crate) struct Manifest {
     pub(crate) pusher: String,
     #[n(8)]
     pub(crate) session: Option<String>,
+    /// When a tag that had released it last went elsewhere.
+    #[n(9)]
+    pub(crate) released_left: Option<Timestamp>,
+    /// When its subject went, if it had one.
+    #[n(10)]
+    pub(crate) orphaned: Option<Timestamp>,
 }
 
 /// What a manifest names, as the edges that it made.
@@ -180,6 +186,18 @@ pub(crate) struct Upload {
 pub(crate) struct Garbage {
     #[n(0)]
     pub(crate) size: u64,
+}
+
+/// How far a change of the repository rules has come.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Rules {
+    /// What the rules are, hashed.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(crate) sha256: [u8; 32],
+    /// The last manifest that was queued for review under them; absent when all were.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub(crate) queued_to: Option<Vec<u8>>,
 }
 
 /// When a tag was last pulled, to the day.

@@ -22,25 +22,30 @@ use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod blobs;
+mod collection;
+mod holds;
 mod lease;
 mod manifests;
 mod pulls;
 mod referrers;
 mod repositories;
+mod rules;
 mod tags;
 mod uploads;
 
 pub use blobs::{Blob, Mounted};
+pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
 pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
+pub use rules::{RELEASED, RepositoryRule};
 pub use uploads::{Chunk, Finished, UploadStatus};
 
 use lease::Moment;
 use uploads::Sessions;
 
 /// The version of the key space and its rows that this program writes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Who makes a change; recorded with what it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,12 +67,20 @@ pub struct StoreOptions {
     pub allow_missing: bool,
     /// How long things last before collection may take them.
     pub periods: Periods,
+    /// What repositories keep; the first rule that matches one decides.
+    pub rules: Vec<RepositoryRule>,
 }
 
 impl StoreOptions {
     /// The defaults, with everything in the directory `data`.
     pub fn new(data: PathBuf) -> Self {
-        StoreOptions { data, memory: 256 << 20, allow_missing: false, periods: Periods::default() }
+        StoreOptions {
+            data,
+            memory: 256 << 20,
+            allow_missing: false,
+            periods: Periods::default(),
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -82,6 +95,11 @@ pub struct Store {
     pulls: pulls::Pulls,
     allow_missing: bool,
     periods: Periods,
+    rules: Arc<rules::Rules>,
+    pace: collection::Pace,
+    collected: collection::Counters,
+    /// What running backups keep from being swept.
+    holds: holds::Holds,
     /// The lock file and its identity, by which a data directory that vanished is noticed.
     place: Option<(PathBuf, u64)>,
 }
@@ -113,7 +131,9 @@ impl Store {
         options: &StoreOptions,
         lock: Option<File>,
     ) -> Result<Self> {
-        engine.write(0, check_schema).await?;
+        if engine.write(0, check_schema).await? < 2 {
+            index_names(&engine).await?;
+        }
         Ok(Store {
             engine: Arc::new(engine),
             blobs,
@@ -129,6 +149,10 @@ impl Store {
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
             periods: options.periods,
+            rules: Arc::new(rules::Rules::new(options.rules.clone())),
+            pace: collection::Pace::default(),
+            collected: collection::Counters::default(),
+            holds: holds::Holds::default(),
         })
     }
 
@@ -161,15 +185,38 @@ impl Store {
 /// How long a deleted tag's moves are kept.
 const TAG_HISTORY: Duration = Duration::from_hours(90 * 24);
 
-async fn check_schema(tx: &mut WriteTx) -> Result<()> {
+/// The version of the stored data, which becomes the present one if there is none yet.
+async fn check_schema(tx: &mut WriteTx) -> Result<u32> {
     match tx.get(keys::SCHEMA_VERSION).await? {
-        None => tx.put(keys::SCHEMA_VERSION.to_vec(), SCHEMA.to_be_bytes().to_vec()),
+        None => {
+            tx.put(keys::SCHEMA_VERSION.to_vec(), SCHEMA.to_be_bytes().to_vec())?;
+            Ok(SCHEMA)
+        }
         Some(bytes) => {
             let found = bytes
                 .try_into()
                 .map(u32::from_be_bytes)
                 .map_err(|_| Error::Corrupt("the schema version cannot be read".to_owned()))?;
-            if found > SCHEMA { Err(Error::NewerSchema { found, supported: SCHEMA }) } else { Ok(()) }
+            if found > SCHEMA { Err(Error::NewerSchema { found, supported: SCHEMA }) } else { Ok(found) }
+        }
+    }
+}
+
+/// Brings a store of schema version 1 to version 2, which has the names of repositories by their ids.
+async fn index_names(engine: &Engine) -> Result<()> {
+    let mut after = None;
+    loop {
+        let from: Option<Vec<u8>> = after.take();
+        let page = engine.write(0, async move |tx: &mut WriteTx| {
+            let next = repositories::index_names(tx, from.as_deref()).await?;
+            if next.is_none() {
+                tx.put(keys::SCHEMA_VERSION.to_vec(), SCHEMA.to_be_bytes().to_vec())?;
+            }
+            Ok(next)
+        });
+        after = page.await?;
+        if after.is_none() {
+            return Ok(());
         }
     }
 }

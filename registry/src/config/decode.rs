@@ -25,7 +25,8 @@ pub(super) struct Fault {
 
 #[derive(Debug)]
 pub(super) enum Reason {
-    UnknownKey,
+    /// The keys that would be known in its place.
+    UnknownKey(&'static [&'static str]),
     BadValue(String),
 }
 
@@ -36,8 +37,11 @@ impl Fault {
         let found = || tree.get(&key).map_or(Origin::Default, |node| node.origin.clone());
         let origin = origin.unwrap_or_else(found);
         match reason {
-            Reason::UnknownKey => {
+            Reason::UnknownKey(known) => {
+                let section = key.rsplit_once('.').map_or("", |(section, _)| section);
                 let hint = match origin {
+                    // The entries of a list are not in the schema.
+                    _ if schema.is_key(section) => format!("known keys: `{}`", known.join("`, `")),
                     Origin::Environment { .. } => schema.hint(&key, variable),
                     _ => schema.hint(&key, str::to_owned),
                 };
@@ -64,7 +68,7 @@ impl Fault {
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
-            Reason::UnknownKey => write!(f, "unknown key `{}`", self.key),
+            Reason::UnknownKey(_) => write!(f, "unknown key `{}`", self.key),
             Reason::BadValue(reason) => write!(f, "`{}`: {reason}", self.key),
         }
     }
@@ -89,8 +93,8 @@ impl Error for Fault {
         Self::custom(format!("expected one of {}, found {variant:?}", expected.join(", ")))
     }
 
-    fn unknown_field(field: &str, _expected: &'static [&'static str]) -> Self {
-        Self { key: field.to_owned(), origin: None, reason: Reason::UnknownKey }
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self { key: field.to_owned(), origin: None, reason: Reason::UnknownKey(expected) }
     }
 }
 

@@ -26,9 +26,8 @@ pub(super) fn overlay(
             Target::NotOurs => continue,
             Target::Unknown => {
                 let key = key.strip_suffix("_file").unwrap_or(&key).to_owned();
-                return Err(
-                    Fault { key, origin: Some(origin), reason: Reason::UnknownKey }.explain(tree, schema)
-                );
+                return Err(Fault { key, origin: Some(origin), reason: Reason::UnknownKey(&[]) }
+                    .explain(tree, schema));
             }
             Target::Section => {
                 let inside = schema.keys().into_iter().find(|known| known.starts_with(&format!("{key}.")));
@@ -46,7 +45,12 @@ pub(super) fn overlay(
             }
         };
         let path: Vec<_> = key.split('.').collect();
-        tree.insert(&path, Node::text(value, origin));
+        // A list is written as in the file, on one line.
+        let node = match schema.is_list(key) {
+            true => file::parse(&value, |_| origin.clone())?,
+            false => Node::text(value, origin),
+        };
+        tree.insert(&path, node);
     }
     Ok(())
 }

@@ -118,6 +118,10 @@ impl Schema {
         self.tree.get(key).is_some_and(|node| !matches!(node.value, Value::Section(_)))
     }
 
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        self.tree.get(key).is_some_and(|node| matches!(node.value, Value::List(_)))
+    }
+
     /// Whether `key` exists, as a value or as a section.
     pub(super) fn knows(&self, key: &str) -> bool {
         self.tree.get(key).is_some()

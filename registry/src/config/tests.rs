@@ -23,6 +23,15 @@ limits:
   idle_timeout: 2m
   shutdown_timeout: 500ms
   memory: 1GiB
+collection:
+  interval: 1m
+  lease: 2h
+  grace: 10m
+  uploads: 3h
+repositories:
+  - match: a/*
+    untagged: 7d
+    released: 30d
 ";
 
 /// The variables `pairs`.
@@ -115,6 +124,7 @@ fn every_key_can_be_set_in_the_environment() {
             node::Value::Bool(value) => value.to_string(),
             node::Value::Unsigned(value) => value.to_string(),
             node::Value::Text(text) => text.clone(),
+            node::Value::List(_) => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
             other => panic!("{other:?}"),
         };
         (super::origin::variable(&key), value)
@@ -194,7 +204,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `listen`, `limits`",
+            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `listen`, `limits`, `collection`, `repositories`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));
@@ -259,11 +269,35 @@ fn a_value_out_of_range_is_told_with_the_range() {
         ("limits.idle_timeout", "0s", "10ms to 1d"),
         ("limits.shutdown_timeout", "2d", "10ms to 1d"),
         ("limits.memory", "1MiB", "16MiB to 1TiB"),
+        ("collection.lease", "0s", "1s to 365d"),
+        ("collection.interval", "2d", "1s to 1d"),
     ] {
         let (section, name) = key.split_once('.').unwrap();
         let place = format!("stella.yaml:2:{}", name.len() + 5);
         let expected = format!("{place}: `{key}`: {value} is out of range; allowed is {range}");
         assert_eq!(fault(format!("{section}:\n  {name}: {value}\n")), expected);
+    }
+}
+
+#[test]
+fn rules_of_repositories_are_read_and_their_faults_told() {
+    let yaml = "repositories:\n  - {match: 'dev/**', untagged: 7d}\n  - match: '**'\n    released: 30d\n";
+    let config = load(yaml, &[]).unwrap();
+    let week = Period::seconds(7 * 24 * 60 * 60);
+    assert_eq!(config.repositories[0].untagged, Keep::For(week));
+    assert_eq!(config.repositories[0].released.to_string(), "90d");
+    assert_eq!(config.repositories[1].untagged, Keep::Always);
+    for (entry, expected) in [
+        ("{match: 'Dev/*'}", "1:24: `repositories.match`: "),
+        (
+            "{match: a, untaged: 7d}",
+            "unknown key `repositories.untaged`; known keys: `match`, `untagged`, `released`",
+        ),
+        ("{match: a, untagged: soon}", "neither `keep` nor a length of time"),
+        ("{untagged: 7d}", "missing field `match`"),
+    ] {
+        let told = fault(format!("repositories: [{entry}]"));
+        assert!(told.contains(expected), "{told}");
     }
 }
 
@@ -302,7 +336,7 @@ fn the_effective_configuration_names_every_origin() {
         shown[6].starts_with("  allow_missing: true # from ") && shown[6].ends_with("/stella.yaml:2:18"),
         "{yaml}"
     );
-    assert_eq!(shown.iter().filter(|line| line.contains(" # ")).count(), 11);
+    assert!(shown.iter().all(|line| line.contains(" # ") || line.ends_with(':')), "{yaml}");
 }
 
 proptest! {
@@ -323,7 +357,13 @@ proptest! {
             limits: Limits {
                 connections, header_timeout, idle_timeout, shutdown_timeout, memory: ByteSize::new(memory),
             },
-            origins: BTreeMap::new(),
+            collection: Collection { interval: idle_timeout, ..Collection::default() },
+            repositories: vec![RepositoryRule {
+                repositories: "dev/**".parse().unwrap(),
+                untagged: if allow_missing { Keep::For(idle_timeout) } else { Keep::Always },
+                released: shutdown_timeout,
+            }],
+            ..Config::default()
         };
         let again = load(config.to_yaml().unwrap(), &[]).unwrap();
         prop_assert_eq!(values(&again), values(&config));

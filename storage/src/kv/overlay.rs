@@ -4,17 +4,33 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::{MAX_WRITE_BYTES, MAX_WRITE_ROWS, Row};
+use super::{MAX_REHEARSED_ROWS, MAX_WRITE_BYTES, MAX_WRITE_ROWS, Row};
 use crate::error::{Error, Result};
 
 /// Uncommitted writes; `None` is a deletion.
-#[derive(Default)]
 pub(super) struct Overlay {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
+    most_rows: usize,
+    most_bytes: usize,
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Overlay { rows: BTreeMap::new(), bytes: 0, most_rows: MAX_WRITE_ROWS, most_bytes: MAX_WRITE_BYTES }
+    }
 }
 
 impl Overlay {
+    /// For a rehearsal, which keeps its writes to itself.
+    pub(super) fn wide() -> Self {
+        Overlay { most_rows: MAX_REHEARSED_ROWS, most_bytes: MAX_WRITE_BYTES * 8, ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     #[expect(clippy::option_option, reason = "not written here, or deleted, or set")]
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
         self.rows.get(key).map(Option::as_deref)
@@ -22,7 +38,7 @@ impl Overlay {
 
     pub(super) fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
         let added = key.len() + value.as_ref().map_or(0, Vec::len);
-        if self.rows.len() >= MAX_WRITE_ROWS || self.bytes + added > MAX_WRITE_BYTES {
+        if self.rows.len() >= self.most_rows || self.bytes + added > self.most_bytes {
             return Err(Error::TooLarge("the change is too large for one transaction".to_owned()));
         }
         self.bytes += added;

@@ -63,18 +63,18 @@ pub(super) async fn link(
     tx.put(keys::link(repo, digest), rows::encode(&row)?)
 }
 
-/// Removes a link; content whose last link goes becomes garbage.
+/// Removes a link; content whose last link goes becomes garbage, and then this returns true.
 pub(super) async fn unlink(
     tx: &mut WriteTx,
     repo: RepoId,
     digest: &Digest,
     link: &rows::Link,
     moment: Moment,
-) -> Result<()> {
+) -> Result<bool> {
     tx.delete(keys::link(repo, digest))?;
     tx.delete(keys::link_of(&link.sha256, repo, digest))?;
     if !tx.range(&keys::links_of(&link.sha256), None, 1).await?.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let key = keys::content(&link.sha256);
     let Some(row) = tx.get(&key).await? else {
@@ -86,7 +86,8 @@ pub(super) async fn unlink(
         tx.delete(keys::alias(sha512))?;
     }
     let garbage = rows::Garbage { size: content.size };
-    tx.put(keys::garbage(moment.now.plus(moment.periods.grace), content.location), rows::encode(&garbage)?)
+    tx.put(keys::garbage(moment.now.plus(moment.periods.grace), content.location), rows::encode(&garbage)?)?;
+    Ok(true)
 }
 
 /// Some repository's content of this digest.
@@ -174,7 +175,7 @@ impl Store {
                 if let Some(manifest) = named_by(tx, repo, &digest).await? {
                     return Err(Error::Referenced { manifest });
                 }
-                unlink(tx, repo, &digest, &link, moment).await
+                unlink(tx, repo, &digest, &link, moment).await.map(|_| ())
             })
             .await
     }

@@ -183,7 +183,7 @@ impl Store {
                     for (key, _) in tagged.iter().take(TAGS_AT_ONCE) {
                         let tag: Tag = keys::read_tag_of(key, &prefix)?;
                         if let Some(row) = tags::find(tx, repo, &tag).await? {
-                            tags::remove(tx, repo, &tag, &row, &actor, now)?;
+                            tags::remove(tx, repo, &tag, &row, &actor, now).await?;
                         }
                     }
                     if tagged.len() > TAGS_AT_ONCE {
@@ -199,8 +199,15 @@ impl Store {
     }
 }
 
-async fn find(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<rows::Manifest>> {
+pub(super) async fn find(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<rows::Manifest>> {
     tx.get(&keys::manifest(repo, digest)).await?.map(|row| rows::decode(&row)).transpose()
+}
+
+/// Notes that a tag which had released a manifest went elsewhere: from now on it is kept for a while.
+pub(super) async fn note_left(tx: &mut WriteTx, repo: RepoId, digest: &Digest, now: Timestamp) -> Result<()> {
+    let Some(mut row) = find(tx, repo, digest).await? else { return Ok(()) };
+    row.released_left = Some(now);
+    tx.put(keys::manifest(repo, digest), rows::encode(&row)?)
 }
 
 async fn resolve(
@@ -270,7 +277,7 @@ fn renew(
     tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
 }
 
-fn store(
+pub(super) fn store(
     tx: &mut WriteTx,
     repo: RepoId,
     new: &NewManifest,
@@ -290,6 +297,8 @@ fn store(
         created: moment.now,
         pusher: new.actor.subject.clone(),
         session: new.actor.session.clone(),
+        released_left: None,
+        orphaned: None,
     };
     tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
     tx.put(keys::manifest_bytes(repo, digest), new.bytes.to_vec())?;
@@ -311,7 +320,7 @@ fn store(
 }
 
 /// Removes a manifest's rows; what it protected, and what refers to it, comes up for review.
-async fn erase(
+pub(super) async fn erase(
     tx: &mut WriteTx,
     repo: RepoId,
     digest: &Digest,

@@ -5,7 +5,7 @@ use super::Store;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId};
-use crate::kv::{ReadTx, WriteTx};
+use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::name::RepoName;
 use crate::rows;
 
@@ -37,8 +37,27 @@ pub(super) async fn intern(tx: &mut WriteTx, name: &RepoName, now: Timestamp) ->
     let after = next.checked_add(1).ok_or_else(|| Error::TooLarge("no repository id is left".to_owned()))?;
     tx.put(keys::NEXT_REPOSITORY.to_vec(), after.to_be_bytes().to_vec())?;
     let id = RepoId(next);
+    tx.put(keys::repository_by_id(id), name.as_str().as_bytes().to_vec())?;
     tx.put(keys::repository(name.as_str()), rows::encode(&rows::Repository { id, created: now })?)?;
     Ok(id)
+}
+
+/// The name of a repository.
+pub(super) async fn name(tx: &mut ReadTx, id: RepoId) -> Result<RepoName> {
+    let row = tx.get(&keys::repository_by_id(id)).await?;
+    let name = row.and_then(|row| String::from_utf8(row).ok()).and_then(|name| name.parse().ok());
+    name.ok_or_else(|| Error::Corrupt(format!("the name of repository {} cannot be read", id.0)))
+}
+
+/// Writes the names by id of the repositories after `after`, which a store of schema version 1 does not
+/// have. Returns where to go on.
+pub(super) async fn index_names(tx: &mut WriteTx, after: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+    let rows = tx.range(keys::REPOSITORIES, after, MAX_PAGE_ROWS).await?;
+    for (key, row) in &rows {
+        let id = rows::decode::<rows::Repository>(row)?.id;
+        tx.put(keys::repository_by_id(id), keys::read_repository(key)?.as_bytes().to_vec())?;
+    }
+    Ok(rows.into_iter().last().map(|(key, _)| key))
 }
 
 impl Store {

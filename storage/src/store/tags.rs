@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Tags: where they stand, how they move, and listing them.
 
-use super::{Actor, Store, TAG_HISTORY, repositories};
+use super::{Actor, Store, TAG_HISTORY, manifests, repositories};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId, Review};
-use crate::kv::{ReadTx, WriteTx};
+use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::name::{RepoName, Tag};
 use crate::rows;
 
@@ -38,7 +38,7 @@ pub(super) async fn set(
         moves: last.moves,
     };
     if let Some(before) = &before {
-        leave(tx, repo, tag, before, Some(digest), now)?;
+        leave(tx, repo, tag, before, Some(digest), now).await?;
     }
     // The same image pushed again raises the generation and is no move.
     if from != row.released {
@@ -52,7 +52,7 @@ pub(super) async fn set(
 }
 
 /// Removes a tag; its moves stay for a while.
-pub(super) fn remove(
+pub(super) async fn remove(
     tx: &mut WriteTx,
     repo: RepoId,
     tag: &Tag,
@@ -60,7 +60,7 @@ pub(super) fn remove(
     actor: &Actor,
     now: Timestamp,
 ) -> Result<()> {
-    leave(tx, repo, tag, before, None, now)?;
+    leave(tx, repo, tag, before, None, now).await?;
     tx.delete(keys::tag(repo, tag.as_str()))?;
     tx.put(keys::review(now.plus(TAG_HISTORY), &Review::TagHistory(repo, tag.clone())), Vec::new())?;
     let moved = rows::TagMove {
@@ -71,6 +71,22 @@ pub(super) fn remove(
         generation: before.generation + 1,
     };
     record(tx, repo, tag, before.moves + 1, &moved)
+}
+
+/// Forgets a deleted tag: its moves, and when it was pulled. Fewer than [`MAX_PAGE_ROWS`] moves are kept.
+pub(super) async fn forget(tx: &mut WriteTx, repo: RepoId, tag: &Tag) -> Result<()> {
+    for (key, _) in tx.range(&keys::moves(repo, tag), None, MAX_PAGE_ROWS).await? {
+        tx.delete(key)?;
+    }
+    tx.delete(keys::last_pull(repo, tag))
+}
+
+/// When a tag last moved, as far as that is still known.
+pub(super) async fn last_moved(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option<Timestamp>> {
+    match tx.range(&keys::moves(repo, tag), None, 1).await?.first() {
+        None => Ok(None),
+        Some((_, row)) => Ok(Some(rows::decode::<rows::TagMove>(row)?.at)),
+    }
 }
 
 /// Where a tag's counters stand.
@@ -95,7 +111,7 @@ async fn last(tx: &mut WriteTx, repo: RepoId, tag: &Tag, present: Option<&rows::
 }
 
 /// The manifests that a tag stood for lose it, unless it stays at them.
-fn leave(
+async fn leave(
     tx: &mut WriteTx,
     repo: RepoId,
     tag: &Tag,
@@ -106,6 +122,9 @@ fn leave(
     for digest in [&before.released, &before.candidate].into_iter().flatten() {
         if Some(digest) != stays_at {
             tx.delete(keys::tag_of(repo, digest, tag))?;
+            if before.released.as_ref() == Some(digest) {
+                manifests::note_left(tx, repo, digest, now).await?;
+            }
             tx.put(keys::review(now, &Review::Object(repo, digest.clone())), Vec::new())?;
         }
     }
@@ -142,7 +161,7 @@ impl Store {
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
                 let before = find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
-                remove(tx, repo, &tag, &before, &actor, now)
+                remove(tx, repo, &tag, &before, &actor, now).await
             })
             .await
     }

@@ -25,6 +25,11 @@ use crate::name::{Reference, RepoName, Tag};
 use crate::rows;
 
 mod blobs;
+mod collection;
+mod collection_cost;
+mod collection_model;
+mod collection_races;
+mod evidence;
 mod invariants;
 mod leases;
 mod manifests;
@@ -62,6 +67,10 @@ impl Lab {
     }
 
     async fn with(kind: Kind, allow_missing: bool) -> Lab {
+        Self::tuned(kind, |options| options.allow_missing = allow_missing).await
+    }
+
+    async fn tuned(kind: Kind, tune: impl FnOnce(&mut StoreOptions)) -> Lab {
         let folder = tempfile::tempdir().unwrap();
         let engine = match kind {
             Kind::Memory => Engine::Memory(Memory::running_twice()),
@@ -72,8 +81,8 @@ impl Lab {
         };
         let clock = Arc::new(ManualClock::new(START));
         // The least memory budget, so that every test is one of bounded memory too.
-        let options =
-            StoreOptions { memory: 0, allow_missing, ..StoreOptions::new(folder.path().to_owned()) };
+        let mut options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
+        tune(&mut options);
         let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
         Lab { store: Arc::new(store), clock, folder }
     }
@@ -146,6 +155,25 @@ impl Lab {
             }
         }
         files
+    }
+
+    /// One round of collection.
+    async fn collect(&self) -> GcSummary {
+        self.store.collect().await.unwrap()
+    }
+
+    /// Lets time pass and collects.
+    async fn collect_after(&self, hours: u64) -> GcSummary {
+        self.clock.advance(Duration::from_hours(hours));
+        self.collect().await
+    }
+
+    async fn has_blob(&self, repo: &RepoName, digest: &Digest) -> bool {
+        self.store.blob(repo, digest).await.is_ok()
+    }
+
+    async fn has_manifest(&self, repo: &RepoName, digest: &Digest) -> bool {
+        self.store.manifest(repo, &Reference::Digest(digest.clone())).await.is_ok()
     }
 
     /// Pushes a blob and returns its sha256.

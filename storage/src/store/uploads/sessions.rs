@@ -165,6 +165,16 @@ impl Sessions {
         }
     }
 
+    /// Whether a session is being written to.
+    pub(in crate::store) fn is_held(&self, id: Location) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// The sessions that are being written to.
+    pub(in crate::store) fn held(&self) -> Vec<Location> {
+        self.lock().keys().copied().collect()
+    }
+
     /// The present writer of a session.
     pub(super) fn holder(&self, id: Location) -> Option<Arc<Holder>> {
         self.lock().get(&id).cloned()
