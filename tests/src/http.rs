@@ -33,6 +33,11 @@ impl Request {
         Self::new("GET", target)
     }
 
+    /// Its method and target.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+
     /// Adds a parameter to the query, its value as it stands.
     #[must_use]
     pub fn query(mut self, name: &str, value: &str) -> Self {
@@ -92,8 +97,7 @@ impl Connection {
 
     /// Sends a request and reads its answer, from a server that may be gone at any moment.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
-        let head = self.head(request, Some(request.body.len() as u64));
-        self.write(head.as_bytes())?;
+        self.try_send_head(request, Some(request.body.len() as u64))?;
         // A server may answer and close before it has read everything.
         let _ = self.write(&request.body);
         self.try_response(request)
@@ -103,8 +107,13 @@ impl Connection {
     /// follow.
     #[track_caller]
     pub fn send_head(&mut self, request: &Request, length: Option<u64>) {
+        self.try_send_head(request, length).unwrap();
+    }
+
+    /// As [`Connection::send_head`], to a server that may be gone.
+    pub fn try_send_head(&mut self, request: &Request, length: Option<u64>) -> io::Result<()> {
         let head = self.head(request, length);
-        self.write(head.as_bytes()).unwrap();
+        self.write(head.as_bytes())
     }
 
     fn head(&self, request: &Request, length: Option<u64>) -> String {
@@ -138,7 +147,7 @@ impl Connection {
     #[track_caller]
     pub fn response(&mut self, request: &Request) -> Response {
         let read = self.try_response(request);
-        read.unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.target))
+        read.unwrap_or_else(|error| panic!("{}: {error}", request.line()))
     }
 
     fn try_response(&mut self, request: &Request) -> io::Result<Response> {
@@ -174,11 +183,11 @@ impl Connection {
     #[track_caller]
     pub fn response_head(&mut self, request: &Request) -> Response {
         let read = self.try_response_head(request);
-        read.unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.target))
+        read.unwrap_or_else(|error| panic!("{}: {error}", request.line()))
     }
 
     fn try_response_head(&mut self, request: &Request) -> io::Result<Response> {
-        let what = format!("{} {}", request.method, request.target);
+        let what = request.line();
         let status = self.line()?;
         let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| broken("no answer"))?;

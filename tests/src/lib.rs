@@ -17,6 +17,7 @@
 #![expect(clippy::missing_panics_doc, reason = "every function here panics on the first surprise")]
 
 mod bench;
+mod chaos;
 mod client;
 mod content;
 mod http;
@@ -30,6 +31,7 @@ mod tar;
 mod tool;
 
 pub use bench::Bench;
+pub use chaos::{Campaign, Disk, FileSystem};
 pub use client::Client;
 pub use content::{Artifact, Content, Image, media_type};
 pub use http::{Connection, Request, Response};
