@@ -94,6 +94,8 @@ impl Campaign {
     pub fn settings() -> Vec<(&'static str, String)> {
         let seconds = |period: Duration| format!("{}s", period.as_secs());
         vec![
+            // A line for each request would cost more than the request.
+            ("STELLA_LOG__LEVEL", "info,stella_registry::request=warn".to_owned()),
             ("STELLA_COLLECTION__INTERVAL", seconds(INTERVAL)),
             ("STELLA_COLLECTION__LEASE", seconds(LEASE)),
             ("STELLA_COLLECTION__UPLOADS", seconds(UPLOADS)),
@@ -123,9 +125,16 @@ impl Campaign {
         for recipe in &common {
             self.journal.remember(recipe);
         }
-        let stop = AtomicBool::new(false);
-        let round =
-            Round { host, journal: &self.journal, uploads: UPLOADS, common: &common, stop: &stop, survives };
+        let (interrupted, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        let round = Round {
+            host,
+            journal: &self.journal,
+            uploads: UPLOADS,
+            common: &common,
+            interrupted: &interrupted,
+            stop: &stop,
+            survives,
+        };
         let seeds = Rng::new(self.rng.next());
         thread::scope(|scope| {
             for number in 0..CLIENTS {
@@ -136,6 +145,7 @@ impl Campaign {
             // Also when a panic ends this: the clients must not go on for ever.
             let _stop = Stop(&stop);
             thread::sleep(time);
+            interrupted.store(true, Ordering::SeqCst);
             interrupt();
         });
     }
@@ -146,12 +156,12 @@ impl Campaign {
         server.start_again();
         let took = wait_until_ready(server.host(), began);
         self.slowest = self.slowest.max(took);
-        self.check(server);
+        self.check(server, false);
     }
 
     /// Checks everything; panics if something is not as it was acknowledged.
-    pub fn check(&mut self, server: &Server) {
-        let checked = check(server.host(), &self.journal, UPLOADS);
+    fn check(&mut self, server: &Server, all: bool) {
+        let checked = check(server.host(), &self.journal, UPLOADS, all);
         self.judge();
         self.last = checked.unwrap_or_else(|error| panic!("the server does not answer a check: {error}"));
         self.looked_at += self.last.looked_at;
@@ -182,7 +192,7 @@ impl Campaign {
         let patience = LEASE + UPLOADS + GRACE + Duration::from_mins(1);
         let deadline = Instant::now() + patience;
         loop {
-            self.check(server);
+            self.check(server, false);
             let (collectable, sessions) = (self.last.collectable, self.last.sessions);
             let stray = stray_files(server.data(), &self.last).unwrap();
             if collectable == 0 && sessions == 0 && stray.is_none() {
@@ -193,8 +203,9 @@ impl Campaign {
                 "after {patience:?} there are {collectable} objects and {sessions} uploads that collection \
                  should have taken; {stray:?}"
             );
-            thread::sleep(INTERVAL / 2);
+            thread::sleep(INTERVAL);
         }
+        self.check(server, true);
         let collected = self.journal.counts().collected;
         assert!(collected > 0, "collection took nothing in {} rounds", self.rounds);
     }

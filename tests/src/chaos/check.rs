@@ -35,9 +35,16 @@ pub(crate) struct Found {
     contents: BTreeSet<String>,
 }
 
-/// Checks everything, and lets the journal go on from what was found.
-pub(crate) fn check(host: &str, journal: &Journal, uploads: Duration) -> io::Result<Found> {
-    let mut check = Check { host, journal, all: BTreeMap::new(), documents: BTreeMap::new() };
+/// Checks everything, with `all` also what was found to be gone long ago, and lets the journal go on from
+/// what was found.
+pub(crate) fn check(host: &str, journal: &Journal, uploads: Duration, all: bool) -> io::Result<Found> {
+    let mut check = Check {
+        host,
+        journal,
+        keys: if all { Journal::keys } else { Journal::keys_due },
+        all: BTreeMap::new(),
+        documents: BTreeMap::new(),
+    };
     for document in journal.documents() {
         check.documents.insert(document.key(), document);
     }
@@ -59,6 +66,7 @@ pub(crate) fn check(host: &str, journal: &Journal, uploads: Duration) -> io::Res
 struct Check<'c> {
     host: &'c str,
     journal: &'c Journal,
+    keys: fn(&Journal, Kind) -> Vec<Key>,
     all: BTreeMap<Key, Value>,
     documents: BTreeMap<Key, Arc<Document>>,
 }
@@ -66,7 +74,7 @@ struct Check<'c> {
 impl Check<'_> {
     /// Reads all registers of a kind, over several connections.
     fn look_at(&mut self, kind: Kind) -> io::Result<()> {
-        let keys = self.journal.keys(kind);
+        let keys = (self.keys)(self.journal, kind);
         let part = keys.len().div_ceil(CONNECTIONS).max(1);
         let read: Vec<io::Result<Vec<(Key, Value)>>> = thread::scope(|scope| {
             let readers: Vec<_> = keys.chunks(part).map(|keys| scope.spawn(|| self.read(keys))).collect();
@@ -110,8 +118,11 @@ impl Check<'_> {
         };
         // Blobs and evidence may be collected; that is judged when all manifests are known.
         let possible = self.journal.possible(key);
-        if !possible.contains(&value) && !(value.is_none() && self.may_be_collected(key)) {
-            self.fault(&response, &format!("found {value:?}, possible is {possible:?}"));
+        let collected = value.is_none() && self.may_be_collected(key);
+        if !collected && !possible.contains(&value) {
+            let story = self.journal.story(key);
+            let wrong = format!("found {value:?}, possible is {possible:?}:\n    {story}\n   ");
+            self.fault(&response, &wrong);
         }
         Ok(value)
     }
@@ -161,9 +172,15 @@ impl Check<'_> {
         let mut named = BTreeSet::new();
         for document in self.documents.values() {
             let key = document.key();
-            if self.is_there(&key) && !orphans.contains(&key) {
-                let key = |blob: &String| Key::new(Kind::Blob, &document.repo, blob);
-                named.extend(document.blobs.iter().map(key));
+            if !self.is_there(&key) || orphans.contains(&key) {
+                continue;
+            }
+            let blobs = document.blobs.iter().map(|blob| Key::new(Kind::Blob, &document.repo, blob));
+            if document.subject.is_none() {
+                named.extend(blobs);
+            } else if self.journal.settled(&key).is_some() {
+                // Evidence may come before its blobs; from when both are there it holds them.
+                named.extend(blobs.filter(|blob| self.journal.settled(blob).is_some()));
             }
         }
         let mut collected = 0;
@@ -175,18 +192,30 @@ impl Check<'_> {
                     found.collectable += usize::from(!named.contains(key));
                 }
                 None if named.contains(key) => {
-                    self.journal.fault(format!("{key:?} is gone, although a manifest there names it"));
+                    self.gone(key, "a manifest there names it");
                 }
                 None if !possible.contains(&None) && self.journal.holds(key) => {
-                    self.journal.fault(format!("{key:?} is gone, although it was promised"));
+                    self.gone(key, "it was promised");
                 }
                 None => collected += u64::from(!possible.contains(&None)),
             }
         }
         for key in named.iter().filter(|key| !self.all.contains_key(key)) {
-            self.journal.fault(format!("{key:?} is named by a manifest and was never pushed"));
+            self.journal.fault(format!("{key:?} is named by a manifest and long gone"));
         }
         self.journal.count_collected(collected);
+    }
+
+    fn gone(&self, key: &Key, although: &str) {
+        let mut story = vec![self.journal.story(key)];
+        for document in self.documents.values().filter(|document| document.blobs.contains(&key.name)) {
+            let key = document.key();
+            if self.is_there(&key) {
+                story.push(format!("{key:?}:\n    {}", self.journal.story(&key)));
+            }
+        }
+        let story = story.join("\n  ");
+        self.journal.fault(format!("{key:?} is gone, although {although}:\n    {story}"));
     }
 
     /// Lists hold what can be read one by one, neither less nor more.
@@ -201,7 +230,7 @@ impl Check<'_> {
             let response = wire.exchange(&Request::get(&format!("/v2/{repo}/tags/list")))?;
             let listed = match response.status {
                 404 => Vec::new(),
-                _ => names(&response, |list| list["tags"].as_array(), |tag| tag.as_str()),
+                _ => names(&response, |list| list["tags"].as_array(), serde_json::Value::as_str),
             };
             if listed != there {
                 self.fault(&response, &format!("must be {there:?}"));
@@ -223,7 +252,8 @@ impl Check<'_> {
             let mut firm: Vec<String> = firm.into_iter().map(|it| it.digest.clone()).collect();
             // What may be collected at any time need not be listed any more.
             listed.retain(|listed| !loose.iter().any(|document| document.digest == *listed));
-            (listed.sort(), firm.sort());
+            listed.sort();
+            firm.sort();
             if listed != firm {
                 self.fault(&response, &format!("must be {firm:?}"));
             }
@@ -244,13 +274,12 @@ impl Check<'_> {
                 _ => None,
             };
             match (session.stage, response.status) {
-                (Stage::Ended, 404) => {}
+                (Stage::Ended | Stage::Cancelling, 404) => {}
                 (Stage::Ended, _) => self.fault(&response, "this upload was acknowledged to have ended"),
                 (_, 204) if stands.is_none_or(|at| at < session.acknowledged || at > session.sent) => {
                     self.fault(&response, &format!("{stands:?} bytes are not those of {session:?}"));
                 }
                 (_, 204) => alive += 1,
-                (Stage::Cancelling, 404) => {}
                 (Stage::Finishing, 404) if self.is_there(&blob) || expired => {}
                 (Stage::Open, 404) if expired => {}
                 _ => self.fault(&response, &format!("{session:?} is lost")),

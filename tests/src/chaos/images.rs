@@ -47,7 +47,9 @@ impl Worker<'_> {
                 }
                 _ => self.new_content(),
             };
-            self.ensure_blob(&repo, &recipe, &bytes)?;
+            if !self.ensure_blob(&repo, &recipe, &bytes)? {
+                return Ok(());
+            }
             blobs.push((recipe.digest, bytes.len()));
         }
         let layers: Vec<_> = blobs[1..]
@@ -186,7 +188,9 @@ impl Worker<'_> {
             }
         };
         let (recipe, bytes) = self.new_content();
-        self.ensure_blob(&repo, &recipe, &bytes)?;
+        if !self.ensure_blob(&repo, &recipe, &bytes)? {
+            return Ok(());
+        }
         let artifact = json!({
             "schemaVersion": 2,
             "mediaType": media_type::MANIFEST,

@@ -84,14 +84,31 @@ struct Write {
     value: Value,
 }
 
+/// In how many checks an empty register is looked at each time, and then in one of how many.
+const OFTEN: u64 = 4;
+const RARELY: u64 = 16;
+/// Lines of a register's story that are kept.
+const STORY: usize = 16;
+
 #[derive(Clone, Debug, Default)]
 struct Register {
     settled: Value,
+    /// Checks since it was found to hold nothing.
+    empty_for: u64,
     writes: Vec<Write>,
     promised: Option<Instant>,
+    /// The last requests about it and what came of them, for whoever looks into a fault.
+    story: Vec<String>,
 }
 
 impl Register {
+    fn tell(&mut self, line: String) {
+        if self.story.len() == STORY {
+            self.story.remove(0);
+        }
+        self.story.push(line);
+    }
+
     /// The values that it may hold, each with the request that would have brought it.
     fn possible(&self) -> Vec<(&Value, Option<u64>)> {
         let replaced = |ended: u64| self.writes.iter().any(|other| other.certain && other.asked > ended);
@@ -157,7 +174,9 @@ impl Journal {
         let mut keys = Vec::new();
         for (key, value) in writes {
             let write = Write { request: number, asked: number, ended: None, certain: false, value };
-            pages.registers.entry(key.clone()).or_default().writes.push(write);
+            let register = pages.registers.entry(key.clone()).or_default();
+            register.writes.push(write);
+            register.tell(format!("{number}: {what}"));
             keys.push(key);
         }
         Asked { number, at: Instant::now(), keys }
@@ -172,6 +191,7 @@ impl Journal {
         let mut deletes = false;
         for key in &asked.keys {
             let register = pages.registers.entry(key.clone()).or_default();
+            register.tell(format!("{now}: {end:?}, asked at {}", asked.number));
             if end == End::Refused {
                 register.writes.retain(|write| write.request != asked.number);
                 continue;
@@ -205,6 +225,12 @@ impl Journal {
     pub(crate) fn holds(&self, key: &Key) -> bool {
         let promised = self.pages().registers.get(key).and_then(|register| register.promised);
         promised.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// What was asked about a register and what came of it.
+    pub(crate) fn story(&self, key: &Key) -> String {
+        let pages = self.pages();
+        pages.registers.get(key).map_or_else(String::new, |register| register.story.join("\n    "))
     }
 
     /// What goes wrong goes here, so that one fault does not hide the next.
@@ -244,8 +270,25 @@ impl Journal {
         self.pages().recipes.get(digest).cloned()
     }
 
+    /// All registers of a kind.
     pub(crate) fn keys(&self, kind: Kind) -> Vec<Key> {
         self.pages().registers.keys().filter(|key| key.kind == kind).cloned().collect()
+    }
+
+    /// The registers of a kind that are due for a look: what was found empty in several checks and never
+    /// written again is looked at in one of [`RARELY`] only.
+    pub(crate) fn keys_due(&self, kind: Kind) -> Vec<Key> {
+        let mut pages = self.pages();
+        let registers = pages.registers.iter_mut().filter(|(key, _)| key.kind == kind);
+        let due = registers.filter_map(|(key, register)| {
+            if register.settled.is_some() || !register.writes.is_empty() {
+                register.empty_for = 0;
+            } else {
+                register.empty_for += 1;
+            }
+            (register.empty_for < OFTEN || register.empty_for % RARELY == 0).then(|| key.clone())
+        });
+        due.collect()
     }
 
     /// What a register held at the last check.
@@ -325,6 +368,9 @@ impl Journal {
         pages.requests.clear();
         for (key, value) in found {
             let register = pages.registers.entry(key.clone()).or_default();
+            if register.settled != *value || !register.writes.is_empty() {
+                register.tell(format!("found {value:?}"));
+            }
             register.settled.clone_from(value);
             register.writes.clear();
         }
@@ -339,6 +385,7 @@ mod tests {
         Key::new(Kind::Tag, "a", name)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "reads as a value where it is used")]
     fn some(value: &str) -> Value {
         Some(value.to_owned())
     }

@@ -2,7 +2,7 @@
 //! Choices that depend on a seed alone, the same on every machine and with every version of Rust, so
 //! that a run which found a fault can be repeated.
 
-/// A stream of choices (SplitMix64).
+/// A stream of choices (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 

@@ -18,18 +18,18 @@ impl Worker<'_> {
     pub(crate) fn push_common(&mut self, which: usize) -> io::Result<()> {
         let common = self.round.common[which].clone();
         let repo = if self.rng.chance(70) { SHARED[0].to_owned() } else { self.own_repo() };
-        self.push_blob(&repo, &common, &common.bytes())
+        self.push_blob(&repo, &common, &common.bytes()).map(drop)
     }
 
     /// Pushes bytes that no manifest will name: collection takes them if nobody mounts them.
     pub(crate) fn push_unnamed(&mut self) -> io::Result<()> {
         let (recipe, bytes) = self.new_content();
         let repo = self.own_repo();
-        self.push_blob(&repo, &recipe, &bytes)
+        self.push_blob(&repo, &recipe, &bytes).map(drop)
     }
 
-    /// Makes a blob be in a repository, as clients do before they push what names it.
-    pub(crate) fn ensure_blob(&mut self, repo: &str, recipe: &Recipe, bytes: &[u8]) -> io::Result<()> {
+    /// Makes a blob be in a repository, as clients do before they push what names it; whether it is.
+    pub(crate) fn ensure_blob(&mut self, repo: &str, recipe: &Recipe, bytes: &[u8]) -> io::Result<bool> {
         if self.rng.chance(40) {
             let key = Key::new(Kind::Blob, repo, &recipe.digest);
             let head = Request::new("HEAD", &format!("/v2/{repo}/blobs/{}", recipe.digest));
@@ -37,7 +37,7 @@ impl Worker<'_> {
             let response = self.exchange(&head)?;
             if response.status == 200 {
                 self.journal.promised(&key, at);
-                return Ok(());
+                return Ok(true);
             }
             if self.must_stay(repo, &recipe.digest) {
                 self.must_be(&response, &[200]);
@@ -46,7 +46,7 @@ impl Worker<'_> {
         self.push_blob(repo, recipe, bytes)
     }
 
-    pub(crate) fn push_blob(&mut self, repo: &str, recipe: &Recipe, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn push_blob(&mut self, repo: &str, recipe: &Recipe, bytes: &[u8]) -> io::Result<bool> {
         match self.rng.below(3) {
             0 => {
                 let post = Request::new("POST", &format!("/v2/{repo}/blobs/uploads/"));
@@ -55,21 +55,20 @@ impl Worker<'_> {
                 let response = self.change(&post, brings, 201)?;
                 self.must_be(&response, &[201]);
                 self.note_blob(&response, repo, recipe);
+                Ok(response.status == 201)
             }
-            1 => {
-                if let Some(location) = self.begin(repo, recipe)? {
-                    self.finish(&location, bytes)?;
-                }
-            }
+            1 => match self.begin(repo, recipe)? {
+                Some(location) => self.finish(&location, bytes),
+                None => Ok(false),
+            },
             _ => {
-                let Some(location) = self.begin(repo, recipe)? else { return Ok(()) };
+                let Some(location) = self.begin(repo, recipe)? else { return Ok(false) };
                 for _ in 0..self.rng.below(3) {
                     self.append(&location, bytes)?;
                 }
-                self.finish(&location, bytes)?;
+                self.finish(&location, bytes)
             }
         }
-        Ok(())
     }
 
     fn note_blob(&mut self, response: &Response, repo: &str, recipe: &Recipe) {
@@ -163,11 +162,11 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Sends what is left of a session and closes it.
-    fn finish(&mut self, location: &str, bytes: &[u8]) -> io::Result<()> {
-        let Some(session) = self.session(location) else { return Ok(()) };
+    /// Sends what is left of a session and closes it; whether its blob is there now.
+    fn finish(&mut self, location: &str, bytes: &[u8]) -> io::Result<bool> {
+        let Some(session) = self.session(location) else { return Ok(false) };
         if session.stage != Stage::Open {
-            return Ok(());
+            return Ok(false);
         }
         let (from, recipe, repo) = (session.position, &session.recipe, &session.repo);
         let mut put = Request::new("PUT", location).query("digest", &recipe.digest);
@@ -206,7 +205,7 @@ impl Worker<'_> {
                 self.must_be(&response, &[201]);
             }
         }
-        Ok(())
+        Ok(response.status == 201)
     }
 
     fn cancel(&mut self, location: &str, touched: Instant) -> io::Result<()> {
@@ -246,7 +245,7 @@ impl Worker<'_> {
         let bytes = session.recipe.bytes();
         match self.rng.below(10) {
             0 => self.cancel(location, session.touched),
-            1..4 => self.finish(location, &bytes),
+            1..4 => self.finish(location, &bytes).map(drop),
             _ => self.append(location, &bytes),
         }
     }
@@ -274,7 +273,7 @@ impl Worker<'_> {
         }
         self.note_blob(&response, &repo, &recipe);
         match self.opened(&response, &repo, &recipe, at) {
-            Some(location) => self.finish(&location, &recipe.bytes()),
+            Some(location) => self.finish(&location, &recipe.bytes()).map(drop),
             None => Ok(()),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Round<'c> {
     pub(crate) uploads: Duration,
     /// Contents that everybody pushes in this round.
     pub(crate) common: &'c [Recipe],
+    /// Whether the disk has begun to fail, or will in a moment.
+    pub(crate) interrupted: &'c AtomicBool,
     pub(crate) stop: &'c AtomicBool,
     /// Whether the server lives on, failing, when its disk does; else an error ends the client's work.
     pub(crate) survives: bool,
@@ -157,7 +159,7 @@ impl<'c> Worker<'c> {
         match &answer {
             Ok(response) if response.status >= 500 => {
                 self.unsure = true;
-                if !self.round.survives {
+                if !self.round.survives || !self.round.interrupted.load(Ordering::SeqCst) {
                     self.fault(response, "a server that is well must not fail");
                 }
             }
@@ -191,10 +193,11 @@ impl<'c> Worker<'c> {
             && (self.named(repo, digest) || self.journal.holds(&key))
     }
 
-    /// Whether a manifest of its own that stays names a blob.
+    /// Whether a manifest of its own holds a blob. Evidence may come before its blobs, so it proves nothing.
     pub(crate) fn named(&self, repo: &str, digest: &str) -> bool {
         self.images.iter().any(|image| {
-            image.repo == repo && image.blobs.iter().any(|blob| blob == digest) && self.stays(image)
+            let names = image.repo == repo && image.blobs.iter().any(|blob| blob == digest);
+            names && image.subject.is_none()
         })
     }
 
@@ -251,7 +254,7 @@ impl<'c> Worker<'c> {
         let response = self.exchange(&Request::get(&format!("/v2/{}/blobs/{blob}", image.repo)))?;
         if response.status == 200 && crate::digest(&response.body) != *blob {
             self.fault(&response, "these are not the bytes of the digest");
-        } else if stays {
+        } else if self.named(&image.repo, blob) {
             self.must_be(&response, &[200]);
         }
         Ok(())
