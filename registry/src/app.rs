@@ -10,6 +10,7 @@ use stella_storage::{Actor, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ApiError;
+use crate::metrics::Metrics;
 
 /// How long an answer waits for memory before the client is told to come again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,13 +27,21 @@ pub(crate) struct App {
     pub(crate) answer_memory: AnswerMemory,
     /// How long a client may send nothing.
     pub(crate) idle_timeout: Duration,
+    /// What `/metrics` needs.
+    pub(crate) metrics: Metrics,
     draining: AtomicBool,
 }
 
 impl App {
     /// `memory` is the whole budget in bytes; an eighth of it is for manifests that come, and another for
     /// those that go.
-    pub(crate) fn new(store: Store, max_manifest: usize, memory: usize, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        max_manifest: usize,
+        memory: usize,
+        idle_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
         let manifests = (memory / 8).clamp(max_manifest, Semaphore::MAX_PERMITS);
         App {
             store,
@@ -40,6 +49,7 @@ impl App {
             manifest_memory: Arc::new(Semaphore::new(manifests)),
             answer_memory: AnswerMemory(Arc::new(Semaphore::new(manifests))),
             idle_timeout,
+            metrics,
             draining: AtomicBool::new(false),
         }
     }

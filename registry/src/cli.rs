@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The command line of `stella`. It reads flags, loads the configuration, calls one function and turns
-//! its outcome into an exit code: 0 done, 1 an internal error, 2 wrong usage or configuration. What a
-//! command was asked for goes to stdout; everything else goes to stderr.
+//! its outcome into an exit code (`admin/exit.rs`). What a command was asked for goes to stdout;
+//! everything else goes to stderr.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -11,11 +11,19 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::Failed;
+use crate::admin::exit::{INTERNAL, USAGE};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::{logging, server};
 
-const INTERNAL: u8 = 1;
-const USAGE: u8 = 2;
+mod administer;
+mod backup;
+mod fsck;
+mod gc;
+
+use backup::BackupCommand;
+use fsck::FsckArgs;
+use gc::GcArgs;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -37,6 +45,13 @@ struct Cli {
 enum Command {
     /// Serve the registry until SIGTERM or SIGINT
     Serve(Source),
+    /// Remove what nothing names any more, now; a server does so by itself every `collection.interval`
+    Gc(GcArgs),
+    /// Check everything that is kept, to the last byte, while the registry goes on
+    Fsck(FsckArgs),
+    /// Back up, verify or restore everything that the registry keeps
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -52,16 +67,25 @@ enum ConfigCommand {
 
 #[derive(Args)]
 struct Source {
-    /// Read the configuration from this YAML file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Listen on this loopback address [default: 127.0.0.1:5000]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Keep everything in this directory [default: ./stella-data]
+}
+
+#[derive(Args)]
+struct Place {
+    /// Read the configuration from this YAML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The directory that holds everything [default: ./stella-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
+
+/// An exit code, or an error that has one.
+type Outcome = anyhow::Result<u8>;
 
 /// Runs the command line `args` (the program's name first) in the environment `env`.
 pub fn run(
@@ -78,12 +102,15 @@ pub fn run(
         }
     };
     let outcome = unicode(env).and_then(|env| match cli.command {
-        Command::Serve(source) => serve(source, env),
-        Command::Config(ConfigCommand::Check(source)) => check(source, env),
-        Command::Config(ConfigCommand::Show(source)) => show(source, env),
+        Command::Serve(source) => serve(source, env).map(|()| 0),
+        Command::Gc(args) => gc::gc(args, env),
+        Command::Fsck(args) => fsck::fsck(args, env),
+        Command::Backup(command) => backup::backup(command, env),
+        Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
+        Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Nobody is left to tell when stderr is closed.
             let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -115,7 +142,14 @@ fn show(source: Source, env: Environment) -> anyhow::Result<()> {
 
 impl Source {
     fn load(self, env: Environment) -> Result<Config, ConfigError> {
-        Config::load(self.config.as_deref(), env, Overrides { listen: self.listen, data: self.data })
+        let Place { config, data } = self.place;
+        Config::load(config.as_deref(), env, Overrides { listen: self.listen, data })
+    }
+}
+
+impl Place {
+    fn load(self, env: Environment) -> Result<Config, ConfigError> {
+        Source { place: self, listen: None }.load(env)
     }
 }
 
@@ -133,6 +167,9 @@ fn unicode(env: impl IntoIterator<Item = (OsString, OsString)>) -> anyhow::Resul
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(failed) = error.downcast_ref::<Failed>() {
+        return failed.exit;
+    }
     match error.downcast_ref::<ConfigError>() {
         None | Some(ConfigError::Render { .. }) => INTERNAL,
         Some(_) => USAGE,
@@ -162,10 +199,11 @@ mod tests {
             let args = ["stella"].iter().chain(command).chain(&flags);
             let source = match Cli::try_parse_from(args).unwrap().command {
                 Command::Serve(s) | Command::Config(ConfigCommand::Check(s) | ConfigCommand::Show(s)) => s,
+                _ => panic!("another command"),
             };
-            assert_eq!(source.config, Some("stella.yaml".into()));
+            assert_eq!(source.place.config, Some("stella.yaml".into()));
             assert_eq!(source.listen.as_deref(), Some("localhost:0"));
-            assert_eq!(source.data, Some("/srv".into()));
+            assert_eq!(source.place.data, Some("/srv".into()));
         }
     }
 

@@ -11,12 +11,14 @@ use http::{Response, StatusCode};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::metrics::metrics;
 
 /// Routes beside `/v2/`.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/v1", any(api_v1))
         .route("/v1/", any(api_v1))
         .route("/v1/{*rest}", any(api_v1))

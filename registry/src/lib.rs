@@ -6,6 +6,7 @@
 //! it an id and a line in the log, `route.rs` says what its path means, one file of `api/`
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
 
+mod admin;
 mod api;
 mod app;
 mod body;
@@ -18,6 +19,7 @@ mod error;
 mod health;
 mod in_use;
 pub mod logging;
+mod metrics;
 mod query;
 mod range;
 mod request;

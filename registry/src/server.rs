@@ -23,11 +23,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::admin::Admin;
 use crate::app::App;
 use crate::body::Unread;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::in_use::{Handling, InUse};
+use crate::metrics::Metrics;
 use crate::{health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
@@ -46,20 +48,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let addresses = config.listen_addresses()?;
     let mut signals = Signals::new()?;
     raise_file_limit();
-    let memory = usize::try_from(config.limits.memory.bytes())?;
-    let store = Store::open(&StoreOptions {
-        memory,
-        allow_missing: config.push.allow_missing,
-        periods: config.collection.periods(),
-        rules: config.repositories.iter().cloned().map(Into::into).collect(),
-        ..StoreOptions::new(config.data.clone())
-    })
-    .await
-    .context("cannot open the data directory")?;
+    let options = store_options(&config)?;
+    let memory = options.memory;
+    let store = Store::open(&options).await.context("cannot open the data directory")?;
     let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
-    let app = Arc::new(App::new(store, max_manifest, memory, idle_timeout));
+    let app =
+        Arc::new(App::new(store, max_manifest, memory, idle_timeout, Metrics::new(config.data.clone())));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),
@@ -70,6 +66,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         idle_timeout,
     };
     let listeners = bind(&addresses).await?;
+    let admin = match Admin::listen(&config.data, Arc::clone(&app)) {
+        Ok(admin) => Some(admin),
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen for administration: `stella gc` and others will not work");
+            None
+        }
+    };
     for listener in &listeners {
         announce(listener.local_addr()?)?;
     }
@@ -84,11 +87,20 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         task.abort();
     }
     server.drain.send_replace(true);
+    if let Some(admin) = &admin {
+        admin.stop();
+    }
     let limit = config.limits.shutdown_timeout.duration();
     // Every place is free again once every connection has ended.
     let all = u32::try_from(config.limits.connections)?;
+    let ended = async {
+        let _all = server.places.acquire_many(all).await;
+        if let Some(admin) = &admin {
+            admin.stopped().await;
+        }
+    };
     tokio::select! {
-        _ = server.places.acquire_many(all) => {}
+        () = ended => {}
         () = tokio::time::sleep(limit) => tracing::warn!("connections were still busy and are cut off"),
         name = signals.next() => tracing::warn!(signal = name, "told twice: connections are cut off"),
     }
@@ -96,6 +108,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     collecting.abort();
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
     Ok(())
+}
+
+/// How the configuration wants the store.
+pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
+    Ok(StoreOptions {
+        memory: usize::try_from(config.limits.memory.bytes())?,
+        allow_missing: config.push.allow_missing,
+        periods: config.collection.periods(),
+        rules: config.repositories.iter().cloned().map(Into::into).collect(),
+        ..StoreOptions::new(config.data.clone())
+    })
 }
 
 /// Each connection and each blob that is read takes a file descriptor, and the usual soft limit of 1 024

@@ -151,6 +151,19 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Hashes a stream with SHA-256 always, and with SHA-512 beside it when the session asked.
 pub(crate) struct Hasher {
     sha256: Sha256,
@@ -165,6 +178,13 @@ pub(crate) struct HashState {
     sha256: Vec<u8>,
     #[cbor(n(1), with = "minicbor::bytes")]
     sha512: Option<Vec<u8>>,
+}
+
+impl HashState {
+    /// The algorithm that the hasher was made for.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        if self.sha512.is_some() { Algorithm::Sha512 } else { Algorithm::Sha256 }
+    }
 }
 
 /// What a finished [`Hasher`] found.

@@ -129,13 +129,38 @@ pub enum Error {
         supported: u32,
     },
     /// Another process serves this data.
-    #[error("{path} is in use by {holder}; stop that process, or choose another data directory", path = path.display())]
+    #[error(
+        "{path} is in use by {holder}; stop that process, or choose another data directory \
+         (while it serves, `stella gc`, `fsck` and `backup` work through it)",
+        path = path.display()
+    )]
     Locked {
         /// The data directory.
         path: PathBuf,
         /// Who holds it.
         holder: String,
     },
+    /// A restore into this data directory was begun and did not end.
+    #[error(
+        "{path} is an unfinished restore: wait for it, or if it failed remove the directory and restore again",
+        path = .0.display()
+    )]
+    Restoring(PathBuf),
+    /// There is no such folder of backups, or no such snapshot in it.
+    #[error("{0}")]
+    NoBackup(String),
+    /// Files of a backup are damaged.
+    #[error("{0}")]
+    DamagedBackup(String),
+    /// What was asked for cannot be done like this; the text says why.
+    #[error("{0}")]
+    Refused(String),
+    /// Such an operation runs already.
+    #[error("{0}")]
+    Busy(String),
+    /// Whoever asked for a long operation is gone.
+    #[error("nobody listens to the operation any more: it was stopped")]
+    Abandoned,
     /// An operation on a file failed.
     #[error("cannot {doing} {path}: {cause}", path = path.display())]
     Io {
@@ -166,6 +191,12 @@ impl Error {
                 | Error::Corrupt(_)
                 | Error::NewerSchema { .. }
                 | Error::Locked { .. }
+                | Error::Restoring(_)
+                | Error::NoBackup(_)
+                | Error::DamagedBackup(_)
+                | Error::Refused(_)
+                | Error::Busy(_)
+                | Error::Abandoned
                 | Error::Io { .. }
         )
     }

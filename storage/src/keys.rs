@@ -34,6 +34,10 @@ use crate::error::{Error, Result};
 use crate::local::Location;
 use crate::name::Tag;
 
+mod any;
+
+pub(crate) use any::{Key, TABLES};
+
 /// A repository's interned id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
@@ -65,8 +69,12 @@ pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
 pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
 /// The rules by which untagged manifests were last judged, and how far a change of them has come.
 pub(crate) const RULES: &[u8] = b"mrules";
+/// How far the reading of everything has come.
+pub(crate) const SCRUB: &[u8] = b"mscrub";
 pub(crate) const REPOSITORIES: &[u8] = b"n";
+pub(crate) const REPOSITORIES_BY_ID: &[u8] = b"i";
 pub(crate) const MANIFESTS: &[u8] = b"x";
+pub(crate) const UPLOADS: &[u8] = b"p";
 
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);
@@ -221,6 +229,12 @@ pub(crate) fn read_link_of(key: &[u8]) -> Result<(RepoId, Digest)> {
 
 pub(crate) fn content(sha256: &[u8; 32]) -> Vec<u8> {
     Builder::table(b'c').raw(sha256).build()
+}
+
+/// Reads what [`content`] wrote; `None` for a key of another table.
+pub(crate) fn read_content(key: &[u8]) -> Result<Option<[u8; 32]>> {
+    let Some(sha256) = key.strip_prefix(b"c") else { return Ok(None) };
+    sha256.try_into().map(Some).map_err(|_| damaged())
 }
 
 pub(crate) fn alias(sha512: &[u8; 64]) -> Vec<u8> {
@@ -380,6 +394,17 @@ pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
 
 pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
+}
+
+/// Whether a row is part of a backup. Left out is what belongs to this place and moment: uploads under
+/// way with their reviews, files that wait for their deletion, and how this store's own work stands.
+pub(crate) fn in_backup(key: &[u8]) -> bool {
+    match key.first() {
+        Some(b'p' | b'g') => false,
+        Some(b'v') => !matches!(read_review(key), Ok((_, Review::Upload(_)))),
+        Some(b'm') => ![PROBE, COLLECTION_OFF, COLLECTION_PAUSE, SCRUB].contains(&key),
+        _ => true,
+    }
 }
 
 fn shard(bytes: &[u8]) -> u8 {

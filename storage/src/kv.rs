@@ -82,6 +82,33 @@ impl Engine {
             .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
     }
 
+    /// Shows every row, in the order of keys, of ONE snapshot to `each`, on the blocking pool, and gives
+    /// back what it gathered in `state`. For whole copies of the metadata: it holds one row at a time, and
+    /// its snapshot lasts as long as `each` takes for all of them, so `each` waits for nothing but a file.
+    pub async fn dump<S, F>(&self, mut state: S, each: F) -> Result<S>
+    where
+        F: Fn(&mut S, &[u8], &[u8]) -> Result<()> + Send + 'static,
+        S: Send + 'static,
+    {
+        let turn = match self {
+            Engine::Memory(_) => None,
+            Engine::Sqlite(sqlite) => Some(sqlite.turn().await?),
+        };
+        let snapshot = self.snapshot()?;
+        let dump = move || {
+            let _turn = turn;
+            let each = |key: &[u8], value: &[u8]| each(&mut state, key, value);
+            match &snapshot.base {
+                Base::Memory(snapshot) => snapshot.for_each(each),
+                Base::Sqlite(snapshot) => snapshot.for_each(each),
+            }?;
+            Ok(state)
+        };
+        tokio::task::spawn_blocking(dump)
+            .await
+            .map_err(|error| Error::Unavailable(format!("a metadata dump ended abnormally: {error}")))?
+    }
+
     /// Runs a function in a serializable transaction; when this returns, the change is durable.
     ///
     /// `weight` is about how many bytes the function holds; it bounds what waits for a commit.
@@ -107,6 +134,14 @@ impl Engine {
         tokio::task::spawn_blocking(move || complete(function(&mut tx)))
             .await
             .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
+    }
+
+    /// Checks the engine's own structures, as far as it has any: a sentence for each fault.
+    pub async fn check(&self) -> Result<Vec<String>> {
+        match self {
+            Engine::Memory(_) => Ok(Vec::new()),
+            Engine::Sqlite(sqlite) => sqlite.check().await,
+        }
     }
 
     /// Whether writes are possible; the reason when they are not.

@@ -21,9 +21,11 @@ use uuid::Uuid;
 use crate::error::{Error, Result, What};
 
 mod draft;
+mod inspection;
 mod reader;
 
 pub(crate) use draft::Draft;
+pub(crate) use inspection::Inspection;
 pub use reader::BlobReader;
 use reader::BufferPool;
 
@@ -136,6 +138,46 @@ impl LocalBlobs {
     /// Whether the file of a finished upload is there in its full size.
     pub(crate) fn holds(&self, location: Location, size: u64) -> bool {
         fs::metadata(self.path(location)).is_ok_and(|file| file.len() == size)
+    }
+
+    /// Opens a file to read all of it; `None` if it is not there. Blocks.
+    pub(crate) fn inspect(&self, location: Location) -> Result<Option<Inspection>> {
+        Inspection::open(self.path(location))
+    }
+
+    /// Makes one of the 256 folders anew, if it is gone. Blocks.
+    pub(crate) fn make_folder(&self, part: u8) -> Result<()> {
+        create_folder(&self.folder(part))
+    }
+
+    /// What lies beside the 256 folders and is nothing of ours. Blocks.
+    pub(crate) fn strangers(&self) -> Result<Vec<String>> {
+        let failed = |error| Error::io("list", &*self.root, error);
+        let mut strangers = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(|name| {
+                let part = u8::from_str_radix(name, 16).ok();
+                // The second is the file system's own, where the folder is a mount point.
+                part.is_some_and(|part| name == format!("{part:02x}")) || name == "lost+found"
+            });
+            if !ours {
+                strangers.push(entry.path().display().to_string());
+            }
+        }
+        strangers.sort();
+        Ok(strangers)
+    }
+
+    /// Where one of the 256 folders is.
+    pub(crate) fn folder_name(&self, part: u8) -> String {
+        self.folder(part).display().to_string()
+    }
+
+    /// Whether one of the 256 folders is there. Blocks.
+    pub(crate) fn has_folder(&self, part: u8) -> bool {
+        self.folder(part).is_dir()
     }
 
     /// Opens the file of an upload that stands at `offset`; bytes behind it were never acknowledged

@@ -46,6 +46,9 @@ pub(crate) struct Content {
     pub(crate) sha512: Option<[u8; 64]>,
     #[n(3)]
     pub(crate) created: Timestamp,
+    /// Since when its bytes are known to be wrong or gone: it is not served, and the next push replaces them.
+    #[n(4)]
+    pub(crate) damaged: Option<Timestamp>,
 }
 
 /// Makes a blob readable in one repository, under the digest that its pusher used.
@@ -208,6 +211,21 @@ pub(crate) struct LastPull {
     pub(crate) at: Timestamp,
 }
 
+/// How far the reading of everything has come.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Scrub {
+    /// The last key whose bytes were read; empty at the beginning.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(crate) done: Vec<u8>,
+    /// When this pass began.
+    #[n(1)]
+    pub(crate) began: Timestamp,
+    /// When the last pass ended that went to the end.
+    #[n(2)]
+    pub(crate) ended: Option<Timestamp>,
+}
+
 impl<C> Encode<C> for Digest {
     fn encode<W: Write>(
         &self,
@@ -276,6 +294,7 @@ mod tests {
             size: 1,
             sha512: Some([9; 64]),
             created: Timestamp(1),
+            damaged: None,
         };
         assert_eq!(decode::<Content>(&encode(&content).unwrap()).unwrap(), content);
         let references = References { edges: vec![Reference { target: digest, kinds: kind::LAYER }] };

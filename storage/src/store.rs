@@ -21,8 +21,10 @@ use crate::keys;
 use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
+mod backup;
 mod blobs;
 mod collection;
+mod fsck;
 mod holds;
 mod lease;
 mod manifests;
@@ -33,8 +35,10 @@ mod rules;
 mod tags;
 mod uploads;
 
+pub use backup::{BackupItem, BackupSummary, RestoreSummary, SnapshotName, VerifySummary, restore, verify};
 pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
+pub use fsck::{Fault, FaultKind, FsckSummary, Repair};
 pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
@@ -108,19 +112,19 @@ impl Store {
     /// Opens the data directory, or creates it, and holds it until dropped; longer only while a writer
     /// whose request has gone puts its file and the catalog in order.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
-        let StoreOptions { data, memory, .. } = options;
+        let data = &options.data;
         create_folder(data)?;
         let lock = lock(data)?;
-        let blobs = LocalBlobs::open(&data.join("blobs"))?;
-        let sqlite = SqliteOptions { path: data.join("metadata.sqlite"), cache: memory / 4 };
-        let engine = Engine::Sqlite(Sqlite::open(&sqlite)?);
+        backup::refuse_unfinished(data)?;
+        let blobs = LocalBlobs::open(&data.join(BLOBS))?;
+        let engine = open_engine(options)?;
         Self::new(engine, blobs, Arc::new(SystemClock), options, Some(lock)).await
     }
 
     /// A store with its metadata in the given engine, for tests of what is above the engine.
     #[cfg(test)]
     async fn with_engine(engine: Engine, clock: Arc<dyn Clock>, options: &StoreOptions) -> Result<Self> {
-        let blobs = LocalBlobs::open(&options.data.join("blobs"))?;
+        let blobs = LocalBlobs::open(&options.data.join(BLOBS))?;
         Self::new(engine, blobs, clock, options, None).await
     }
 
@@ -220,6 +224,15 @@ async fn index_names(engine: &Engine) -> Result<()> {
         }
     }
 }
+
+/// Opens the metadata, or creates it.
+fn open_engine(options: &StoreOptions) -> Result<Engine> {
+    let sqlite = SqliteOptions { path: options.data.join("metadata.sqlite"), cache: options.memory / 4 };
+    Ok(Engine::Sqlite(Sqlite::open(&sqlite)?))
+}
+
+/// The folder of blob files.
+const BLOBS: &str = "blobs";
 
 /// The file by which a process holds a data directory.
 const LOCK: &str = "lock";

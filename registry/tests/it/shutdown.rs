@@ -109,6 +109,7 @@ fn a_second_process_on_the_same_data_is_refused_and_told_who_has_it() {
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
     assert!(said.contains(&format!("process {}", server.process())), "{said}");
     assert!(said.contains(&folder.path().display().to_string()), "{said}");
+    assert!(said.contains("while it serves, `stella gc`, `fsck` and `backup` work through it"), "{said}");
     get("/v2/").to(&server).is(200);
     // A dead holder holds nothing.
     server.kill();

@@ -70,6 +70,10 @@ impl Snapshot {
         let rows = self.0.range::<[u8], _>(bounds(from, to));
         rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
+
+    pub(super) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        self.0.iter().try_for_each(|(key, value)| each(key, value))
+    }
 }
 
 #[cfg(test)]

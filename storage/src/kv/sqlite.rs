@@ -30,6 +30,8 @@ const QUEUE_BYTES: usize = 64 << 20;
 const BATCH: usize = 128;
 const BATCH_BYTES: usize = 32 << 20;
 const IDLE_READERS: usize = 8;
+/// Faults that a check tells of.
+const MOST_FAULTS: usize = 20;
 
 /// How to open the engine.
 #[derive(Clone, Debug)]
@@ -79,6 +81,32 @@ impl Sqlite {
 
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::begin(&self.readers)
+    }
+
+    /// SQLite's own check of the file, on a connection of its own.
+    pub(super) async fn check(&self) -> Result<Vec<String>> {
+        let turn = self.turn().await?;
+        let options = self.readers.options.clone();
+        let check = move || {
+            let _turn = turn;
+            let connection = open_reader(&options)?;
+            let lines = || {
+                let mut check = connection.prepare(&format!("PRAGMA integrity_check({MOST_FAULTS})"))?;
+                let lines = check.query_map([], |row| row.get(0))?;
+                lines.collect::<rusqlite::Result<Vec<String>>>()
+            };
+            let lines = match lines() {
+                Ok(lines) => lines,
+                Err(error) => match failure("check", &options.path, &error) {
+                    Error::Corrupt(fault) => vec![fault],
+                    error => return Err(error),
+                },
+            };
+            Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        };
+        tokio::task::spawn_blocking(check)
+            .await
+            .map_err(|error| Error::Unavailable(format!("a metadata check ended abnormally: {error}")))?
     }
 
     /// A turn for a scan, to be kept until it ends.
@@ -306,6 +334,18 @@ impl Snapshot {
             rows.collect::<rusqlite::Result<Vec<Row>>>()
         };
         range(self.connection()?).map_err(|error| failure("read", Path::new("the metadata"), &error))
+    }
+
+    pub(super) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let failed = |error: rusqlite::Error| failure("read", Path::new("the metadata"), &error);
+        let mut select = self.connection()?.prepare("SELECT k, v FROM kv ORDER BY k").map_err(failed)?;
+        let mut rows = select.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let key_and_value = || Ok((row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?));
+            let (key, value) = key_and_value().map_err(failed)?;
+            each(key, value)?;
+        }
+        Ok(())
     }
 }
 

@@ -33,6 +33,7 @@ pub fn run(open: &dyn Fn() -> Engine) {
         concurrent_increments_are_all_counted(open()).await;
         a_snapshot_does_not_move(&open()).await;
         invariants_over_two_keys_hold_in_every_snapshot(open()).await;
+        a_dump_is_one_snapshot_in_order(open()).await;
         limits_are_errors(&open()).await;
     });
     random_transactions_match_a_model(&runtime, open);
@@ -191,6 +192,51 @@ async fn invariants_over_two_keys_hold_in_every_snapshot(engine: Engine) {
     for task in tasks {
         task.await.unwrap();
     }
+}
+
+/// Numbers move between the first and the last of many rows while the rows are dumped.
+async fn a_dump_is_one_snapshot_in_order(engine: Engine) {
+    const ROWS: u16 = 2500;
+    let key = |number: u16| [b"d", number.to_be_bytes().as_slice()].concat();
+    engine
+        .write(0, async move |tx: &mut WriteTx| {
+            (0..ROWS).try_for_each(|number| tx.put(key(number), 1000u64.to_be_bytes().to_vec()))
+        })
+        .await
+        .unwrap();
+    let engine = Arc::new(engine);
+    let writing = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move {
+            for step in 0..200u16 {
+                let (from, to) = (key(step), key(ROWS - 1 - step));
+                let transfer = async move |tx: &mut WriteTx| {
+                    let (a, b) = (tx.get(&from).await?.unwrap(), tx.get(&to).await?.unwrap());
+                    tx.put(from.clone(), (read_count(&a) - 1).to_be_bytes().to_vec())?;
+                    tx.put(to.clone(), (read_count(&b) + 1).to_be_bytes().to_vec())
+                };
+                engine.write(0, transfer).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..5 {
+        let gather = |rows: &mut Vec<(Vec<u8>, u64)>, key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), read_count(value)));
+            Ok(())
+        };
+        let rows = engine.dump(Vec::new(), gather).await.unwrap();
+        assert_eq!(rows.len(), usize::from(ROWS));
+        assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "rows out of order");
+        assert_eq!(rows.iter().map(|row| row.1).sum::<u64>(), u64::from(ROWS) * 1000, "not one snapshot");
+    }
+    writing.await.unwrap();
+    // An error of the function ends the dump at once.
+    let stop = |seen: &mut u32, _: &[u8], _: &[u8]| {
+        *seen += 1;
+        assert_eq!(*seen, 1);
+        Err(Error::NotFound(What::Blob))
+    };
+    assert!(matches!(engine.dump(0, stop).await, Err(Error::NotFound(What::Blob))));
 }
 
 async fn both(tx: &mut ReadTx) -> Result<(u64, u64)> {

@@ -77,9 +77,8 @@ pub(super) async fn unlink(
         return Ok(false);
     }
     let key = keys::content(&link.sha256);
-    let Some(row) = tx.get(&key).await? else {
-        return Err(Error::Corrupt(format!("blob {digest} is linked and has no content")));
-    };
+    // Content that is gone already is damage, and no reason to keep the link.
+    let Some(row) = tx.get(&key).await? else { return Ok(false) };
     let content: rows::Content = rows::decode(&row)?;
     tx.delete(key)?;
     if let Some(sha512) = &content.sha512 {
@@ -90,38 +89,46 @@ pub(super) async fn unlink(
     Ok(true)
 }
 
+/// Size and place of content, if its bytes are there as far as is known.
+async fn intact(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<Option<rows::Content>> {
+    let Some(row) = tx.get(&keys::content(sha256)).await? else { return Ok(None) };
+    let content: rows::Content = rows::decode(&row)?;
+    Ok(content.damaged.is_none().then_some(content))
+}
+
 /// Some repository's content of this digest.
-async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<([u8; 32], u64)>> {
-    let sha256 = match digest {
-        Digest::Sha256(bytes) => *bytes,
+async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<[u8; 32]>> {
+    Ok(match digest {
+        Digest::Sha256(bytes) => Some(*bytes),
         Digest::Sha512(bytes) => match tx.get(&keys::alias(bytes)).await? {
-            None => return Ok(None),
-            Some(row) => {
-                row.try_into().map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?
-            }
+            None => None,
+            Some(row) => Some(
+                row.try_into()
+                    .map_err(|_| Error::Corrupt(format!("the alias of {digest} cannot be read")))?,
+            ),
         },
-        Digest::Other(_) => return Ok(None),
-    };
-    let Some(row) = tx.get(&keys::content(&sha256)).await? else { return Ok(None) };
-    Ok(Some((sha256, rows::decode::<rows::Content>(&row)?.size)))
+        Digest::Other(_) => None,
+    })
 }
 
 impl Store {
     /// The blob, if it is readable in this repository.
     pub async fn blob(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
-        self.engine.read(async |tx: &mut ReadTx| Ok(resolve(tx, repo, digest).await?.0)).await
+        self.engine.read(async |tx: &mut ReadTx| Ok(resolve(tx, repo, digest, damaged).await?.0)).await
     }
 
-    /// As [`Store::blob`], for someone who may push: a positive answer promises that it stays.
+    /// As [`Store::blob`], for someone who may push: a positive answer promises that it stays. What is known
+    /// to be damaged is not found, so that it is pushed again.
     pub async fn blob_for_push(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
-        let (blob, link) = self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, digest).await).await?;
+        let (blob, link) =
+            self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, digest, unknown).await).await?;
         if self.moment().extended(link.lease_until).is_none() {
             return Ok(blob);
         }
         let (repo, digest, moment) = (repo.clone(), digest.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
-                let (blob, mut link) = resolve(tx, &repo, &digest).await?;
+                let (blob, mut link) = resolve(tx, &repo, &digest, unknown).await?;
                 link.lease_until = link.lease_until.max(moment.lease());
                 let id = repositories::expect(tx, &repo).await?;
                 tx.put(keys::link(id, &digest), rows::encode(&link)?)?;
@@ -152,12 +159,13 @@ impl Store {
                     None => find_anywhere(tx, &digest).await?,
                     Some(from) => match repositories::find(tx, from).await? {
                         None => None,
-                        Some(from) => {
-                            find_link(tx, from, &digest).await?.map(|link| (link.sha256, link.size))
-                        }
+                        Some(from) => find_link(tx, from, &digest).await?.map(|link| link.sha256),
                     },
                 };
-                let Some(content) = source else { return Ok(Mounted::No) };
+                let Some(sha256) = source else { return Ok(Mounted::No) };
+                // What is damaged must be uploaded again, not handed on.
+                let Some(content) = intact(tx, &sha256).await? else { return Ok(Mounted::No) };
+                let content = (sha256, content.size);
                 let repo = repositories::intern(tx, &repo, moment.now).await?;
                 link(tx, repo, &digest, content, &actor, moment).await?;
                 Ok(Mounted::Yes)
@@ -181,13 +189,24 @@ impl Store {
     }
 }
 
-async fn resolve(tx: &mut ReadTx, repo: &RepoName, digest: &Digest) -> Result<(Blob, rows::Link)> {
+/// The error for a reader whose blob is there and cannot be served.
+fn damaged(digest: &Digest) -> Error {
+    Error::Corrupt(format!("the bytes of blob {digest} are gone or damaged; push it again"))
+}
+
+fn unknown(_: &Digest) -> Error {
+    Error::NotFound(What::Blob)
+}
+
+async fn resolve(
+    tx: &mut ReadTx,
+    repo: &RepoName,
+    digest: &Digest,
+    broken: fn(&Digest) -> Error,
+) -> Result<(Blob, rows::Link)> {
     let repo = repositories::expect(tx, repo).await?;
     let link = find_link(tx, repo, digest).await?.ok_or(Error::NotFound(What::Blob))?;
-    let Some(row) = tx.get(&keys::content(&link.sha256)).await? else {
-        return Err(Error::Corrupt(format!("blob {digest} is linked and has no content")));
-    };
-    let content: rows::Content = rows::decode(&row)?;
+    let content = intact(tx, &link.sha256).await?.ok_or_else(|| broken(digest))?;
     Ok((Blob { size: content.size, location: content.location }, link))
 }
 

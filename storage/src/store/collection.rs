@@ -25,7 +25,8 @@ mod pace;
 mod report;
 mod sweep;
 
-use judge::{Grounds, judge};
+use judge::judge;
+pub(super) use judge::{Grounds, is_unprotected};
 pub(super) use pace::Pace;
 use pace::Turn;
 pub(super) use report::Counters;
@@ -52,10 +53,7 @@ impl Sink<'_> {
     async fn take(&self, item: GcItem, summary: &mut GcSummary) -> Result<()> {
         summary.count(&item);
         let Some(sender) = self.0 else { return Ok(()) };
-        sender
-            .send(item)
-            .await
-            .map_err(|_| Error::Body("nobody listens to the collection any more".to_owned()))
+        sender.send(item).await.map_err(|_| Error::Abandoned)
     }
 }
 

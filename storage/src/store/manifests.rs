@@ -110,8 +110,9 @@ impl Store {
                 check_condition(tx, repo, &new, present.is_some()).await?;
                 let warnings = check_references(tx, repo, &new.manifest, allow_missing).await?;
                 match present {
-                    Some(row) => renew(tx, repo, &new, row, moment)?,
-                    None => store(tx, repo, &new, (sha256, size), referrer.as_deref(), moment)?,
+                    Some(row) if is_whole(tx, repo, &new).await? => renew(tx, repo, &new, row, moment)?,
+                    // Also over one whose bytes are damaged: that heals it.
+                    _ => store(tx, repo, &new, (sha256, size), referrer.as_deref(), moment)?,
                 }
                 for tag in &new.tags {
                     tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?;
@@ -256,6 +257,12 @@ async fn check_references(
         }
     }
     if missing.is_empty() { Ok(warnings) } else { Err(Error::MissingBlobs(missing)) }
+}
+
+/// Whether the bytes of a stored manifest are those that its digest promises.
+async fn is_whole(tx: &mut ReadTx, repo: RepoId, new: &NewManifest) -> Result<bool> {
+    let present = tx.get(&keys::manifest_bytes(repo, &new.digest)).await?;
+    Ok(present.is_some_and(|present| present == new.bytes))
 }
 
 /// A manifest that is pushed again: the promise is renewed, what it is stays.

@@ -64,7 +64,7 @@ impl Rules {
 
     /// Tells these rules from others.
     pub(super) fn sha256(&self) -> [u8; 32] {
-        let text: String = self.0.iter().map(|rule| format!("{rule}\n")).collect();
+        let text = self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         match Algorithm::Sha256.digest(text.as_bytes()) {
             Digest::Sha256(bytes) => bytes,
             _ => [0; 32],

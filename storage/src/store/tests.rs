@@ -24,6 +24,7 @@ use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
 use crate::rows;
 
+mod backup;
 mod blobs;
 mod collection;
 mod collection_cost;

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, What};
 use crate::keys::{self, Review};
-use crate::kv::{Engine, WriteTx};
+use crate::kv::{Engine, MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::local::Location;
 use crate::name::RepoName;
 use crate::rows;
@@ -55,7 +55,27 @@ pub struct Finished {
     pub reread: bool,
 }
 
+/// Pages of sessions that are counted.
+const COUNTED_PAGES: usize = 10;
+
 impl Store {
+    /// How many upload sessions are open; counting stops at 10 000.
+    pub async fn open_uploads(&self) -> Result<u64> {
+        let (mut count, mut after) = (0, None);
+        for _ in 0..COUNTED_PAGES {
+            let from: Option<Vec<u8>> = after.take();
+            let page =
+                async move |tx: &mut ReadTx| tx.range(keys::UPLOADS, from.as_deref(), MAX_PAGE_ROWS).await;
+            let page = self.engine.scan(page).await?;
+            count += page.len() as u64;
+            after = page.into_iter().last().map(|(key, _)| key);
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
     /// Begins an upload whose content will be named by a digest of `algorithm`.
     pub async fn begin_upload(
         &self,

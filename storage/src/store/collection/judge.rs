@@ -27,11 +27,11 @@ const EVIDENCE: [&str; 3] = ["sig", "att", "sbom"];
 
 /// By what a batch of reviews is judged.
 #[derive(Clone)]
-pub(super) struct Grounds {
-    pub(super) moment: Moment,
-    pub(super) rules: Arc<Rules>,
+pub(in crate::store) struct Grounds {
+    pub(in crate::store) moment: Moment,
+    pub(in crate::store) rules: Arc<Rules>,
     /// Uploads that are being written to.
-    pub(super) busy: Vec<Location>,
+    pub(in crate::store) busy: Vec<Location>,
 }
 
 /// What becomes of a link or a manifest.
@@ -81,13 +81,12 @@ async fn object(tx: &mut WriteTx, grounds: &Grounds, repo: RepoId, digest: &Dige
     }
     if let Some(row) = manifests::find(tx, repo, digest).await? {
         match fate_of_manifest(tx, grounds, repo, digest, &row).await? {
-            Fate::Stays => {}
             // The subject came back; when it goes again, that must be noticed again.
             Fate::HasSubject if row.orphaned.is_some() => {
                 let row = rows::Manifest { orphaned: None, ..row };
                 tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
             }
-            Fate::HasSubject => {}
+            Fate::Stays | Fate::HasSubject => {}
             Fate::Later(at) => again(tx, at)?,
             Fate::Goes(why) => {
                 if !remove_tags(tx, grounds, repo, digest).await? {
@@ -101,6 +100,26 @@ async fn object(tx: &mut WriteTx, grounds: &Grounds, repo: RepoId, digest: &Dige
         }
     }
     Ok(freed)
+}
+
+/// Whether a link or a manifest would go, now or later, once its lease is over: then it must have a review
+/// row, or collection would never look at it.
+pub(in crate::store) async fn is_unprotected(
+    tx: &mut ReadTx,
+    grounds: &Grounds,
+    repo: RepoId,
+    digest: &Digest,
+) -> Result<bool> {
+    let goes = |fate| matches!(fate, Fate::Later(_) | Fate::Goes(_));
+    if let Some(mut link) = blobs::find_link(tx, repo, digest).await? {
+        link.lease_until = Timestamp(0);
+        if goes(fate_of_link(tx, grounds, repo, digest, &link).await?) {
+            return Ok(true);
+        }
+    }
+    let Some(mut row) = manifests::find(tx, repo, digest).await? else { return Ok(false) };
+    row.lease_until = Timestamp(0);
+    Ok(goes(fate_of_manifest(tx, grounds, repo, digest, &row).await?))
 }
 
 async fn fate_of_link(

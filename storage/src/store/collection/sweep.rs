@@ -44,14 +44,12 @@ impl Store {
                 let held = |due: &Due| keys::read_garbage(&due.key).is_ok_and(|(after, _)| after < before);
                 free.retain(held);
             }
-            if free.is_empty() {
-                return Ok(found);
-            }
-            found = true;
+            let mut deleted = 0;
             for part in free.chunks(FILES) {
-                self.delete_files(part, sink, summary).await?;
+                deleted += self.delete_files(part, sink, summary).await?;
             }
-            if !full {
+            found |= deleted > 0;
+            if !full || deleted == 0 {
                 return Ok(found);
             }
             limit = (limit * 4).min(crate::kv::MAX_PAGE_ROWS);
@@ -74,21 +72,39 @@ impl Store {
             .await
     }
 
-    async fn delete_files(&self, part: &[Due], sink: &Sink<'_>, summary: &mut GcSummary) -> Result<()> {
-        let (blobs, locations) =
-            (self.blobs.clone(), part.iter().map(|due| due.location).collect::<Vec<_>>());
-        tokio::task::spawn_blocking(move || blobs.delete_all(&locations))
-            .await
-            .map_err(|error| Error::Unavailable(format!("a deletion ended abnormally: {error}")))??;
-        let keys: Vec<Vec<u8>> = part.iter().map(|due| due.key.clone()).collect();
+    /// Deletes files, then their rows; returns how many. A file that cannot be deleted keeps its row.
+    async fn delete_files(&self, part: &[Due], sink: &Sink<'_>, summary: &mut GcSummary) -> Result<usize> {
+        let mut gone: Vec<&Due> = part.iter().collect();
+        if let Err(error) = self.delete_together(&gone).await {
+            tracing::warn!(%error, "files could not be deleted together; each is tried by itself");
+            gone.clear();
+            for due in part {
+                match self.delete_together(&[due]).await {
+                    Ok(()) => gone.push(due),
+                    Err(error) => {
+                        self.collected.fail();
+                        tracing::error!(%error, "a file cannot be deleted; the next round tries again");
+                    }
+                }
+            }
+        }
+        let keys: Vec<Vec<u8>> = gone.iter().map(|due| due.key.clone()).collect();
         self.engine
             .write(0, async move |tx: &mut WriteTx| keys.iter().try_for_each(|key| tx.delete(key.clone())))
             .await?;
-        for due in part {
+        for due in &gone {
             let item = GcItem::File { location: due.location.to_string(), bytes: due.bytes };
             self.collected.remove(&item);
             sink.take(item, summary).await?;
         }
-        Ok(())
+        Ok(gone.len())
+    }
+
+    async fn delete_together(&self, files: &[&Due]) -> Result<()> {
+        let blobs = self.blobs.clone();
+        let locations: Vec<Location> = files.iter().map(|due| due.location).collect();
+        tokio::task::spawn_blocking(move || blobs.delete_all(&locations))
+            .await
+            .unwrap_or_else(|error| Err(Error::Unavailable(format!("a deletion ended abnormally: {error}"))))
     }
 }

@@ -410,3 +410,26 @@ async fn a_collection_that_nobody_listens_to_ends() {
     lab.collect_after(2).await;
     assert!(lab.files().is_empty());
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_deleted_does_not_hold_up_the_others() {
+    on_both(async |lab| {
+        let app = repo("app");
+        for number in 0..40u8 {
+            let digest = lab.push(&app, &[number]).await;
+            lab.store.delete_blob(&app, &digest).await.unwrap();
+        }
+        // A folder in the place of one file: unlink refuses it, even for root.
+        let name = lab.garbage().await[0].1.to_string().replace('-', "");
+        let path = lab.folder.path().join("blobs").join(&name[..2]).join(&name);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let summary = lab.collect_after(2).await;
+        assert_eq!((summary.files, lab.garbage().await.len()), (39, 1));
+        assert!(lab.store.collection_stats().failures > 0);
+        fs::remove_dir(&path).unwrap();
+        lab.collect().await;
+        assert!(lab.garbage().await.is_empty());
+    })
+    .await;
+}

@@ -34,6 +34,7 @@ async fn store_with(images: usize) -> (Lab, Vec<(RepoName, Digest)>) {
                     size: config.len() as u64,
                     sha512: None,
                     created: moment.now,
+                    damaged: None,
                 };
                 tx.put(keys::content(&raw256(config)), rows::encode(&content)?)?;
                 let named = (raw256(config), config.len() as u64);

@@ -80,8 +80,10 @@ impl Race {
         let under_way = self.under_way.lock().unwrap();
         let now = self.lab.now();
         let wish = now.plus(Duration::from_millis(dice.roll(400)));
-        let most =
-            under_way.values().min().map_or(wish, |begun| begun.plus(LEASE / 2 - Duration::from_millis(1)));
+        let most = under_way
+            .values()
+            .min()
+            .map_or(wish, |begun| begun.plus(LEASE / 2).minus(Duration::from_millis(1)));
         self.lab.clock.advance(Duration::from_millis(wish.min(most).0.saturating_sub(now.0)));
     }
 
@@ -234,13 +236,13 @@ fn race(kind: Kind, lease: Duration, pushes: u64) -> (tokio::runtime::Runtime, A
         let collectors: Vec<_> = (0..COLLECTORS)
             .map(|number| tokio::spawn(Arc::clone(&race).collector(seed * 1_000 + number + 1)))
             .collect();
-        let pushers: Vec<_> = (0..PUSHERS)
+        let pushing: Vec<_> = (0..PUSHERS)
             .map(|number| {
                 let seed = seed * 7_919 + number + 1;
                 tokio::spawn(Arc::clone(&race).pusher(seed, pushes.div_ceil(PUSHERS)))
             })
             .collect();
-        for pusher in pushers {
+        for pusher in pushing {
             pusher.await.unwrap();
         }
         race.over.store(true, Ordering::Relaxed);

@@ -34,7 +34,8 @@ async fn chunks_become_a_blob() {
         assert!(matches!(gone, Err(Error::NotFound(What::Upload))));
         // The bytes stay where the upload brought them.
         let content: rows::Content = lab.row(keys::content(&raw256(b"hello world, bye"))).await.unwrap();
-        assert_eq!(content, rows::Content { location: id, size: 16, sha512: None, created: START });
+        let expected = rows::Content { location: id, size: 16, sha512: None, created: START, damaged: None };
+        assert_eq!(content, expected);
     })
     .await;
 }

@@ -258,12 +258,13 @@ impl Writer {
             .await
     }
 
-    /// Where the same content lies already, if its file is lost or cut: then these bytes replace it.
+    /// Where the same content lies already, if its file is lost, cut, or known to hold other bytes: then
+    /// these replace it.
     async fn broken_twin(&self, hashes: &Hashes) -> Result<Option<Location>> {
         let row = self.engine.read(async |tx| tx.get(&keys::content(&hashes.sha256)).await).await?;
         let Some(row) = row else { return Ok(None) };
         let content: rows::Content = rows::decode(&row)?;
-        if self.blobs.holds(content.location, content.size) {
+        if content.damaged.is_none() && self.blobs.holds(content.location, content.size) {
             return Ok(None);
         }
         tracing::warn!(location = %content.location, "a damaged blob was pushed again and is replaced");
@@ -292,6 +293,7 @@ async fn adopt(
         Some(row) => {
             let mut present: rows::Content = rows::decode(&row)?;
             let unwanted = if broken == Some(present.location) {
+                present.damaged = None;
                 std::mem::replace(&mut present.location, location)
             } else {
                 location
@@ -299,7 +301,7 @@ async fn adopt(
             tx.put(keys::garbage(now, unwanted), garbage)?;
             present
         }
-        None => rows::Content { location, size, sha512: None, created: now },
+        None => rows::Content { location, size, sha512: None, created: now, damaged: None },
     };
     if let Some(sha512) = hashes.sha512 {
         content.sha512 = Some(sha512);

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Commands that work on the data: through the server that holds it, or else directly.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+use stella_storage::{Error, Store, StoreOptions};
+use tokio::sync::mpsc;
+
+use super::{Environment, Outcome, Place};
+use crate::admin::exit::{self, NOT_FOUND};
+use crate::admin::{Done, Failed, ITEMS, Operation, client};
+use crate::config::Config;
+use crate::{logging, server};
+
+/// How a command tells what it does.
+#[derive(Args, Clone, Copy)]
+pub(super) struct Output {
+    /// Print JSON, one object a line, instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    /// Prints an item, or a summary.
+    fn print(self, value: &(impl Serialize + Display)) -> io::Result<()> {
+        let line = if self.json { serde_json::to_string(value)? } else { value.to_string() };
+        self.line(&line)
+    }
+
+    fn line(self, line: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(line.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    /// Prints what came of an operation, and says which exit code it means.
+    fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
+        let line = if self.json { serde_json::to_string(&Done { summary })? } else { summary.to_string() };
+        self.line(&line)?;
+        Ok(if faults { exit::INTEGRITY } else { 0 })
+    }
+
+    /// Runs a command; whoever reads JSON is told of an error as JSON too.
+    pub(super) fn report(self, command: impl FnOnce() -> Outcome) -> Outcome {
+        command().inspect_err(|error| {
+            if self.json {
+                let last = Failed { error: format!("{error:#}"), exit: super::exit_code(error) };
+                // The error goes to stderr all the same.
+                let _closed = serde_json::to_string(&last).map(|line| self.line(&line));
+            }
+        })
+    }
+}
+
+/// A store, or the server that has it.
+enum Access {
+    Direct(Store),
+    Server { holder: String },
+}
+
+/// What commands on the data of one place share.
+pub(super) struct Administration {
+    options: StoreOptions,
+    access: Access,
+    runtime: tokio::runtime::Runtime,
+    output: Output,
+}
+
+impl Administration {
+    /// Finds the data that the configuration names, which must be there.
+    pub(super) fn open(place: Place, env: Environment, output: Output) -> anyhow::Result<Self> {
+        let config = place.load(env)?;
+        let options = server::store_options(&config)?;
+        let data = &options.data;
+        if !data.join("lock").exists() {
+            let error =
+                format!("{} holds no registry's data; name its directory with --data", data.display());
+            return Err(Failed { error, exit: NOT_FOUND }.into());
+        }
+        let runtime = begin(&config)?;
+        let access = match runtime.block_on(Store::open(&options)) {
+            Ok(store) => Access::Direct(store),
+            Err(Error::Locked { holder, .. }) => Access::Server { holder },
+            Err(error) => return Err(Failed::from(error).into()),
+        };
+        Ok(Administration { options, access, runtime, output })
+    }
+
+    /// Runs an operation and prints what it tells.
+    pub(super) fn run<O: Operation>(&self, operation: O) -> Outcome {
+        let output = self.output;
+        let outcome = match &self.access {
+            Access::Server { holder } => {
+                client::ask(&self.options.data, holder, operation, |item| output.print(item))
+            }
+            Access::Direct(store) => {
+                let run = async |items| operation.run(store, items).await;
+                self.runtime.block_on(printed(output, run))
+            }
+        };
+        let summary = outcome?;
+        let faults = O::faults(&summary);
+        output.end(summary, faults)
+    }
+}
+
+/// Logs and threads, for a command that works itself.
+pub(super) fn begin(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
+    logging::init(&config.log)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
+}
+
+/// Runs an operation that needs no store.
+pub(super) fn run_alone<I, S>(
+    runtime: &tokio::runtime::Runtime,
+    output: Output,
+    operation: impl AsyncFnOnce(mpsc::Sender<I>) -> stella_storage::Result<S>,
+    faults: impl FnOnce(&S) -> bool,
+) -> Outcome
+where
+    I: Serialize + Display,
+    S: Serialize + Display,
+{
+    let summary = runtime.block_on(printed(output, operation))?;
+    let faults = faults(&summary);
+    output.end(summary, faults)
+}
+
+async fn printed<I: Serialize + Display, S>(
+    output: Output,
+    operation: impl AsyncFnOnce(mpsc::Sender<I>) -> stella_storage::Result<S>,
+) -> anyhow::Result<S> {
+    let (sender, mut items) = mpsc::channel(ITEMS);
+    // When printing fails the items are dropped, which ends the operation.
+    let printing = async move {
+        while let Some(item) = items.recv().await {
+            output.print(&item)?;
+        }
+        io::Result::Ok(())
+    };
+    let (outcome, printed) = tokio::join!(operation(sender), printing);
+    printed.context("cannot write to stdout")?;
+    outcome.map_err(|error| Failed::from(error).into())
+}

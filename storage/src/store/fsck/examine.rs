@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Reading and hashing a blob file, piece by piece on the blocking pool.
+//!
+//! Between the pieces the caller may wait, so reading can be held to a rate, and whoever drops the
+//! future is rid of it at the next piece.
+
+use rustix::io::Errno;
+
+use crate::digest::{Algorithm, Hasher, Hashes};
+use crate::error::{Error, Result};
+use crate::local::{LocalBlobs, Location};
+
+/// Bytes that are read and hashed at once.
+pub(in crate::store) const PIECE: usize = 1 << 20;
+
+/// What was found in a file.
+pub(in crate::store) enum Examined {
+    /// There is no such file.
+    Gone,
+    /// The disk does not give its bytes.
+    Unreadable(Error),
+    /// It was read to its end.
+    Read {
+        /// Bytes.
+        len: u64,
+        /// The hashes of the first bytes, as many as were asked for; absent if there are fewer.
+        prefix: Option<Hashes>,
+        /// The hashes of all bytes.
+        whole: Hashes,
+    },
+}
+
+/// Reads a file, and hashes its first `size` bytes and all of them. `wait` is told of each piece.
+pub(in crate::store) async fn examine(
+    blobs: &LocalBlobs,
+    location: Location,
+    size: u64,
+    algorithm: Algorithm,
+    mut wait: impl AsyncFnMut(u64),
+) -> Result<Examined> {
+    let opening = blobs.clone();
+    let opened = run(move || opening.inspect(location)).await?;
+    let mut file = match opened {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(Examined::Gone),
+        Err(error) => return unreadable(error),
+    };
+    let (mut buffer, mut hasher) = (vec![0; PIECE], Hasher::new(algorithm));
+    let (mut len, mut prefix) = (0u64, None);
+    loop {
+        let step = run(move || {
+            let read = file.read(&mut buffer)?;
+            // Where the wanted bytes end inside this piece, if they do.
+            match usize::try_from(size.saturating_sub(len)) {
+                Ok(inside) if prefix.is_none() && size >= len && inside <= read => {
+                    hasher.update(&buffer[..inside]);
+                    prefix = Hasher::resume(&hasher.state()).map(Hasher::finish);
+                    hasher.update(&buffer[inside..read]);
+                }
+                _ => hasher.update(&buffer[..read]),
+            }
+            Ok((file, buffer, hasher, prefix, read))
+        });
+        let read;
+        match step.await? {
+            Ok(step) => (file, buffer, hasher, prefix, read) = step,
+            Err(error) => return unreadable(error),
+        }
+        len += read as u64;
+        if read < PIECE {
+            return Ok(Examined::Read { len, prefix, whole: hasher.finish() });
+        }
+        wait(read as u64).await;
+    }
+}
+
+/// Says that a file is unreadable, unless it is the process that lacks something.
+fn unreadable(error: Error) -> Result<Examined> {
+    const OURS: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    match &error {
+        Error::Io { cause, .. } if Errno::from_io_error(cause).is_some_and(|errno| OURS.contains(&errno)) => {
+            Err(error)
+        }
+        _ => Ok(Examined::Unreadable(error)),
+    }
+}
+
+/// Runs something that blocks.
+pub(in crate::store) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Unavailable(format!("reading a file ended abnormally: {error}")))
+}
