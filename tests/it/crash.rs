@@ -23,5 +23,7 @@ fn whatever_was_acknowledged_outlives_a_kill() {
         campaign.recover(&mut server);
     }
     campaign.settle(&server);
+    server.kill();
+    campaign.fsck(&server);
     eprintln!("{campaign}");
 }

@@ -30,6 +30,8 @@ fn power_is_cut(file_system: FileSystem) {
         campaign.recover(&mut server);
     }
     campaign.settle(&server);
+    server.kill();
+    campaign.fsck(&server);
     eprintln!("{file_system:?}\n{campaign}");
 }
 
@@ -52,6 +54,8 @@ fn disk_fails(file_system: FileSystem) {
         campaign.recover(&mut server);
     }
     campaign.settle(&server);
+    server.kill();
+    campaign.fsck(&server);
     eprintln!("{file_system:?}\n{campaign}");
 }
 

@@ -52,6 +52,7 @@ pub struct Campaign {
     journal: Journal,
     rounds: usize,
     looked_at: usize,
+    fscks: usize,
     slowest: Duration,
     last: Found,
 }
@@ -79,6 +80,7 @@ impl Campaign {
             journal: Journal::new(LEASE),
             rounds: 0,
             looked_at: 0,
+            fscks: 0,
             slowest: Duration::ZERO,
             last: Found::default(),
         }
@@ -157,6 +159,23 @@ impl Campaign {
         let took = wait_until_ready(server.host(), began);
         self.slowest = self.slowest.max(took);
         self.check(server, false);
+        if self.rounds.is_multiple_of(FSCK) {
+            self.fsck(server);
+        }
+    }
+
+    /// Has the program itself check its data, through the server if that runs.
+    pub fn fsck(&mut self, server: &Server) {
+        let output = server.run(&["fsck"]);
+        let (said, complaint) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (seed, rounds) = (self.seed, self.rounds);
+        assert!(
+            output.status.success(),
+            "stella fsck: {} in round {rounds}, STELLA_CRASH_SEED={seed}:\n{said}\n{complaint}",
+            output.status
+        );
+        self.fscks += 1;
     }
 
     /// Checks everything; panics if something is not as it was acknowledged.
@@ -206,6 +225,7 @@ impl Campaign {
             thread::sleep(INTERVAL);
         }
         self.check(server, true);
+        self.fsck(server);
         let collected = self.journal.counts().collected;
         assert!(collected > 0, "collection took nothing in {} rounds", self.rounds);
     }
@@ -226,6 +246,9 @@ impl Default for Campaign {
     }
 }
 
+/// After how many rounds the program checks its data itself.
+const FSCK: usize = 10;
+
 /// How many faults are shown.
 const SHOWN: usize = 20;
 
@@ -236,6 +259,7 @@ impl fmt::Display for Campaign {
         writeln!(f, "writes acknowledged           {}", counts.writes)?;
         writeln!(f, "deletes acknowledged          {}", counts.deletes)?;
         writeln!(f, "looked at in all checks       {}", self.looked_at)?;
+        writeln!(f, "clean runs of stella fsck     {}", self.fscks)?;
         writeln!(f, "there at the end              {}", self.last.present)?;
         writeln!(f, "cut off, found done           {}", counts.in_flight_done)?;
         writeln!(f, "cut off, found not done       {}", counts.in_flight_not_done)?;
