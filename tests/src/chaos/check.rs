@@ -93,7 +93,16 @@ impl Check<'_> {
 
     fn read_one(&self, wire: &mut Wire, key: &Key) -> io::Result<Value> {
         let kind = if key.kind == Kind::Blob { "blobs" } else { "manifests" };
-        let response = wire.exchange(&Request::get(&format!("/v2/{}/{kind}/{}", key.repo, key.name)))?;
+        let request = Request::get(&format!("/v2/{}/{kind}/{}", key.repo, key.name));
+        let response = match wire.exchange(&request) {
+            Ok(response) => response,
+            // Where nobody listens any more, the rest need not be asked for.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
+            Err(error) => {
+                self.journal.fault(format!("{}: {error}:\n    {}", request.line(), self.journal.story(key)));
+                return Ok(self.journal.possible(key).pop().flatten());
+            }
+        };
         let value = match response.status {
             404 => None,
             200 => {
