@@ -110,6 +110,12 @@ limits:
   idle_timeout: "1m" # default
   shutdown_timeout: "30s" # default
   memory: "256MiB" # default
+collection:
+  interval: "30s" # default
+  lease: "1d" # default
+  grace: "1h" # default
+  uploads: "1d" # default
+repositories: [] # default
 "#;
     assert_eq!(run.stdout, expected);
     fs::write(dir.path().join("shown.yaml"), &run.stdout).unwrap();
