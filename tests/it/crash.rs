@@ -18,7 +18,7 @@ fn whatever_was_acknowledged_outlives_a_kill() {
         // Now and then also while it starts.
         while campaign.chance(25) {
             let after = campaign.some_time(Duration::from_millis(200));
-            server.start_and_kill(after);
+            server.start_and_kill(after, || ());
         }
         campaign.recover(&mut server);
     }

@@ -27,6 +27,12 @@ fn power_is_cut(file_system: FileSystem) {
             server.kill();
         });
         disk.power_on();
+        // Now and then also while it starts.
+        while campaign.chance(20) {
+            let after = campaign.some_time(Duration::from_millis(200));
+            server.start_and_kill(after, || disk.cut());
+            disk.power_on();
+        }
         campaign.recover(&mut server);
     }
     campaign.settle(&server);

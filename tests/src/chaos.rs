@@ -161,6 +161,8 @@ impl Campaign {
         self.check(server, false);
         if self.rounds.is_multiple_of(FSCK) {
             self.fsck(server);
+            let (rounds, slowest, there) = (self.rounds, self.slowest, self.last.present);
+            eprintln!("round {rounds}: {there} there, slowest start until ready {slowest:.0?}");
         }
     }
 

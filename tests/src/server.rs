@@ -107,10 +107,12 @@ impl Server {
         }
     }
 
-    /// Starts the server again, and ends it with SIGKILL after a while, wherever it is by then.
-    pub fn start_and_kill(&mut self, after: Duration) {
+    /// Starts the server again and ends it with SIGKILL after a while, wherever it is by then; `before` that
+    /// something else may happen to it.
+    pub fn start_and_kill(&mut self, after: Duration, before: impl FnOnce()) {
         let mut process = self.launch_again();
         thread::sleep(after);
+        before();
         process.kill();
     }
 

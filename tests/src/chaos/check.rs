@@ -289,7 +289,8 @@ impl Check<'_> {
                     self.fault(&response, &format!("{stands:?} bytes are not those of {session:?}"));
                 }
                 (_, 204) => alive += 1,
-                (Stage::Finishing, 404) if self.is_there(&blob) || expired => {}
+                (Stage::Finishing, 404)
+                    if self.is_there(&blob) || !self.journal.is_recent(session.touched) => {}
                 (Stage::Open, 404) if expired => {}
                 _ => self.fault(&response, &format!("{session:?} is lost")),
             }

@@ -221,6 +221,11 @@ impl Journal {
         }
     }
 
+    /// Whether a promise made at `at` would still hold.
+    pub(crate) fn is_recent(&self, at: Instant) -> bool {
+        at.elapsed() < self.promise
+    }
+
     /// Whether the promise that something stays still holds.
     pub(crate) fn holds(&self, key: &Key) -> bool {
         let promised = self.pages().registers.get(key).and_then(|register| register.promised);
