@@ -174,8 +174,9 @@ impl Engine {
     /// Checks the engine's own structures, as far as it has any: a sentence for each fault.
     pub async fn check(&self) -> Result<Vec<String>> {
         match self {
-            Engine::Memory(_) => Ok(Vec::new()),
             Engine::Sqlite(sqlite) => sqlite.check().await,
+            // These have nothing to ask, or check what they read when they read it.
+            _ => Ok(Vec::new()),
         }
     }
 
