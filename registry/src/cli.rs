@@ -197,9 +197,11 @@ mod tests {
         for command in [["serve"].as_slice(), &["config", "check"], &["config", "show"]] {
             let flags = ["--config", "stella.yaml", "--listen", "localhost:0", "--data", "/srv"];
             let args = ["stella"].iter().chain(command).chain(&flags);
-            let source = match Cli::try_parse_from(args).unwrap().command {
-                Command::Serve(s) | Command::Config(ConfigCommand::Check(s) | ConfigCommand::Show(s)) => s,
-                _ => panic!("another command"),
+            let (Command::Serve(source)
+            | Command::Config(ConfigCommand::Check(source) | ConfigCommand::Show(source))) =
+                Cli::try_parse_from(args).unwrap().command
+            else {
+                panic!("another command")
             };
             assert_eq!(source.place.config, Some("stella.yaml".into()));
             assert_eq!(source.listen.as_deref(), Some("localhost:0"));

@@ -79,10 +79,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
         page.queues(&queues);
         page.gauge("stella_uploads_open", "Upload sessions that are open, counted up to 10000.", uploads);
     }
+    let help = "Bytes that the data directory's disk has left.";
     match free_bytes(&app.metrics.data) {
-        Ok(free) => {
-            page.gauge("stella_disk_free_bytes", "Bytes that the data directory's disk has left.", free)
-        }
+        Ok(free) => page.gauge("stella_disk_free_bytes", help, free),
         Err(error) => tracing::warn!(%error, "cannot ask how much space is left"),
     }
     let mut response = Response::new(Body::from(page.0));

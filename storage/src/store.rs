@@ -32,6 +32,7 @@ mod pulls;
 mod referrers;
 mod repositories;
 mod rules;
+mod scrub;
 mod tags;
 mod uploads;
 
@@ -43,6 +44,7 @@ pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
 pub use rules::{RELEASED, RepositoryRule};
+pub use scrub::{ScrubNext, ScrubStats};
 pub use uploads::{Chunk, Finished, UploadStatus};
 
 use lease::Moment;
@@ -109,6 +111,7 @@ pub struct Store {
     holds: holds::Holds,
     /// Whether the data directory is there and has room.
     room: Arc<Room>,
+    scrubber: scrub::Scrubber,
 }
 
 impl Store {
@@ -160,6 +163,7 @@ impl Store {
             pace: collection::Pace::default(),
             collected: collection::Counters::default(),
             holds: holds::Holds::default(),
+            scrubber: scrub::Scrubber::default(),
         })
     }
 

@@ -28,20 +28,13 @@ impl Output {
     /// Prints an item, or a summary.
     fn print(self, value: &(impl Serialize + Display)) -> io::Result<()> {
         let line = if self.json { serde_json::to_string(value)? } else { value.to_string() };
-        self.line(&line)
-    }
-
-    fn line(self, line: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(line.as_bytes())?;
-        out.write_all(b"\n")?;
-        out.flush()
+        print_line(&line)
     }
 
     /// Prints what came of an operation, and says which exit code it means.
     fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
         let line = if self.json { serde_json::to_string(&Done { summary })? } else { summary.to_string() };
-        self.line(&line)?;
+        print_line(&line)?;
         Ok(if faults { exit::INTEGRITY } else { 0 })
     }
 
@@ -51,15 +44,22 @@ impl Output {
             if self.json {
                 let last = Failed { error: format!("{error:#}"), exit: super::exit_code(error) };
                 // The error goes to stderr all the same.
-                let _closed = serde_json::to_string(&last).map(|line| self.line(&line));
+                let _closed = serde_json::to_string(&last).map(|line| print_line(&line));
             }
         })
     }
 }
 
+fn print_line(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
 /// A store, or the server that has it.
 enum Access {
-    Direct(Store),
+    Direct(Box<Store>),
     Server { holder: String },
 }
 
@@ -84,7 +84,7 @@ impl Administration {
         }
         let runtime = begin(&config)?;
         let access = match runtime.block_on(Store::open(&options)) {
-            Ok(store) => Access::Direct(store),
+            Ok(store) => Access::Direct(store.into()),
             Err(Error::Locked { holder, .. }) => Access::Server { holder },
             Err(error) => return Err(Failed::from(error).into()),
         };

@@ -111,6 +111,12 @@ limits:
   shutdown_timeout: "30s" # default
   memory: "256MiB" # default
   disk_reserve: "512MiB" # default
+collection:
+  interval: "30s" # default
+  lease: "1d" # default
+  grace: "1h" # default
+  uploads: "1d" # default
+repositories: [] # default
 "#;
     assert_eq!(run.stdout, expected);
     fs::write(dir.path().join("shown.yaml"), &run.stdout).unwrap();

@@ -38,7 +38,7 @@ pub(crate) enum Key {
 }
 
 /// The tables, in the order in which a check goes through them: what others are repaired from first.
-pub(crate) const TABLES: &[u8] = b"mniclkabxfetuhspgqv";
+pub(crate) const TABLES: &[u8] = b"mnilkcabxfetuhspgqv";
 
 impl Key {
     pub(crate) fn read(key: &[u8]) -> Result<Key> {

@@ -71,7 +71,7 @@ use tokio::sync::mpsc;
 
 use super::collection::{Grounds, is_unprotected};
 use super::lease::Moment;
-use super::{Store, repositories as names, rules};
+use super::{SCHEMA, Store, repositories as names, rules};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::keys::{self, Key, RepoId};
@@ -94,7 +94,7 @@ mod walk;
 pub(super) use examine::{Examined, examine};
 pub use report::{Fault, FaultKind, FsckSummary, Repair};
 
-use found::{At, Findings, Found, Held, Mend, hold};
+use found::{At, Change, Findings, Found, Held, Mend, hold};
 
 /// By what a check judges.
 #[derive(Clone)]
@@ -195,6 +195,7 @@ impl Check<'_> {
     async fn run(&mut self) -> Result<()> {
         self.engine().await?;
         // Names first: what is told later tells them. Then files, from which rows are made anew.
+        self.schema().await?;
         for table in *b"mni" {
             self.walk(table).await?;
         }
@@ -208,6 +209,30 @@ impl Check<'_> {
         self.walk(b'v').await?;
         self.leaks().await?;
         self.unknown_tables().await
+    }
+
+    /// A store that was opened has a schema version.
+    async fn schema(&mut self) -> Result<()> {
+        let key = keys::SCHEMA_VERSION;
+        let present = self.store.engine.read(async |tx: &mut ReadTx| tx.get(key).await).await?;
+        if present.is_some() {
+            return Ok(());
+        }
+        let mut findings = Findings::default();
+        let changes = vec![Change::Put(key.to_vec(), SCHEMA.to_be_bytes().to_vec())];
+        let what = "the version of the stored data is gone";
+        findings.change(FaultKind::MetaUnreadable, At::default(), what, "it is made anew", changes);
+        self.settle(findings.faults).await
+    }
+
+    /// Tells of faults, and mends them as they are.
+    async fn settle(&mut self, faults: Vec<Found>) -> Result<()> {
+        if !self.repair {
+            return self.tell_all(faults).await;
+        }
+        let mended = async move |tx: &mut WriteTx| mend(tx, faults.clone()).await;
+        let told = self.store.engine.write(0, mended).await?;
+        self.send_all(told).await
     }
 
     async fn engine(&mut self) -> Result<()> {
@@ -245,19 +270,20 @@ impl Check<'_> {
     }
 
     async fn unknown_tables(&mut self) -> Result<()> {
-        for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
-            let page = self.store.engine.scan(async move |tx: &mut ReadTx| tx.range(&[table], None, 1).await);
-            if let Some((key, _)) = page.await?.first() {
-                let what = format!(
-                    "there are rows in a table {:?}, the first is {}",
-                    char::from(table),
-                    hex::encode(key)
-                );
-                let mut findings = Findings::default();
-                let advice = "nothing here reads them; find out what wrote them";
-                findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
-                self.tell_all(findings.faults).await?;
+        let first = self.store.engine.scan(async |tx: &mut ReadTx| {
+            let mut first = Vec::new();
+            for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
+                first.extend(tx.range(&[table], None, 1).await?.into_iter().map(|(key, _)| key));
             }
+            Ok(first)
+        });
+        for key in first.await? {
+            let mut findings = Findings::default();
+            let what =
+                format!("there are rows in a table that is not known, the first is {}", hex::encode(key));
+            let advice = "nothing here reads them; find out what wrote them";
+            findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
+            self.tell_all(findings.faults).await?;
         }
         Ok(())
     }
@@ -304,7 +330,7 @@ async fn mend(tx: &mut WriteTx, faults: Vec<Found>) -> Result<Vec<Fault>> {
 }
 
 /// Some of the repositories that have a content, for a person.
-async fn linked_in(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<String> {
+pub(super) async fn linked_in(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<String> {
     const NAMED: usize = 3;
     let links = tx.range(&keys::links_of(sha256), None, NAMED + 1).await?;
     let mut told = Vec::new();

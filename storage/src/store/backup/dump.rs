@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn rows_are_read_as_they_were_written_and_the_seal_is_that_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, seal) = write(folder.path(), &[(b"a", b""), (b"b", &[7; 300_000])]);
+        let (path, seal) = write(folder.path(), &[(b"a", b""), (b"b", &vec![7; 300_000])]);
         assert_eq!(read(&path, &seal).unwrap(), [(b"a".to_vec(), vec![]), (b"b".to_vec(), vec![7; 300_000])]);
         assert_eq!(sealed(&std::fs::read(&path).unwrap(), 2), seal);
         std::fs::remove_file(&path).unwrap();

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::local::{LocalBlobs, Location};
 
 /// Bytes that are read and hashed at once.
-pub(in crate::store) const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 20;
 
 /// What was found in a file.
 pub(in crate::store) enum Examined {
@@ -67,10 +67,10 @@ pub(in crate::store) async fn examine(
             Err(error) => return unreadable(error),
         }
         len += read as u64;
+        wait(read as u64).await;
         if read < PIECE {
             return Ok(Examined::Read { len, prefix, whole: hasher.finish() });
         }
-        wait(read as u64).await;
     }
 }
 
@@ -86,7 +86,7 @@ fn unreadable(error: Error) -> Result<Examined> {
 }
 
 /// Runs something that blocks.
-pub(in crate::store) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Unavailable(format!("reading a file ended abnormally: {error}")))

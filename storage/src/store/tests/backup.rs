@@ -97,7 +97,7 @@ async fn a_restored_store_has_every_row_and_every_byte() {
         let long = sha512(b"long");
         store.push_blob(&name, &long, None, body(b"long"), &actor("ci")).await.unwrap();
         store.mount(&repo("b"), None, &long, &actor("ci")).await.unwrap();
-        lab.push(&name, &[7; 700_000]).await;
+        lab.push(&name, &vec![7; 700_000]).await;
         lab.push(&name, b"").await;
         // Neither garbage nor uploads are part of a backup.
         let gone = lab.push(&name, b"gone").await;
@@ -124,8 +124,8 @@ async fn a_restored_store_has_every_row_and_every_byte() {
         let reason = String::from_utf8(found.remove(keys::COLLECTION_OFF).unwrap()).unwrap();
         assert!(reason.contains(&summary.snapshot), "{reason}");
         assert_eq!(found, expected);
-        for content in [b"config".as_slice(), &[7; 700_000], b""] {
-            assert!(read(&after, &name, &sha256(content)).await.unwrap() == content);
+        for content in [b"config".to_vec(), vec![7; 700_000], vec![]] {
+            assert!(read(&after, &name, &sha256(&content)).await.unwrap() == content);
         }
         assert_eq!(read(&after, &repo("b"), &long).await.unwrap(), b"long");
         assert_eq!(after.manifest(&name, &by_tag("t")).await.unwrap().head.digest, image);

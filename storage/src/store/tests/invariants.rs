@@ -10,10 +10,10 @@ use super::*;
 use crate::rows::kind;
 
 /// Few contents, so that uploads meet; a pair says which byte and how many.
-type Content = (u8, usize);
+pub(super) type Content = (u8, usize);
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Begin {
         repo: usize,
         sha512: bool,
@@ -76,21 +76,21 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Start {
+pub(super) enum Start {
     Absent,
     Right,
     Wrong,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Announce {
+pub(super) enum Announce {
     Nothing,
     Right,
     More,
     Less,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (repo, nth) = (|| 0usize..2, || 0usize..6);
     let content = || (0u8..2, prop_oneof![Just(0usize), Just(1), Just(5), Just(3000)]);
     let start = prop_oneof![Just(Start::Absent), Just(Start::Right), Just(Start::Wrong)];
@@ -130,12 +130,12 @@ fn digest_of(content: &[u8], long: bool) -> Digest {
 
 /// What the test knows of the sessions and manifests that it made.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     uploads: Vec<(RepoName, Location, Vec<u8>)>,
     manifests: Vec<Digest>,
 }
 
-async fn perform(lab: &Lab, known: &mut Known, step: &Step) -> Result<()> {
+pub(super) async fn perform(lab: &Lab, known: &mut Known, step: &Step) -> Result<()> {
     let (store, who) = (&lab.store, actor("ci"));
     let name = |number: &usize| repo(&format!("r{number}"));
     match step {
@@ -384,6 +384,7 @@ fn random_steps_keep_the_invariants(kind: Kind, cases: u32) {
                 }
             }
             check(&lab).await;
+            super::fsck::is_clean(&lab).await;
             Ok(())
         })
     });
