@@ -261,13 +261,12 @@ pub(super) struct Snapshot {
 impl Snapshot {
     fn begin(readers: &Arc<Readers>) -> Result<Self> {
         let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => {
-                let connection = open_reader(&readers.options)?;
-                readers.place.check()?;
-                connection
-            }
+        let connection = if let Some(connection) = idle {
+            connection
+        } else {
+            let connection = open_reader(&readers.options)?;
+            readers.place.check()?;
+            connection
         };
         connection
             .prepare_cached("BEGIN DEFERRED")
