@@ -109,6 +109,9 @@ pub struct Limits {
     /// Memory for the metadata cache, the buffers of uploads and manifests on their way in, in bytes;
     /// 16MiB to 1TiB. Default `256MiB`.
     pub memory: ByteSize,
+    /// Bytes of the disk that pushes leave free, so that deletes and collection can still commit: with
+    /// less they get 507. 0 to 1PiB, 0 is off. Default `512MiB`.
+    pub disk_reserve: ByteSize,
 }
 
 /// `scrub`: everything that is kept is read again and again, to learn of damage before a client does.
@@ -227,6 +230,7 @@ impl Default for Limits {
             idle_timeout: Period::seconds(60),
             shutdown_timeout: Period::seconds(30),
             memory: ByteSize::mib(256),
+            disk_reserve: ByteSize::mib(512),
         }
     }
 }

@@ -121,6 +121,7 @@ pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
         allow_missing: config.push.allow_missing,
         periods: config.collection.periods(),
         rules: config.repositories.iter().cloned().map(Into::into).collect(),
+        disk_reserve: config.limits.disk_reserve.bytes(),
         ..StoreOptions::new(config.data.clone())
     })
 }

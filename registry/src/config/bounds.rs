@@ -23,6 +23,7 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("limits.idle_timeout", limits.idle_timeout, moment..=day)?;
     within("limits.shutdown_timeout", limits.shutdown_timeout, moment..=day)?;
     within("limits.memory", limits.memory, ByteSize::mib(16)..=ByteSize::mib(1024 * 1024))?;
+    within("limits.disk_reserve", limits.disk_reserve, ByteSize::new(0)..=ByteSize::mib(1024 * 1024 * 1024))?;
     let (second, year) = (Period::seconds(1), Period::seconds(365 * 24 * 60 * 60));
     within("collection.interval", collection.interval, second..=day)?;
     within("collection.lease", collection.lease, second..=year)?;

@@ -110,6 +110,7 @@ limits:
   idle_timeout: "1m" # default
   shutdown_timeout: "30s" # default
   memory: "256MiB" # default
+  disk_reserve: "512MiB" # default
 collection:
   interval: "30s" # default
   lease: "1d" # default

@@ -15,6 +15,8 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct Memory {
     map: Mutex<Arc<Map>>,
     run_twice: bool,
+    #[cfg(test)]
+    watcher: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Memory {
@@ -29,11 +31,37 @@ impl Memory {
         Memory { run_twice: true, ..Self::default() }
     }
 
+    /// Calls `watcher` right before and right after each write, once.
+    #[cfg(test)]
+    pub(crate) fn watch(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        assert!(self.watcher.set(Box::new(watcher)).is_ok(), "an engine has one watcher");
+    }
+
+    /// An engine that has what this one has now.
+    #[cfg(test)]
+    pub(crate) fn fork(&self) -> Memory {
+        Memory { map: Mutex::new(Arc::clone(&self.lock())), ..Memory::default() }
+    }
+
+    fn tell(&self) {
+        #[cfg(test)]
+        if let Some(watcher) = self.watcher.get() {
+            watcher();
+        }
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot(Arc::clone(&self.lock()))
     }
 
     pub(super) fn write<T>(&self, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
+        self.tell();
+        let written = self.write_quietly(function);
+        self.tell();
+        written
+    }
+
+    fn write_quietly<T>(&self, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
         let mut map = self.lock();
         if self.run_twice {
             let mut tx = WriteTx::new(Base::Memory(Snapshot(Arc::clone(&map))));

@@ -19,7 +19,7 @@ use crate::clock::ManualClock;
 use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
 use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row};
-use crate::local::Location;
+use crate::local::{FileName, Location};
 use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
 use crate::rows;
@@ -30,6 +30,8 @@ mod collection;
 mod collection_cost;
 mod collection_model;
 mod collection_races;
+mod disk_faults;
+mod disk_reserve;
 mod evidence;
 mod fsck;
 mod fsck_files;
@@ -40,6 +42,7 @@ mod invariants;
 mod leases;
 mod manifests;
 mod opening;
+mod power_cuts;
 mod pulls;
 mod referrers;
 mod rows_left;
@@ -154,14 +157,19 @@ impl Lab {
 
     /// Files in the blob folder and their sizes.
     fn files(&self) -> Vec<(String, u64)> {
-        let mut files = Vec::new();
-        for part in fs::read_dir(self.folder.path().join("blobs")).unwrap() {
-            for file in fs::read_dir(part.unwrap().path()).unwrap() {
-                let file = file.unwrap();
-                files.push((file.file_name().into_string().unwrap(), file.metadata().unwrap().len()));
-            }
-        }
-        files
+        let listed = (0..=u8::MAX).flat_map(|part| self.store.blobs.list(part).unwrap());
+        listed
+            .map(|file| match file.name {
+                FileName::Blob(location) => (location.to_string().replace('-', ""), file.size),
+                FileName::Stray(name) => panic!("{name:?} is not ours"),
+            })
+            .collect()
+    }
+
+    /// The bytes of a file.
+    async fn file(&self, location: Location, size: u64) -> Vec<u8> {
+        let mut readers = self.store.blobs.read(location, Some(0..size)).unwrap();
+        readers.remove(0).try_collect::<Vec<Bytes>>().await.unwrap().concat()
     }
 
     /// One round of collection.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Tests of what only SQLite does: its file, its batches, its errors.
 
+use std::time::Duration;
+
+use super::connection::{APPLICATION_ID, FORMAT};
 use super::*;
 use crate::kv::{Engine, suite};
 

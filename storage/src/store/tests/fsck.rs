@@ -75,7 +75,7 @@ impl Lab {
         self.row(keys::content(&raw256(bytes))).await.unwrap()
     }
 
-    pub(super) fn file(&self, location: Location) -> PathBuf {
+    pub(super) fn file_at(&self, location: Location) -> PathBuf {
         let name = location.to_string().replace('-', "");
         self.folder.path().join("blobs").join(&name[..2]).join(&name)
     }

@@ -9,7 +9,7 @@ use crate::error::What;
 async fn shared(lab: &Lab) -> (Digest, std::path::PathBuf) {
     let digest = lab.push(&repo("a"), b"content").await;
     lab.store.mount(&repo("b"), None, &digest, &actor("ci")).await.unwrap();
-    (digest, lab.file(lab.content(b"content").await.location))
+    (digest, lab.file_at(lab.content(b"content").await.location))
 }
 
 /// The damage is told of, marked, not served, not mounted, not taken for present, and healed by a push.
@@ -43,10 +43,10 @@ async fn content_whose_bytes_are_wrong_or_gone_is_healed_by_a_push_to_any_reposi
         let (digest, file) = shared(&lab).await;
         fs::write(&file, b"CONTENT").unwrap();
         healed_by_a_push(&lab, FaultKind::ContentDamaged, &digest).await;
-        let file = lab.file(lab.content(b"content").await.location);
+        let file = lab.file_at(lab.content(b"content").await.location);
         fs::write(&file, b"cont").unwrap();
         healed_by_a_push(&lab, FaultKind::ContentDamaged, &digest).await;
-        let file = lab.file(lab.content(b"content").await.location);
+        let file = lab.file_at(lab.content(b"content").await.location);
         fs::remove_file(&file).unwrap();
         healed_by_a_push(&lab, FaultKind::ContentFileMissing, &digest).await;
     })
@@ -142,10 +142,10 @@ async fn a_link_whose_content_is_gone_is_healed_by_a_push() {
 async fn a_file_that_no_row_names_is_handed_to_collection() {
     on_both(async |lab| {
         let stray = Location::new();
-        fs::write(lab.file(stray), b"stray").unwrap();
+        fs::write(lab.file_at(stray), b"stray").unwrap();
         finds_and_repairs(&lab, FaultKind::FileStray).await;
         lab.collect_after(2).await;
-        assert!(!lab.file(stray).exists());
+        assert!(!lab.file_at(stray).exists());
         is_clean(&lab).await;
     })
     .await;
@@ -231,11 +231,11 @@ async fn an_upload_whose_bytes_are_not_those_that_were_received_is_ended() {
                 let id = store.begin_upload(&repo, algorithm, &actor("ci")).await.unwrap();
                 store.append_upload(&repo, id, Chunk::default(), body(b"part")).await.unwrap();
                 // Bytes that were never acknowledged do not matter.
-                fs::write(lab.file(id), b"part and more").unwrap();
+                fs::write(lab.file_at(id), b"part and more").unwrap();
                 is_clean(&lab).await;
                 match damage {
-                    None => fs::remove_file(lab.file(id)).unwrap(),
-                    Some(bytes) => fs::write(lab.file(id), bytes).unwrap(),
+                    None => fs::remove_file(lab.file_at(id)).unwrap(),
+                    Some(bytes) => fs::write(lab.file_at(id), bytes).unwrap(),
                 }
                 finds_and_repairs(&lab, kind).await;
                 assert!(matches!(store.upload_status(&repo, id).await, Err(Error::NotFound(What::Upload))));

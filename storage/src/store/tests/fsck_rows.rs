@@ -588,11 +588,11 @@ async fn garbage_whose_row_cannot_be_read_is_still_deleted() {
     on_both(async |lab| {
         let sample = sample(&lab).await;
         let garbage = Location::new();
-        fs::write(lab.file(garbage), b"garbage").unwrap();
+        fs::write(lab.file_at(garbage), b"garbage").unwrap();
         lab.put_raw(keys::garbage(START, garbage), GARBLED.to_vec()).await;
         finds_and_repairs(&lab, FaultKind::RowUnreadable).await;
         lab.collect_after(48).await;
-        assert!(!lab.file(garbage).exists());
+        assert!(!lab.file_at(garbage).exists());
         sample.is_served(&lab).await;
     })
     .await;

@@ -2,6 +2,7 @@
 //! Opening a data directory: who has it, and which version wrote it.
 
 use super::*;
+use crate::error::DataFault;
 
 fn options(folder: &TempDir) -> StoreOptions {
     StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join("data")) }
@@ -127,7 +128,7 @@ async fn a_store_whose_directory_was_replaced_is_not_ready() {
     store.ready().await.unwrap();
     let (data, away) = (options(&folder).data, folder.path().join("away"));
     fs::rename(&data, &away).unwrap();
-    assert!(matches!(store.ready().await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.ready().await, Err(Error::Data(DataFault::Gone))));
     fs::create_dir(&data).unwrap();
     fs::write(data.join("lock"), "").unwrap();
     assert!(store.ready().await.is_err());

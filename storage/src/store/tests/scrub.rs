@@ -40,8 +40,8 @@ async fn a_pass_reads_everything_and_the_next_comes_a_day_later() {
 async fn damage_is_counted_and_nothing_is_changed() {
     on_both(async |lab| {
         let sample = sample(&lab).await;
-        fs::write(lab.file(lab.content(b"config").await.location), b"CONFIG").unwrap();
-        fs::remove_file(lab.file(lab.content(b"subject").await.location)).unwrap();
+        fs::write(lab.file_at(lab.content(b"config").await.location), b"CONFIG").unwrap();
+        fs::remove_file(lab.file_at(lab.content(b"subject").await.location)).unwrap();
         lab.put_raw(keys::manifest_bytes(sample.id, &sample.image), b"{}".to_vec()).await;
         lab.put_raw(keys::content(&[0; 32]), b"\xff".to_vec()).await;
         lab.put_raw(b"c\x00".to_vec(), b"\xff".to_vec()).await;
