@@ -10,7 +10,7 @@ use super::{ByteSize, Config, Period};
 
 /// Finds the first value that is out of range.
 pub(super) fn check(config: &Config) -> Result<(), Fault> {
-    let Config { data, push, limits, collection, repositories, .. } = config;
+    let Config { data, push, limits, collection, scrub, repositories, .. } = config;
     if data.as_os_str().is_empty() {
         return Err(Fault::bad_value("data", "the path is empty; name a directory".to_owned()));
     }
@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("collection.lease", collection.lease, second..=year)?;
     within("collection.grace", collection.grace, Period::seconds(0)..=year)?;
     within("collection.uploads", collection.uploads, second..=year)?;
+    within("scrub.rate", scrub.rate, ByteSize::new(0)..=ByteSize::mib(1024 * 1024))?;
     if repositories.len() > MAX_RULES {
         let count = repositories.len();
         return Err(Fault::bad_value(

@@ -29,6 +29,8 @@ collection:
   lease: 2h
   grace: 10m
   uploads: 3h
+scrub:
+  rate: 1MiB
 repositories:
   - match: a/*
     untagged: 7d

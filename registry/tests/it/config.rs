@@ -116,6 +116,8 @@ collection:
   lease: "1d" # default
   grace: "1h" # default
   uploads: "1d" # default
+scrub:
+  rate: "8MiB" # default
 repositories: [] # default
 "#;
     assert_eq!(run.stdout, expected);

@@ -122,9 +122,11 @@ impl Key {
             | Key::TagOf(repo, ..)
             | Key::TagMove(repo, ..)
             | Key::Referrer(repo, ..)
-            | Key::LastPull(repo, _) => Some(*repo),
-            Key::Review(_, Review::Object(repo, _) | Review::Referrers(repo, _))
-            | Key::Review(_, Review::TagHistory(repo, _)) => Some(*repo),
+            | Key::LastPull(repo, _)
+            | Key::Review(
+                _,
+                Review::Object(repo, _) | Review::Referrers(repo, _) | Review::TagHistory(repo, _),
+            ) => Some(*repo),
             Key::Meta
             | Key::Repository(_)
             | Key::Content(_)

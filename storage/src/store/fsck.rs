@@ -91,20 +91,20 @@ mod repositories;
 mod tags;
 mod walk;
 
-pub(super) use examine::{Examined, examine};
+pub(super) use examine::{Brake, Examined, examine};
 pub use report::{Fault, FaultKind, FsckSummary, Repair};
 
 use found::{At, Change, Findings, Found, Held, Mend, hold};
 
 /// By what a check judges.
 #[derive(Clone)]
-struct Context {
+struct Basis {
     grounds: Grounds,
     /// The ids that had a name when the check began.
     known: Arc<HashSet<RepoId>>,
 }
 
-impl Context {
+impl Basis {
     fn moment(&self) -> Moment {
         self.grounds.moment
     }
@@ -128,7 +128,7 @@ struct Check<'s> {
     repair: bool,
     items: mpsc::Sender<Fault>,
     summary: FsckSummary,
-    context: Context,
+    basis: Basis,
     /// Repositories that rows belong to and that have no name.
     unknown: BTreeSet<RepoId>,
     /// Contents with a link that they do not know: they must not be taken for unlinked.
@@ -141,14 +141,14 @@ impl Store {
     /// Checks everything, also the bytes of every blob, and with `repair` mends what can be mended. Each
     /// fault is sent as it is found. Ends early when the receiver of `items` is gone.
     pub async fn fsck(&self, repair: bool, items: mpsc::Sender<Fault>) -> Result<FsckSummary> {
-        let context = self.fsck_context().await?;
+        let basis = self.fsck_basis().await?;
         let summary = FsckSummary { repair, ..FsckSummary::default() };
         let mut check = Check {
             store: self,
             repair,
             items,
             summary,
-            context,
+            basis,
             unknown: BTreeSet::new(),
             linked: HashSet::new(),
             unprotected: HashSet::new(),
@@ -157,7 +157,7 @@ impl Store {
         Ok(check.summary)
     }
 
-    async fn fsck_context(&self) -> Result<Context> {
+    async fn fsck_basis(&self) -> Result<Basis> {
         let sha256 = self.rules.sha256();
         let row =
             self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
@@ -178,7 +178,7 @@ impl Store {
             }
         }
         let grounds = Grounds { moment: self.moment(), rules, busy: Vec::new() };
-        Ok(Context { grounds, known: Arc::new(known) })
+        Ok(Basis { grounds, known: Arc::new(known) })
     }
 
     /// A page of rows.
@@ -247,20 +247,20 @@ impl Check<'_> {
 
     async fn unknown_repositories(&mut self) -> Result<()> {
         for id in std::mem::take(&mut self.unknown) {
-            let context = self.context.clone();
+            let basis = self.basis.clone();
             let findings = self.store.engine.read(async |tx: &mut ReadTx| {
                 let mut findings = Findings::default();
-                repositories::unknown(tx, &context, id, &mut findings).await?;
+                repositories::unknown(tx, &basis, id, &mut findings).await?;
                 Ok(findings.faults)
             });
             let findings = findings.await?;
             if !self.repair {
                 self.tell_all(findings).await?;
             } else if !findings.is_empty() {
-                let context = self.context.clone();
+                let basis = self.basis.clone();
                 let faults = self.store.engine.write(0, async move |tx: &mut WriteTx| {
                     let mut findings = Findings::default();
-                    repositories::unknown(tx, &context, id, &mut findings).await?;
+                    repositories::unknown(tx, &basis, id, &mut findings).await?;
                     mend(tx, findings.faults).await
                 });
                 self.send_all(faults.await?).await?;

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::fsck::{Examined, examine, linked_in};
+use super::fsck::{Brake, Examined, examine, linked_in};
 use super::{Store, repositories};
 use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
-use crate::keys::{self, Key};
+use crate::keys::{self, Key, RepoId};
 use crate::kv::{ReadTx, Row, WriteTx};
 use crate::local::Location;
 use crate::rows;
@@ -27,8 +27,6 @@ const SAVED: Duration = Duration::from_mins(10);
 /// Contents, and manifests, of one step.
 const CONTENTS: usize = 32;
 const MANIFESTS: usize = 4;
-/// Sleeping for less is not worth it.
-const NAP: Duration = Duration::from_millis(10);
 
 /// What scrubbing has done since the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,22 +80,6 @@ impl Scrubber {
     }
 }
 
-/// Holds reading to a rate.
-struct Pace {
-    rate: u64,
-    owed: Duration,
-}
-
-impl Pace {
-    async fn wait(&mut self, bytes: u64) {
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate.max(1));
-        self.owed += Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        if self.owed >= NAP {
-            tokio::time::sleep(std::mem::take(&mut self.owed)).await;
-        }
-    }
-}
-
 impl Store {
     /// Reads the next few contents or manifests, at most `rate` bytes a second.
     pub async fn scrub(&self, rate: u64) -> Result<ScrubNext> {
@@ -113,34 +95,31 @@ impl Store {
         }
         let done = place.row.done.clone();
         let page = self.engine.scan(async move |tx: &mut ReadTx| next_page(tx, &done).await).await?;
-        let mut pace = Pace { rate, owed: Duration::ZERO };
+        let mut brake = Brake::to(rate);
         for (key, value) in &page {
             match Key::read(key) {
-                Ok(Key::Content(sha256)) => self.scrub_content(sha256, value, &mut pace).await?,
+                Ok(Key::Content(sha256)) => self.scrub_content(sha256, value, &mut brake).await?,
                 Ok(Key::ManifestBytes(repo, digest)) => {
                     let fine = digest.algorithm().is_some_and(|one| one.digest(value) == digest);
-                    let name = self.engine.read(async |tx| repositories::name(tx, repo).await).await;
-                    let name =
-                        name.map_or_else(|_| format!("repository {}", repo.0), |name| name.to_string());
                     if !fine {
+                        let name = self.repository_name(repo).await;
                         self.scrubber.damaged.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(%digest, repository = name, "a manifest is damaged: push it again");
                     }
                     self.scrubber.manifests.fetch_add(1, Ordering::Relaxed);
                     self.scrubber.bytes.fetch_add(value.len() as u64, Ordering::Relaxed);
-                    pace.wait(value.len() as u64).await;
+                    brake.wait(value.len() as u64).await;
                 }
                 // A damaged key is for `stella fsck`.
                 _ => {}
             }
         }
-        match page.into_iter().last() {
-            Some((key, _)) => place.row.done = key,
-            None => {
-                place.over = true;
-                place.row.ended = Some(self.now());
-                self.scrubber.passes.fetch_add(1, Ordering::Relaxed);
-            }
+        if let Some((key, _)) = page.into_iter().last() {
+            place.row.done = key;
+        } else {
+            place.over = true;
+            place.row.ended = Some(self.now());
+            self.scrubber.passes.fetch_add(1, Ordering::Relaxed);
         }
         if place.over || self.now() > place.saved.plus(SAVED) || self.now() < place.saved {
             place.saved = self.now();
@@ -167,6 +146,11 @@ impl Store {
         }
     }
 
+    async fn repository_name(&self, repo: RepoId) -> String {
+        let name = self.engine.read(async move |tx: &mut ReadTx| repositories::name(tx, repo).await).await;
+        name.map_or_else(|_| format!("repository {}", repo.0), |name| name.to_string())
+    }
+
     async fn scrub_place(&self) -> Result<Place> {
         let known = self.scrubber.place().clone();
         if let Some(place) = known {
@@ -181,20 +165,17 @@ impl Store {
         Ok(Place { row, saved: self.now(), over })
     }
 
-    async fn scrub_content(&self, sha256: [u8; 32], value: &[u8], pace: &mut Pace) -> Result<()> {
+    async fn scrub_content(&self, sha256: [u8; 32], value: &[u8], brake: &mut Brake) -> Result<()> {
         // What cannot be read is for `stella fsck`, and what is marked is known.
         let Ok(row) = rows::decode::<rows::Content>(value) else { return Ok(()) };
         if row.damaged.is_some() {
             return Ok(());
         }
-        let mut bytes = 0;
-        let wait = async |read| {
-            bytes += read;
-            pace.wait(read).await;
-        };
-        let examined = examine(&self.blobs, row.location, row.size, Algorithm::Sha256, wait).await?;
+        let examined = examine(&self.blobs, row.location, row.size, Algorithm::Sha256, brake).await?;
         self.scrubber.blobs.fetch_add(1, Ordering::Relaxed);
-        self.scrubber.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Examined::Read { len, .. } = &examined {
+            self.scrubber.bytes.fetch_add(*len, Ordering::Relaxed);
+        }
         let what = match examined {
             Examined::Read { prefix: Some(prefix), .. } if prefix.sha256 == sha256 => return Ok(()),
             Examined::Read { len, .. } => format!("its file holds {len} other bytes"),

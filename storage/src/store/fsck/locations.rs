@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::examine::{Examined, examine, run};
+use super::examine::{Brake, Examined, examine, run};
 use super::found::{At, Change, Findings, hold, read};
 use super::report::FaultKind;
 use super::{Check, mend};
@@ -175,7 +175,7 @@ impl Check<'_> {
     /// A file that no row names. It goes back to the content that lost it, or to collection.
     async fn stray(&mut self, location: Location) -> Result<()> {
         let wide = Algorithm::Sha512;
-        let examined = examine(&self.store.blobs, location, 0, wide, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, wide, &mut Brake::off()).await?;
         let (size, hashes) = match examined {
             // It went meanwhile, as garbage does.
             Examined::Gone => return Ok(()),
@@ -194,19 +194,19 @@ impl Check<'_> {
             Some(row) if !self.is_intact(&hashes.sha256, row.location).await? => Some(row.location),
             _ => None,
         };
-        let context = self.context.clone();
+        let basis = self.basis.clone();
         let check = async move |tx: &mut ReadTx| {
             let mut findings = Findings::default();
             if tx.get(&keys::upload(location)).await?.is_some() {
                 return Ok(findings);
             }
-            if let Some(changes) = adopted(tx, location, size, &hashes, broken, context.moment()).await? {
+            if let Some(changes) = adopted(tx, location, size, &hashes, broken, basis.moment()).await? {
                 let at = At::content(hashes.sha256).lying(location);
                 let what = "no row names this file, which holds the bytes that a blob lost";
                 let how = "the blob has its bytes again";
                 findings.change(FaultKind::FileStray, at, what, how, changes);
             } else {
-                let after = context.moment().now.plus(context.moment().periods.grace);
+                let after = basis.moment().now.plus(basis.moment().periods.grace);
                 let garbage = Change::row(keys::garbage(after, location), &rows::Garbage { size })?;
                 let what = format!("no row names this file of {size} bytes");
                 let how = "collection removes it after the grace period";
@@ -219,13 +219,13 @@ impl Check<'_> {
 
     /// Whether a file holds the bytes of a content.
     async fn is_intact(&self, sha256: &[u8; 32], location: Location) -> Result<bool> {
-        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, &mut Brake::off()).await?;
         Ok(matches!(examined, Examined::Read { whole, .. } if whole.sha256 == *sha256))
     }
 
     /// A location with several rows: the one that is surely right stays.
     async fn named_twice(&mut self, location: Location, keys: Vec<Vec<u8>>) -> Result<()> {
-        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, &mut Brake::off()).await?;
         let holds = match examined {
             Examined::Read { whole, .. } => Some(whole.sha256),
             Examined::Gone | Examined::Unreadable(_) => None,

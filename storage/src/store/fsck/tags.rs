@@ -3,7 +3,7 @@
 //!
 //! The three tell the same story, so each can be made anew from the others.
 
-use super::Context;
+use super::Basis;
 use super::found::{At, Change, Findings, Held, hold, read};
 use super::report::FaultKind;
 use crate::clock::Timestamp;
@@ -54,7 +54,7 @@ async fn from_history(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option
 
 pub(super) async fn tag(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, tag): (RepoId, &Tag),
     value: &[u8],
     found: &mut Findings,
@@ -63,18 +63,13 @@ pub(super) async fn tag(
     let row = read::<rows::Tag>(value).row().filter(|row| row.released.is_some() || row.candidate.is_some());
     let Some(row) = row else {
         let what = "the row of this tag cannot be read";
-        let (how, changes) = match from_history(tx, repo, tag).await? {
-            Some((digest, row)) => {
-                let index = Change::Put(keys::tag_of(repo, &digest, tag), Vec::new());
-                ("it points where it last moved to", vec![Change::row(key, &row)?, index])
-            }
-            None => {
-                let review = Change::review(context.moment(), &Review::TagHistory(repo, tag.clone()));
-                (
-                    "it is removed, for nothing says where it pointed; push it again",
-                    vec![Change::Delete(key), review],
-                )
-            }
+        let (how, changes) = if let Some((digest, row)) = from_history(tx, repo, tag).await? {
+            let index = Change::Put(keys::tag_of(repo, &digest, tag), Vec::new());
+            ("it points where it last moved to", vec![Change::row(key, &row)?, index])
+        } else {
+            let review = Change::review(basis.moment(), &Review::TagHistory(repo, tag.clone()));
+            let how = "it is removed, for nothing says where it pointed; push it again";
+            (how, vec![Change::Delete(key), review])
         };
         found.change(FaultKind::RowUnreadable, at, what, how, changes);
         return Ok(());
@@ -152,7 +147,7 @@ async fn history(
 
 pub(super) async fn tag_of(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, digest, tag): (RepoId, &Digest, &Tag),
     found: &mut Findings,
 ) -> Result<()> {
@@ -176,7 +171,7 @@ pub(super) async fn tag_of(
     }
     let changes = vec![
         Change::Delete(keys::tag_of(repo, digest, tag)),
-        Change::review(context.moment(), &Review::Object(repo, digest.clone())),
+        Change::review(basis.moment(), &Review::Object(repo, digest.clone())),
     ];
     let what = "the manifest knows a tag that does not point at it";
     found.change(FaultKind::TagIndexStray, at, what, "the manifest forgets the tag", changes);

@@ -27,7 +27,7 @@ pub(super) async fn is_clean(lab: &Lab) {
 }
 
 pub(super) fn told(faults: &[Fault]) -> String {
-    faults.iter().map(|fault| format!("{fault}\n")).collect()
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// All rows, to see what a check changed.

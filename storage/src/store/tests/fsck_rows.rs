@@ -115,7 +115,7 @@ async fn an_id_is_not_given_out_twice() {
     })
     .await;
     mended(FaultKind::RepositoryIdBeyondNext, async |lab, _| {
-        lab.delete_raw(keys::NEXT_REPOSITORY.to_vec()).await
+        lab.delete_raw(keys::NEXT_REPOSITORY.to_vec()).await;
     })
     .await;
 }
