@@ -176,6 +176,13 @@ impl Engine {
         match self {
             Engine::Memory(_) => Ok(Vec::new()),
             Engine::Sqlite(sqlite) => sqlite.check().await,
+            // They check what is read: read everything.
+            #[cfg(any(feature = "sled", feature = "postgres"))]
+            _ => match self.dump((), |(), _, _| Ok(())).await {
+                Ok(()) => Ok(Vec::new()),
+                Err(Error::Corrupt(fault)) => Ok(vec![fault]),
+                Err(error) => Err(error),
+            },
         }
     }
 
