@@ -175,8 +175,14 @@ impl Engine {
     pub async fn check(&self) -> Result<Vec<String>> {
         match self {
             Engine::Sqlite(sqlite) => sqlite.check().await,
-            // These have nothing to ask, or check what they read when they read it.
-            _ => Ok(Vec::new()),
+            Engine::Memory(_) => Ok(Vec::new()),
+            // They check what is read: read everything.
+            #[cfg(any(feature = "sled", feature = "postgres"))]
+            _ => match self.dump((), |(), _, _| Ok(())).await {
+                Ok(()) => Ok(Vec::new()),
+                Err(Error::Corrupt(fault)) => Ok(vec![fault]),
+                Err(error) => Err(error),
+            },
         }
     }
 

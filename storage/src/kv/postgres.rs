@@ -41,8 +41,6 @@ const READERS: usize = 8;
 const WRITERS: usize = 6;
 /// How often a write is tried again when others were in its way.
 const RETRIES: u32 = 10;
-/// After so many conflicts a write of ours runs while no other one does, so that it must succeed.
-const TOGETHER: u32 = 3;
 
 /// An engine in a PostgreSQL database.
 pub struct Postgres {
@@ -55,7 +53,8 @@ struct Shared {
     idle: Mutex<Vec<Session>>,
     readers: Arc<Semaphore>,
     writers: Arc<Semaphore>,
-    /// Shared by writes; who had too many conflicts takes it alone.
+    /// Shared by writes. After a conflict a write takes it alone: then no other one of this process, which
+    /// are all there should be, can be in its way.
     lane: RwLock<()>,
     /// The epoch in which this process holds the database, or why it does not.
     epoch: Mutex<Result<i64, String>>,
@@ -145,7 +144,7 @@ impl Shared {
     async fn write<T>(self: &Arc<Self>, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
         let mut conflicts = 0;
         loop {
-            let tried = if conflicts < TOGETHER {
+            let tried = if conflicts == 0 {
                 let _others = self.lane.read().await;
                 self.try_write(function).await
             } else {
@@ -155,8 +154,10 @@ impl Shared {
             let outcome = match tried {
                 Ok(value) => Ok(value),
                 Err(Tried::Again(_)) if conflicts < RETRIES => {
+                    if conflicts > 0 {
+                        tokio::time::sleep(pause(conflicts)).await;
+                    }
                     conflicts += 1;
-                    tokio::time::sleep(pause(conflicts)).await;
                     continue;
                 }
                 Err(Tried::Again(failure)) => Err(failure.into()),

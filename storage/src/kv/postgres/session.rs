@@ -19,7 +19,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(40);
 
 /// Of each connection. Keepalives: a machine that vanished must not hold the database for hours.
-/// `synchronous_commit`: what is acknowledged must be durable, whatever the server's default is.
+/// `jit`: compiling takes longer than anything that is asked here, and a plan whose sequential scan is
+/// merely frowned upon looks dear enough for it. `synchronous_commit`: what is acknowledged must be
+/// durable, whatever the server's default is.
 const SETTINGS: &str = "\
     SET client_min_messages = error;
     SET statement_timeout = '30s';
@@ -28,6 +30,7 @@ const SETTINGS: &str = "\
     SET tcp_keepalives_idle = 10;
     SET tcp_keepalives_interval = 5;
     SET tcp_keepalives_count = 3;
+    SET jit = off;
     SET enable_seqscan = off;
     SET enable_bitmapscan = off;
     SET plan_cache_mode = force_generic_plan;
@@ -178,7 +181,7 @@ impl Session {
             .await?,
             delete: prepare("DELETE FROM stella_rows WHERE key = ANY ($1)").await?,
             // SHARE: whoever takes the database over waits until this transaction has ended.
-            fence: prepare("SELECT 1 FROM stella_holder WHERE epoch = $1 FOR SHARE").await?,
+            fence: prepare("SELECT 1 FROM stella_holder WHERE one AND epoch = $1 FOR SHARE").await?,
         };
         Ok(Session { client, statements, connection })
     }
