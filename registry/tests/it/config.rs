@@ -110,6 +110,10 @@ limits:
   idle_timeout: "1m" # default
   shutdown_timeout: "30s" # default
   memory: "256MiB" # default
+metadata:
+  engine: "sqlite" # default
+  url: null # default
+  url_file: null # default
 collection:
   interval: "30s" # default
   lease: "1d" # default

@@ -16,6 +16,8 @@ mod conditions;
 mod config;
 mod cut_off;
 mod deletes;
+#[cfg(any(feature = "sled", feature = "postgres"))]
+mod engines;
 mod errors;
 mod health;
 mod hostile;
