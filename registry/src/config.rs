@@ -54,6 +54,8 @@ pub struct Config {
     pub metadata: Metadata,
     /// When what nothing names any more is removed.
     pub collection: Collection,
+    /// The reading of everything, to learn of damage.
+    pub scrub: Scrub,
     /// What repositories keep; the first entry that matches one decides. Default: everything that is tagged,
     /// named by what is kept, or untagged.
     pub repositories: Vec<RepositoryRule>,
@@ -111,6 +113,23 @@ pub struct Limits {
     /// Memory for the metadata cache, the buffers of uploads and manifests on their way in, in bytes;
     /// 16MiB to 1TiB. Default `256MiB`.
     pub memory: ByteSize,
+    /// Bytes of the disk that pushes leave free, so that deletes and collection can still commit: with
+    /// less they get 507. 0 to 1PiB, 0 is off. Default `512MiB`.
+    pub disk_reserve: ByteSize,
+}
+
+/// `scrub`: everything that is kept is read again and again, to learn of damage before a client does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scrub {
+    /// Bytes read a second, up to 1TiB; 0 turns it off. Default `8MiB`.
+    pub rate: ByteSize,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { rate: ByteSize::mib(8) }
+    }
 }
 
 /// What the command line sets: a flag beats every other source.
@@ -195,6 +214,7 @@ impl Default for Config {
             limits: Limits::default(),
             metadata: Metadata::default(),
             collection: Collection::default(),
+            scrub: Scrub::default(),
             repositories: Vec::new(),
             origins: BTreeMap::new(),
         }
@@ -215,6 +235,7 @@ impl Default for Limits {
             idle_timeout: Period::seconds(60),
             shutdown_timeout: Period::seconds(30),
             memory: ByteSize::mib(256),
+            disk_reserve: ByteSize::mib(512),
         }
     }
 }

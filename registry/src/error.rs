@@ -121,11 +121,11 @@ impl ApiError {
     }
 
     pub(crate) fn unavailable() -> Self {
-        let mut error = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "UNAVAILABLE",
-            "the registry cannot do this at present; try again",
-        );
+        Self::unavailable_because("the registry cannot do this at present; try again")
+    }
+
+    fn unavailable_because(why: impl Into<String>) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", why);
         error.push_header(RETRY_AFTER, "5");
         error
     }
@@ -209,6 +209,16 @@ impl From<Error> for ApiError {
             Error::Body(_) => Self::body_broken(message),
             Error::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message),
             Error::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message),
+            Error::Reserve { .. } => {
+                let message = format!("{message} (limits.disk_reserve)");
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message)
+            }
+            Error::Data(_) => Self::unavailable_because(message),
+            Error::Io { .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "UNKNOWN",
+                "the registry's disk failed; the server's log says more",
+            ),
             Error::Unavailable(_) | Error::CommitUnknown(_) => Self::unavailable(),
             _ => Self::internal(),
         };

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::routing::{any, get};
 use http::{Response, StatusCode};
+use stella_storage::Error;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -34,14 +35,23 @@ async fn api_v1() -> Response<Body> {
 /// Ready means: requests that change something can succeed.
 async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     let (status, text) = if app.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned())
     } else if let Err(error) = app.store.ready().await {
         tracing::warn!(%error, "not ready");
-        (StatusCode::SERVICE_UNAVAILABLE, "metadata cannot be written; the server's log says why\n")
+        (StatusCode::SERVICE_UNAVAILABLE, why_not(&error))
     } else {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, "ready\n".to_owned())
     };
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response
+}
+
+/// Paths and causes are for the operator's log; what is wrong is for whoever asks.
+fn why_not(error: &Error) -> String {
+    match error {
+        Error::Reserve { .. } => format!("{error} (limits.disk_reserve)\n"),
+        error if error.is_internal() => "metadata cannot be written; the server's log says why\n".to_owned(),
+        error => format!("{error}\n"),
+    }
 }

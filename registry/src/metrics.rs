@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! `/metrics`: what collection does and how much there is to do, in the Prometheus text format.
+//! `/metrics`: what collection and the scrub do and how much there is to do, in the Prometheus text format.
 //!
 //! Counters are read where they are counted. The lengths of the queues have to be counted row by row, up
 //! to a limit; that happens at most once a minute, however many scrape, and never when nobody does.
@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::State;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use stella_storage::{CollectionStats, Queues, Store};
+use stella_storage::{CollectionStats, Queues, ScrubStats, Store};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -74,6 +74,7 @@ impl Counted {
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
     let mut page = Page::default();
     page.collection(&app.store.collection_stats());
+    page.scrub(&app.store.scrub_stats());
     // A gauge that is not known is left out.
     if let Some(Counted { queues, uploads }) = app.metrics.counted(&app.store).await {
         page.queues(&queues);
@@ -99,6 +100,20 @@ fn free_bytes(data: &Path) -> rustix::io::Result<u64> {
 struct Page(String);
 
 impl Page {
+    fn scrub(&mut self, stats: &ScrubStats) {
+        let objects = [("{kind=\"blob\"}", stats.blobs), ("{kind=\"manifest\"}", stats.manifests)];
+        let help = "What was read again to learn of damage.";
+        self.family("stella_scrub_objects_total", "counter", help, &objects);
+        self.counter("stella_scrub_bytes_total", "Bytes that were read again.", stats.bytes);
+        let help = "Damaged blobs and manifests that were met, once in each pass.";
+        self.counter("stella_scrub_damaged_total", help, stats.damaged);
+        self.counter("stella_scrub_passes_total", "Passes through everything.", stats.passes);
+        if let Some(ended) = stats.ended {
+            let help = "When a pass last came to its end, in seconds since 1970.";
+            self.gauge("stella_scrub_ended_seconds", help, ended.0 / 1000);
+        }
+    }
+
     fn collection(&mut self, stats: &CollectionStats) {
         self.counter("stella_collection_rounds_total", "Rounds of collection that began.", stats.rounds);
         self.counter(

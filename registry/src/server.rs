@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use stella_storage::{GcSummary, Store, StoreOptions};
+use stella_storage::{GcSummary, ScrubNext, Store, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -42,6 +42,8 @@ const MAX_HEAD: u32 = 64 << 10;
 /// thousands of connections. It limits a request's head too.
 const READ_BUFFER: usize = 128 << 10;
 const FLUSH_PULLS: Duration = Duration::from_mins(1);
+/// How long the scrub waits at most, so that a clock that is set is noticed.
+const SCRUB_AGAIN: Duration = Duration::from_mins(10);
 
 /// Serves the registry until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -80,6 +82,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         listeners.into_iter().map(|listener| tokio::spawn(server.clone().accept(listener))).collect();
     let flushing = tokio::spawn(flush_pulls(Arc::clone(&app)));
     let collecting = tokio::spawn(collect(Arc::clone(&app), config.collection.interval.duration()));
+    let scrubbing = tokio::spawn(scrub(Arc::clone(&app), config.scrub.rate.bytes()));
     let name = signals.next().await;
     tracing::info!(signal = name, "shutting down");
     app.drain();
@@ -106,6 +109,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     flushing.abort();
     collecting.abort();
+    scrubbing.abort();
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
     Ok(())
 }
@@ -118,6 +122,7 @@ pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
         allow_missing: config.push.allow_missing,
         periods: config.collection.periods(),
         rules: config.repositories.iter().cloned().map(Into::into).collect(),
+        disk_reserve: config.limits.disk_reserve.bytes(),
         ..StoreOptions::new(config.data.clone())
     })
 }
@@ -285,6 +290,24 @@ async fn collect(app: Arc<App>, interval: Duration) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "a round of collection failed; the next one goes on"),
         }
+    }
+}
+
+/// Reads everything again and again, at most `rate` bytes a second.
+async fn scrub(app: Arc<App>, rate: u64) {
+    if rate == 0 {
+        return;
+    }
+    loop {
+        let pause = match app.store.scrub(rate).await {
+            Ok(ScrubNext::Go) => continue,
+            Ok(ScrubNext::Wait(pause)) => pause.min(SCRUB_AGAIN),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read everything for damage; it goes on in a while");
+                SCRUB_AGAIN
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -37,6 +37,27 @@ impl std::fmt::Display for What {
     }
 }
 
+/// What is wrong with the data directory as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataFault {
+    /// It was removed, renamed or unmounted.
+    Gone,
+    /// Another one lies where it was.
+    Replaced,
+    /// Its file system does not take writes.
+    ReadOnly,
+}
+
+impl std::fmt::Display for DataFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DataFault::Gone => "is gone; put it back, or restart with the right one",
+            DataFault::Replaced => "was replaced by another one; put it back, or restart",
+            DataFault::ReadOnly => "is read-only; make its file system writable",
+        })
+    }
+}
+
 /// Why an operation of the store failed. Cheap to clone: one failed commit answers many callers.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,6 +130,20 @@ pub enum Error {
     /// No space is left for data or metadata.
     #[error("no space is left on the registry's disk")]
     Full,
+    /// Less space is left than is kept for deletes and collection.
+    #[error(
+        "no space for more: the registry's disk has {free} bytes free, and {reserve} stay free for deletes \
+         and collection"
+    )]
+    Reserve {
+        /// Bytes free.
+        free: u64,
+        /// Bytes that stay free.
+        reserve: u64,
+    },
+    /// The data directory as a whole cannot be used at present.
+    #[error("the registry's data directory {0}")]
+    Data(DataFault),
     /// The store cannot write at present; a later try may succeed.
     #[error("the metadata engine is not available: {0}")]
     Unavailable(String),

@@ -220,13 +220,6 @@ pub(crate) fn link_of(sha256: &[u8; 32], repo: RepoId, digest: &Digest) -> Vec<u
     Builder::table(b'k').raw(sha256).repo(repo).digest(digest).build()
 }
 
-pub(crate) fn read_link_of(key: &[u8]) -> Result<(RepoId, Digest)> {
-    let mut parts = Parts::after(key, b"k")?;
-    parts.take(32)?;
-    let link = (parts.repo()?, parts.digest()?);
-    parts.end(link)
-}
-
 pub(crate) fn content(sha256: &[u8; 32]) -> Vec<u8> {
     Builder::table(b'c').raw(sha256).build()
 }
@@ -469,12 +462,11 @@ mod tests {
 
         #[test]
         fn composed_keys_give_their_parts_back(
-            repo: u32, target in digests(), digest in digests(), tag in tag_names(), time: u64, sha256: [u8; 32]
+            repo: u32, target in digests(), digest in digests(), tag in tag_names(), time: u64
         ) {
             let repo = RepoId(repo);
             prop_assert_eq!(
                 read_edge(&edge(repo, &target, &digest), &edges_to(repo, &target)).unwrap(), digest.clone());
-            prop_assert_eq!(read_link_of(&link_of(&sha256, repo, &digest)).unwrap(), (repo, digest.clone()));
             prop_assert_eq!(
                 read_tag_of(&tag_of(repo, &digest, &tag), &tags_of(repo, &digest)).unwrap(), tag.clone());
             prop_assert_eq!(read_manifest(&manifest(repo, &digest)).unwrap(), (repo, digest.clone()));
@@ -528,7 +520,6 @@ mod tests {
         fn damaged_keys_are_errors_not_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = read_digest(&bytes);
             let _ = read_review(&bytes);
-            let _ = read_link_of(&bytes);
             let _ = read_repository(&bytes);
         }
     }

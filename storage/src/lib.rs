@@ -16,6 +16,7 @@
 
 mod clock;
 mod digest;
+mod disk;
 mod error;
 mod keys;
 pub mod kv;
@@ -28,7 +29,7 @@ mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use digest::{Algorithm, Digest, DigestError};
-pub use error::{Error, Result, What};
+pub use error::{DataFault, Error, Result, What};
 pub use local::{BlobReader, Location};
 pub use manifest::Manifest;
 pub use name::{Reference, RepoName, Tag};

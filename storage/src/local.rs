@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::disk::Disk;
 use crate::error::{Error, Result, What};
 
 mod draft;
@@ -96,6 +96,7 @@ pub(crate) enum FileName {
 /// The folder of blob files.
 #[derive(Clone)]
 pub(crate) struct LocalBlobs {
+    disk: Disk,
     root: Arc<Path>,
     buffers: BufferPool,
 }
@@ -103,14 +104,28 @@ pub(crate) struct LocalBlobs {
 impl LocalBlobs {
     /// Opens the folder; creates it and its 256 parts when absent.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        create_folder(root)?;
-        let blobs = LocalBlobs { root: root.into(), buffers: BufferPool::default() };
+        Self::open_on(Disk::Real, root)
+    }
+
+    /// As [`LocalBlobs::open`], on a disk of the caller's.
+    pub(crate) fn open_on(disk: Disk, root: &Path) -> Result<Self> {
+        disk.create_folder(root)?;
+        let blobs = LocalBlobs { disk, root: root.into(), buffers: BufferPool::default() };
         for part in 0..=u8::MAX {
-            let folder = blobs.folder(part);
-            fs::create_dir_all(&folder).map_err(|error| Error::io("create", &folder, error))?;
+            blobs.disk.make_folder(&blobs.folder(part))?;
         }
-        sync_folder(root)?;
+        blobs.disk.sync_folder(root)?;
         Ok(blobs)
+    }
+
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     fn path(&self, location: Location) -> PathBuf {
@@ -128,7 +143,7 @@ impl LocalBlobs {
         ranges: impl IntoIterator<Item = Range<u64>>,
     ) -> Result<Vec<BlobReader>> {
         let path = self.path(location);
-        let file = Arc::new(File::open(&path).map_err(|error| Error::io("open", &path, error))?);
+        let file = Arc::new(self.disk.open(&path).map_err(|error| Error::io("open", &path, error))?);
         let path: Arc<Path> = path.into();
         let reader =
             |range| BlobReader::new(Arc::clone(&file), Arc::clone(&path), range, self.buffers.clone());
@@ -137,33 +152,31 @@ impl LocalBlobs {
 
     /// Whether the file of a finished upload is there in its full size.
     pub(crate) fn holds(&self, location: Location, size: u64) -> bool {
-        fs::metadata(self.path(location)).is_ok_and(|file| file.len() == size)
+        self.disk.size(&self.path(location)).is_ok_and(|found| found == size)
     }
 
     /// Opens a file to read all of it; `None` if it is not there. Blocks.
     pub(crate) fn inspect(&self, location: Location) -> Result<Option<Inspection>> {
-        Inspection::open(self.path(location))
+        Inspection::open(&self.disk, self.path(location))
     }
 
     /// Makes one of the 256 folders anew, if it is gone. Blocks.
     pub(crate) fn make_folder(&self, part: u8) -> Result<()> {
-        create_folder(&self.folder(part))
+        self.disk.create_folder(&self.folder(part))
     }
 
     /// What lies beside the 256 folders and is nothing of ours. Blocks.
     pub(crate) fn strangers(&self) -> Result<Vec<String>> {
-        let failed = |error| Error::io("list", &*self.root, error);
+        let names = self.disk.list(&self.root).map_err(|error| Error::io("list", &*self.root, error))?;
         let mut strangers = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
+        for (name, _) in names {
             let ours = name.to_str().is_some_and(|name| {
                 let part = u8::from_str_radix(name, 16).ok();
                 // The second is the file system's own, where the folder is a mount point.
                 part.is_some_and(|part| name == format!("{part:02x}")) || name == "lost+found"
             });
             if !ours {
-                strangers.push(entry.path().display().to_string());
+                strangers.push(self.root.join(name).display().to_string());
             }
         }
         strangers.sort();
@@ -177,13 +190,13 @@ impl LocalBlobs {
 
     /// Whether one of the 256 folders is there. Blocks.
     pub(crate) fn has_folder(&self, part: u8) -> bool {
-        self.folder(part).is_dir()
+        self.disk.is_folder(&self.folder(part))
     }
 
     /// Opens the file of an upload that stands at `offset`; bytes behind it were never acknowledged
     /// and are dropped. Blocks.
     pub(crate) fn draft(&self, location: Location, offset: u64) -> Result<Draft> {
-        Draft::open(self.path(location), offset)
+        Draft::open(&self.disk, self.path(location), offset)
     }
 
     /// Removes files, whether they are there or not. When this returns they stay removed, also after a
@@ -192,7 +205,7 @@ impl LocalBlobs {
         let mut parts = BTreeSet::new();
         for &location in locations {
             let path = self.path(location);
-            match fs::remove_file(&path) {
+            match self.disk.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(Error::io("delete", &path, error));
                 }
@@ -200,24 +213,16 @@ impl LocalBlobs {
                 _ => parts.insert(location.part()),
             };
         }
-        parts.into_iter().try_for_each(|part| sync_folder(&self.folder(part)))
+        parts.into_iter().try_for_each(|part| self.disk.sync_folder(&self.folder(part)))
     }
 
     /// What lies in one of the 256 folders, in the order of the names. What comes or goes meanwhile may or
     /// may not be there. Blocks.
     pub(crate) fn list(&self, part: u8) -> Result<Vec<Listed>> {
         let folder = self.folder(part);
-        let failed = |error| Error::io("list", &folder, error);
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let size = match entry.metadata() {
-                Ok(file) => file.len(),
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io("look at", entry.path(), error)),
-            };
-            files.push(Listed { name: FileName::of(entry.file_name(), part), size });
-        }
+        let files = self.disk.list(&folder).map_err(|error| Error::io("list", &folder, error))?;
+        let mut files: Vec<Listed> =
+            files.into_iter().map(|(name, size)| Listed { name: FileName::of(name, part), size }).collect();
         files.sort();
         Ok(files)
     }
@@ -238,31 +243,18 @@ impl FileName {
 
 /// Makes sure that a folder is there, with a durable entry; creates those above it as needed. Blocks.
 pub(crate) fn create_folder(folder: &Path) -> Result<()> {
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let existed = folder.is_dir();
-    if !existed {
-        if !parent.is_dir() {
-            create_folder(parent)?;
-        }
-        fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
-    }
-    // Also when it existed: whoever created it may have been killed before this.
-    match sync_folder(parent) {
-        Err(Error::Io { cause, .. }) if existed && cause.kind() == ErrorKind::PermissionDenied => Ok(()),
-        synced => synced,
-    }
+    Disk::Real.create_folder(folder)
 }
 
 /// Makes the entries of a folder durable. Blocks.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io("sync", folder, error))
+    Disk::Real.sync_folder(folder)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use bytes::Bytes;
     use futures_util::TryStreamExt as _;

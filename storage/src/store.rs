@@ -6,8 +6,7 @@
 //! files are touched before it (bytes first, then the row that names them) or after it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use rustix::fs::FlockOperation;
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::disk::{Ballast, Room};
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::kv::{Engine, EngineOptions, WriteTx};
@@ -32,6 +32,7 @@ mod pulls;
 mod referrers;
 mod repositories;
 mod rules;
+mod scrub;
 mod tags;
 mod uploads;
 
@@ -43,6 +44,7 @@ pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
 pub use referrers::ReferrersPage;
 pub use rules::{RELEASED, RepositoryRule};
+pub use scrub::{ScrubNext, ScrubStats};
 pub use uploads::{Chunk, Finished, UploadStatus};
 
 use lease::Moment;
@@ -75,6 +77,8 @@ pub struct StoreOptions {
     pub periods: Periods,
     /// What repositories keep; the first rule that matches one decides.
     pub rules: Vec<RepositoryRule>,
+    /// Bytes of the disk that pushes leave free, so that deletes and collection can still commit; 0 is off.
+    pub disk_reserve: u64,
 }
 
 impl StoreOptions {
@@ -87,6 +91,7 @@ impl StoreOptions {
             allow_missing: false,
             periods: Periods::default(),
             rules: Vec::new(),
+            disk_reserve: 512 << 20,
         }
     }
 }
@@ -107,8 +112,9 @@ pub struct Store {
     collected: collection::Counters,
     /// What running backups keep from being swept.
     holds: holds::Holds,
-    /// The lock file and its identity, by which a data directory that vanished is noticed.
-    place: Option<(PathBuf, u64)>,
+    /// Whether the data directory is there and has room.
+    room: Arc<Room>,
+    scrubber: scrub::Scrubber,
 }
 
 impl Store {
@@ -120,15 +126,18 @@ impl Store {
         let lock = lock(data)?;
         backup::refuse_unfinished(data)?;
         let blobs = LocalBlobs::open(&data.join(BLOBS))?;
-        let engine = open_engine(options).await?;
-        Self::new(engine, blobs, Arc::new(SystemClock), options, Some(lock)).await
+        let ballast = Arc::new(Ballast::open(data)?);
+        ballast.release_if_full();
+        let engine = open_engine(options, Some(Arc::clone(&ballast))).await?;
+        let room = Room::below(data.join(LOCK), blobs.root(), options.disk_reserve, Some(ballast))?;
+        Self::new(engine, blobs, Arc::new(SystemClock), options, (Some(lock), room)).await
     }
 
     /// A store with its metadata in the given engine, for tests of what is above the engine.
     #[cfg(test)]
     async fn with_engine(engine: Engine, clock: Arc<dyn Clock>, options: &StoreOptions) -> Result<Self> {
         let blobs = LocalBlobs::open(&options.data.join(BLOBS))?;
-        Self::new(engine, blobs, clock, options, None).await
+        Self::new(engine, blobs, clock, options, (None, Room::default())).await
     }
 
     async fn new(
@@ -136,7 +145,7 @@ impl Store {
         blobs: LocalBlobs,
         clock: Arc<dyn Clock>,
         options: &StoreOptions,
-        lock: Option<File>,
+        (lock, room): (Option<File>, Room),
     ) -> Result<Self> {
         if engine.write(0, check_schema).await? < 2 {
             index_names(&engine).await?;
@@ -145,10 +154,7 @@ impl Store {
             engine: Arc::new(engine),
             blobs,
             clock,
-            place: match &lock {
-                None => None,
-                Some(lock) => Some((options.data.join(LOCK), identity(lock, &options.data)?)),
-            },
+            room: Arc::new(room),
             sessions: Arc::new(Sessions::new(lock)),
             receive: Arc::new(Semaphore::new(
                 (options.memory / 2).clamp(4 * uploads::BATCH, Semaphore::MAX_PERMITS),
@@ -160,20 +166,14 @@ impl Store {
             pace: collection::Pace::default(),
             collected: collection::Counters::default(),
             holds: holds::Holds::default(),
+            scrubber: scrub::Scrubber::default(),
         })
     }
 
     /// Whether the store can take writes; the reason when it cannot. After a failure it tries one, so
     /// that a registry which gets no traffic because it is not ready notices when it is again.
     pub async fn ready(&self) -> Result<()> {
-        if let Some((path, identity)) = &self.place
-            && std::fs::metadata(path).map_or(0, |file| file.ino()) != *identity
-        {
-            let path = path.display();
-            return Err(Error::Unavailable(format!(
-                "{path} is gone or another file: the data directory was replaced"
-            )));
-        }
+        self.room.ready()?;
         if self.engine.health().is_ok() {
             return Ok(());
         }
@@ -229,8 +229,8 @@ async fn index_names(engine: &Engine) -> Result<()> {
 }
 
 /// Opens the metadata, or creates it.
-async fn open_engine(options: &StoreOptions) -> Result<Engine> {
-    options.engine.open(&options.data, options.memory / 4).await
+async fn open_engine(options: &StoreOptions, ballast: Option<Arc<Ballast>>) -> Result<Engine> {
+    options.engine.open(&options.data, options.memory / 4, ballast).await
 }
 
 /// The folder of blob files.
@@ -238,10 +238,6 @@ const BLOBS: &str = "blobs";
 
 /// The file by which a process holds a data directory.
 const LOCK: &str = "lock";
-
-fn identity(lock: &File, data: &Path) -> Result<u64> {
-    lock.metadata().map(|file| file.ino()).map_err(|error| Error::io("look at", data.join(LOCK), error))
-}
 
 /// Takes the data directory for this process, or says who has it.
 fn lock(data: &Path) -> Result<File> {
@@ -261,8 +257,11 @@ fn lock(data: &Path) -> Result<File> {
         return Err(Error::Locked { path: data.to_owned(), holder });
     }
     file.set_len(0).map_err(failed)?;
-    file.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(failed)?;
-    Ok(file)
+    match file.write_all(format!("process {}\n", std::process::id()).as_bytes()) {
+        // Also on a full disk a server starts.
+        Err(error) if error.kind() != ErrorKind::StorageFull => Err(failed(error)),
+        _ => Ok(file),
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ podman     podman
 buildah    buildah
 ctr        containerd
 pg_lsclusters postgresql
+xfs_io     xfsprogs
+mkfs.ext4  e2fsprogs
 '
 
 wanted() {

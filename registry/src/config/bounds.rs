@@ -10,7 +10,7 @@ use super::{ByteSize, Config, Period};
 
 /// Finds the first value that is out of range.
 pub(super) fn check(config: &Config) -> Result<(), Fault> {
-    let Config { data, push, limits, collection, repositories, .. } = config;
+    let Config { data, push, limits, collection, scrub, repositories, .. } = config;
     if data.as_os_str().is_empty() {
         return Err(Fault::bad_value("data", "the path is empty; name a directory".to_owned()));
     }
@@ -23,11 +23,13 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("limits.idle_timeout", limits.idle_timeout, moment..=day)?;
     within("limits.shutdown_timeout", limits.shutdown_timeout, moment..=day)?;
     within("limits.memory", limits.memory, ByteSize::mib(16)..=ByteSize::mib(1024 * 1024))?;
+    within("limits.disk_reserve", limits.disk_reserve, ByteSize::new(0)..=ByteSize::mib(1024 * 1024 * 1024))?;
     let (second, year) = (Period::seconds(1), Period::seconds(365 * 24 * 60 * 60));
     within("collection.interval", collection.interval, second..=day)?;
     within("collection.lease", collection.lease, second..=year)?;
     within("collection.grace", collection.grace, Period::seconds(0)..=year)?;
     within("collection.uploads", collection.uploads, second..=year)?;
+    within("scrub.rate", scrub.rate, ByteSize::new(0)..=ByteSize::mib(1024 * 1024))?;
     if repositories.len() > MAX_RULES {
         let count = repositories.len();
         return Err(Fault::bad_value(

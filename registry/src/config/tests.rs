@@ -23,6 +23,7 @@ limits:
   idle_timeout: 2m
   shutdown_timeout: 500ms
   memory: 1GiB
+  disk_reserve: 2GiB
 metadata:
   engine: postgres
   url: postgres://user@localhost/database
@@ -32,6 +33,8 @@ collection:
   lease: 2h
   grace: 10m
   uploads: 3h
+scrub:
+  rate: 1MiB
 repositories:
   - match: a/*
     untagged: 7d
@@ -83,6 +86,7 @@ fn every_key_can_be_set_in_the_file() {
         idle_timeout: Period::seconds(120),
         shutdown_timeout: Period::millis(500),
         memory: ByteSize::mib(1024),
+        disk_reserve: ByteSize::mib(2048),
     };
     assert_eq!(config.limits, limits);
 }
@@ -273,6 +277,7 @@ fn a_value_out_of_range_is_told_with_the_range() {
         ("limits.idle_timeout", "0s", "10ms to 1d"),
         ("limits.shutdown_timeout", "2d", "10ms to 1d"),
         ("limits.memory", "1MiB", "16MiB to 1TiB"),
+        ("limits.disk_reserve", "1025TiB", "0 to 1024TiB"),
         ("collection.lease", "0s", "1s to 365d"),
         ("collection.interval", "2d", "1s to 1d"),
     ] {
@@ -348,7 +353,7 @@ proptest! {
     fn what_is_shown_loads_back_to_the_same_value(
         data in "[^\0]{1,40}",
         (port, allow_missing, connections) in (any::<u16>(), any::<bool>(), 1..=1_000_000_usize),
-        (manifest, memory) in (4096..=7_u64 << 20, 16_u64 << 20..=1 << 40),
+        (manifest, memory, reserve) in (4096..=7_u64 << 20, 16_u64 << 20..=1 << 40, 0..=1_u64 << 50),
         timeouts in prop::array::uniform3(10..3_600_000_u64),
         format in prop::sample::select(vec![LogFormat::Auto, LogFormat::Human, LogFormat::Json]),
     ) {
@@ -360,6 +365,7 @@ proptest! {
             push: Push { allow_missing, max_manifest_size: ByteSize::new(manifest) },
             limits: Limits {
                 connections, header_timeout, idle_timeout, shutdown_timeout, memory: ByteSize::new(memory),
+                disk_reserve: ByteSize::new(reserve),
             },
             collection: Collection { interval: idle_timeout, ..Collection::default() },
             repositories: vec![RepositoryRule {

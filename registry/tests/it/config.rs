@@ -110,6 +110,7 @@ limits:
   idle_timeout: "1m" # default
   shutdown_timeout: "30s" # default
   memory: "256MiB" # default
+  disk_reserve: "512MiB" # default
 metadata:
   engine: "sqlite" # default
   url: null # default
@@ -119,6 +120,8 @@ collection:
   lease: "1d" # default
   grace: "1h" # default
   uploads: "1d" # default
+scrub:
+  rate: "8MiB" # default
 repositories: [] # default
 "#;
     assert_eq!(run.stdout, expected);

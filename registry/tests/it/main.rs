@@ -16,6 +16,7 @@ mod conditions;
 mod config;
 mod cut_off;
 mod deletes;
+mod disk;
 #[cfg(any(feature = "sled", feature = "postgres"))]
 mod engines;
 mod errors;
@@ -26,6 +27,7 @@ mod logs;
 mod manifests;
 mod metrics;
 mod mount;
+mod mounted;
 mod paths;
 mod pull;
 mod push;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::administration::stella;
-use crate::client::{get, post};
+use crate::client::{get, head, post};
 use crate::server::{Server, eventually};
 
 /// The samples of a scrape by their names and labels; checks the form of every line.
@@ -65,4 +65,33 @@ fn collection_is_counted() {
 fn metrics_are_read_only() {
     let server = Server::start();
     post("/metrics").body("x").to(&server).is(405);
+}
+
+#[test]
+fn damage_is_found_by_the_scrub_marked_by_fsck_and_healed_by_a_push() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let damaged = "stella_scrub_damaged_total";
+    let mut server = Server::on(folder.path(), &[("STELLA_SCRUB__RATE", "0")]);
+    let digest = server.repo("app").push_blob(b"precious");
+    assert_eq!(scrape(&server)[damaged], 0);
+    server.terminate();
+    assert!(server.ended().success());
+    for part in std::fs::read_dir(folder.path().join("blobs")).unwrap() {
+        for file in std::fs::read_dir(part.unwrap().path()).unwrap() {
+            std::fs::write(file.unwrap().path(), b"PRECIOUS").unwrap();
+        }
+    }
+    let server = Server::on(folder.path(), &[]);
+    eventually("it is read", || scrape(&server)["stella_scrub_passes_total"] == 1);
+    let samples = scrape(&server);
+    assert_eq!((samples[damaged], samples["stella_scrub_objects_total{kind=\"blob\"}"]), (1, 1));
+    assert!(samples["stella_scrub_ended_seconds"] > 1_700_000_000);
+    let said = stella(folder.path(), &["fsck", "--repair"]).is(6).stdout;
+    assert!(said.contains("content-damaged") && said.contains("push the blob again"), "{said}");
+    let url = server.repo("app").url(&format!("blobs/{digest}"));
+    head(&url).to(&server).is(404);
+    get(&url).to(&server).is(500);
+    server.repo("other").push_blob(b"precious");
+    assert_eq!(get(&url).to(&server).is(200).body, b"precious");
+    stella(folder.path(), &["fsck"]).is(0);
 }

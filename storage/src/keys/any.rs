@@ -38,7 +38,7 @@ pub(crate) enum Key {
 }
 
 /// The tables, in the order in which a check goes through them: what others are repaired from first.
-pub(crate) const TABLES: &[u8] = b"mniclkabxfetuhspgqv";
+pub(crate) const TABLES: &[u8] = b"mnilkcabxfetuhspgqv";
 
 impl Key {
     pub(crate) fn read(key: &[u8]) -> Result<Key> {
@@ -122,9 +122,11 @@ impl Key {
             | Key::TagOf(repo, ..)
             | Key::TagMove(repo, ..)
             | Key::Referrer(repo, ..)
-            | Key::LastPull(repo, _) => Some(*repo),
-            Key::Review(_, Review::Object(repo, _) | Review::Referrers(repo, _))
-            | Key::Review(_, Review::TagHistory(repo, _)) => Some(*repo),
+            | Key::LastPull(repo, _)
+            | Key::Review(
+                _,
+                Review::Object(repo, _) | Review::Referrers(repo, _) | Review::TagHistory(repo, _),
+            ) => Some(*repo),
             Key::Meta
             | Key::Repository(_)
             | Key::Content(_)

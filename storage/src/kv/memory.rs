@@ -15,6 +15,8 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct Memory {
     map: Mutex<Arc<Map>>,
     run_twice: bool,
+    #[cfg(test)]
+    watcher: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Memory {
@@ -29,11 +31,25 @@ impl Memory {
         Memory { run_twice: true, ..Self::default() }
     }
 
+    /// Calls `watcher` right before and right after each write, once.
+    #[cfg(test)]
+    pub(crate) fn watch(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        assert!(self.watcher.set(Box::new(watcher)).is_ok(), "an engine has one watcher");
+    }
+
+    /// An engine that has what this one has now.
+    #[cfg(test)]
+    pub(crate) fn fork(&self) -> Memory {
+        Memory { map: Mutex::new(Arc::clone(&self.lock())), ..Memory::default() }
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot(Arc::clone(&self.lock()))
     }
 
     pub(super) fn write<T>(&self, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
+        #[cfg(test)]
+        let _watched = self.watcher.get().map(|watcher| Watched::new(&**watcher));
         let mut map = self.lock();
         if self.run_twice {
             let mut tx = WriteTx::new(Base::Memory(Snapshot(Arc::clone(&map))));
@@ -56,6 +72,25 @@ impl Memory {
     fn lock(&self) -> MutexGuard<'_, Arc<Map>> {
         // A panic in a test's function leaves the map as it was: it changes only after success.
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells a watcher of a write's begin, and in the end of its end.
+#[cfg(test)]
+struct Watched<'m>(&'m (dyn Fn() + Send + Sync));
+
+#[cfg(test)]
+impl<'m> Watched<'m> {
+    fn new(watcher: &'m (dyn Fn() + Send + Sync)) -> Self {
+        watcher();
+        Watched(watcher)
+    }
+}
+
+#[cfg(test)]
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -8,8 +8,10 @@
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Engine, Sqlite, SqliteOptions};
+use crate::disk::Ballast;
 use crate::error::{Error, Result};
 use crate::local::sync_folder;
 
@@ -82,12 +84,18 @@ impl EngineOptions {
         Ok(())
     }
 
-    /// Opens the metadata of a data directory, or creates it. `cache` is in bytes.
+    /// Opens the metadata of a data directory, or creates it. `cache` is in bytes; an engine on the same
+    /// disk may use the ballast when that is full.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(clippy::unused_async, reason = "only an engine across a network waits")
     )]
-    pub(crate) async fn open(&self, data: &Path, cache: usize) -> Result<Engine> {
+    pub(crate) async fn open(
+        &self,
+        data: &Path,
+        cache: usize,
+        ballast: Option<Arc<Ballast>>,
+    ) -> Result<Engine> {
         if !self.is_built_in() {
             return Err(Error::Refused(self.how_to_build_in()));
         }
@@ -95,7 +103,7 @@ impl EngineOptions {
         match self {
             EngineOptions::Sqlite => {
                 let options = SqliteOptions { path: data.join(SQLITE_FILE), cache };
-                Ok(Engine::Sqlite(Sqlite::open(&options)?))
+                Ok(Engine::Sqlite(Sqlite::open_with(&options, ballast)?))
             }
             #[cfg(feature = "sled")]
             EngineOptions::Sled => {

@@ -6,23 +6,28 @@
 //! I/O error the engine stops writing, says so, and reopens the file before the next batch.
 //! Readers have connections of their own and see the last commit as a snapshot (WAL).
 //!
-//! `ADR/0001` says why SQLite; the pragmas below are what makes a commit survive a power cut.
+//! SQLite goes on writing to a file that was removed or renamed together with its folder. So the writer
+//! looks before and after each commit whether the paths still lead to the files that it has open, and a
+//! reader whenever it opens one. When a commit finds the disk full, ballast is given up and it runs again.
+//!
+//! `ADR/0001` says why SQLite; the pragmas in `connection.rs` make a commit survive a power cut.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::overlay::Overlay;
 use super::queue::{Queue, Queued, stopped};
 use super::{Base, Row, WriteTx};
+use crate::disk::{Ballast, Place};
 use crate::error::{Error, Result};
 
-/// "STEL": tells our files from other programs' SQLite files.
-const APPLICATION_ID: i32 = 0x5354_454c;
-const FORMAT: i32 = 1;
+mod connection;
+
+use connection::{failure, open_reader, open_writer};
+
 const IDLE_READERS: usize = 8;
 /// Faults that a check tells of.
 const MOST_FAULTS: usize = 20;
@@ -47,13 +52,27 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens the file, or creates it, and starts the writer thread.
     pub fn open(options: &SqliteOptions) -> Result<Self> {
-        let mut writer = Writer { connection: Some(open_writer(options)?), options: options.clone() };
+        Self::open_with(options, None)
+    }
+
+    /// As [`Sqlite::open`]; commits that find the disk full may use the ballast.
+    pub(crate) fn open_with(options: &SqliteOptions, ballast: Option<Arc<Ballast>>) -> Result<Self> {
+        let connection = open_writer(options, OpenFlags::SQLITE_OPEN_CREATE)?;
+        let place = Place::of([options.path.clone()])?;
+        let files = files(options)?;
+        let mut writer = Writer {
+            connection: Some(connection),
+            options: options.clone(),
+            place: place.clone(),
+            files,
+            ballast,
+        };
         let queue = Queue::start(move |batch| writer.commit(batch))
             .map_err(|error| Error::io("start the writer of", &options.path, error))?;
         Ok(Sqlite {
             queue,
             turns: Arc::new(Semaphore::new(IDLE_READERS)),
-            readers: Arc::new(Readers { options: options.clone(), idle: Mutex::default() }),
+            readers: Arc::new(Readers { options: options.clone(), place, idle: Mutex::default() }),
         })
     }
 
@@ -108,14 +127,41 @@ impl Sqlite {
 struct Writer {
     connection: Option<Connection>,
     options: SqliteOptions,
+    /// The database, as it was found at first.
+    place: Place,
+    /// The database and its log, as the connection has them open.
+    files: Place,
+    ballast: Option<Arc<Ballast>>,
 }
 
 impl Writer {
+    /// Commits a batch; on a full disk again and again, as long as there is ballast to give up. Nothing of
+    /// a batch has happened then, and functions may run again.
     fn commit(&mut self, batch: &mut [Queued]) -> Result<()> {
+        loop {
+            let outcome = self.try_commit(batch);
+            let Some(ballast) = &self.ballast else { return outcome };
+            match &outcome {
+                Err(Error::Full) if ballast.release() => {}
+                Ok(()) | Err(Error::Full) => return outcome,
+                Err(_) => {
+                    // SQLite does not always say what it failed for, and reopening needs room too.
+                    ballast.release_if_full();
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    fn try_commit(&mut self, batch: &mut [Queued]) -> Result<()> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => reopen_writer(&self.options)?,
+            None => self.reopen()?,
         };
+        if let Err(error) = self.files.check() {
+            self.connection = Some(connection);
+            return Err(error);
+        }
         let failed = |doing: &str, error: &rusqlite::Error| failure(doing, &self.options.path, error);
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed("write to", &error))?;
         let mut snapshot = Snapshot::writer(connection);
@@ -140,7 +186,11 @@ impl Writer {
             });
         }
         match &outcome {
-            Ok(()) => self.connection = Some(connection),
+            Ok(()) => {
+                self.connection = Some(connection);
+                // What was committed to files that nobody will find again must not be acknowledged.
+                self.files.check().map_err(|error| Error::CommitUnknown(error.to_string()))?;
+            }
             // SQLite goes on with the same handle once there is room.
             Err(Error::Full) => {
                 if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
@@ -152,6 +202,32 @@ impl Writer {
         }
         outcome
     }
+
+    /// Opens the file after an error. What the log holds may be in memory only, although the next sync of
+    /// it would report success: all of it is written to the database anew before anything builds on it.
+    fn reopen(&mut self) -> Result<Connection> {
+        // Another file, or a new one, is not ours to go on with.
+        self.place.check()?;
+        let connection = open_writer(&self.options, OpenFlags::empty())?;
+        self.place.check()?;
+        let path = &self.options.path;
+        let busy: i64 = connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(|error| failure("checkpoint", path, &error))?;
+        if busy != 0 {
+            let path = path.display();
+            return Err(Error::Unavailable(format!("{path} is still being read; writing waits")));
+        }
+        self.files = files(&self.options)?;
+        Ok(connection)
+    }
+}
+
+/// The database and its log.
+fn files(options: &SqliteOptions) -> Result<Place> {
+    let mut log = options.path.clone().into_os_string();
+    log.push("-wal");
+    Place::of([options.path.clone(), log.into()])
 }
 
 fn lay_down(connection: &Connection, overlay: Overlay) -> rusqlite::Result<()> {
@@ -171,6 +247,7 @@ fn lay_down(connection: &Connection, overlay: Overlay) -> rusqlite::Result<()> {
 /// Connections for readers; idle ones are kept, more are opened when all are in use.
 struct Readers {
     options: SqliteOptions,
+    place: Place,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -184,9 +261,12 @@ pub(super) struct Snapshot {
 impl Snapshot {
     fn begin(readers: &Arc<Readers>) -> Result<Self> {
         let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => open_reader(&readers.options)?,
+        let connection = if let Some(connection) = idle {
+            connection
+        } else {
+            let connection = open_reader(&readers.options)?;
+            readers.place.check()?;
+            connection
         };
         connection
             .prepare_cached("BEGIN DEFERRED")
@@ -248,112 +328,6 @@ impl Drop for Snapshot {
         if ended && idle.len() < IDLE_READERS {
             idle.push(connection);
         }
-    }
-}
-
-fn open_writer(options: &SqliteOptions) -> Result<Connection> {
-    let path = &options.path;
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error: rusqlite::Error| failure("open", path, &error);
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
-    // First of all: the pragmas below would change a file that is not ours.
-    check_format(&connection, path)?;
-    let configure = || {
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // FULL: each commit syncs the log, so an acknowledged write survives a power cut.
-        connection.pragma_update(None, "synchronous", "full")?;
-        // The writer checkpoints inside its own commits; 1 000 pages gave the best p99 (ADR/0001).
-        connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
-        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        set_cache(&connection, options.cache / 2)
-    };
-    configure().map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(16);
-    check_pragmas(&connection, path)?;
-    let create = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID";
-    connection.execute_batch(create).map_err(failed)?;
-    Ok(connection)
-}
-
-/// Opens the file after an error. What the log holds may be in memory only, although the next sync of
-/// it would report success: all of it is written to the database anew before anything builds on it.
-fn reopen_writer(options: &SqliteOptions) -> Result<Connection> {
-    let connection = open_writer(options)?;
-    let busy: i64 = connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .map_err(|error| failure("checkpoint", &options.path, &error))?;
-    if busy == 0 {
-        Ok(connection)
-    } else {
-        Err(Error::Unavailable(format!("{} is still being read; writing waits", options.path.display())))
-    }
-}
-
-fn open_reader(options: &SqliteOptions) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || {
-        let connection = Connection::open_with_flags(&options.path, flags)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        set_cache(&connection, options.cache / 2 / IDLE_READERS)?;
-        connection.set_prepared_statement_cache_capacity(16);
-        Ok(connection)
-    };
-    open().map_err(|error| failure("open", &options.path, &error))
-}
-
-fn set_cache(connection: &Connection, bytes: usize) -> rusqlite::Result<()> {
-    // Negative: the unit is KiB, not pages.
-    let kib = i64::try_from(bytes / 1024).unwrap_or(i64::MAX);
-    connection.pragma_update(None, "cache_size", -kib)
-}
-
-/// A pragma that a file system or build does not support is ignored silently: look.
-fn check_pragmas(connection: &Connection, path: &Path) -> Result<()> {
-    let journal: String = pragma(connection, path, "journal_mode")?;
-    let synchronous: i64 = pragma(connection, path, "synchronous")?;
-    if journal != "wal" || synchronous != 2 {
-        return Err(Error::Unavailable(format!(
-            "{} cannot be written durably (journal mode {journal}, synchronous {synchronous}): \
-             put the data directory on a local file system",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
-fn check_format(connection: &Connection, path: &Path) -> Result<()> {
-    let application: i32 = pragma(connection, path, "application_id")?;
-    let format: i32 = pragma(connection, path, "user_version")?;
-    match (application, format) {
-        (APPLICATION_ID, FORMAT) => Ok(()),
-        (APPLICATION_ID, newer) if newer > FORMAT => Err(Error::NewerSchema {
-            found: u32::try_from(newer).unwrap_or(u32::MAX),
-            supported: FORMAT.unsigned_abs(),
-        }),
-        // A new file, or one whose marking was interrupted between its two commits.
-        (0 | APPLICATION_ID, 0) if pragma::<i64>(connection, path, "schema_version")? == 0 => {
-            let mark = |name, value| connection.pragma_update(None, name, value);
-            mark("application_id", APPLICATION_ID)
-                .and_then(|()| mark("user_version", FORMAT))
-                .map_err(|error| failure("create", path, &error))
-        }
-        _ => Err(Error::Corrupt(format!("{} is a database of another program", path.display()))),
-    }
-}
-
-fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, path: &Path, name: &str) -> Result<T> {
-    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| failure("open", path, &error))
-}
-
-fn failure(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Error::Full,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::Corrupt(format!("{}: {error}", path.display()))
-        }
-        _ => Error::Unavailable(format!("cannot {doing} {}: {error}", path.display())),
     }
 }
 

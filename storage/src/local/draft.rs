@@ -1,33 +1,26 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The file of an upload while it is written. Everything here blocks: it runs on the blocking pool.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::sync_folder;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 
 /// An open upload file and where its next byte goes.
 pub(crate) struct Draft {
-    file: File,
+    file: DiskFile,
     path: PathBuf,
     offset: u64,
 }
 
 impl Draft {
-    pub(super) fn open(path: PathBuf, offset: u64) -> Result<Self> {
+    pub(super) fn open(disk: &Disk, path: PathBuf, offset: u64) -> Result<Self> {
         let failed = |doing, error| Error::io(doing, &path, error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| failed("open", error))?;
-        let len = file.metadata().map_err(|error| failed("read the size of", error))?.len();
+        let file = disk.open_or_create(&path).map_err(|error| failed("open", error))?;
+        let len = file.len().map_err(|error| failed("read the size of", error))?;
         if len < offset {
             return Err(Error::Corrupt(format!(
                 "{} has {len} bytes, {offset} were acknowledged",
@@ -40,7 +33,7 @@ impl Draft {
         if offset == 0 {
             // The entry must be durable before anything in the catalog relies on the file.
             if let Some(folder) = path.parent() {
-                sync_folder(folder)?;
+                disk.sync_folder(folder)?;
             }
         }
         Ok(Draft { file, path, offset })
@@ -53,14 +46,14 @@ impl Draft {
             let mut rest = slices.as_mut_slice();
             IoSlice::advance_slices(&mut rest, 0);
             while !rest.is_empty() {
-                match rustix::io::pwritev(&self.file, rest, self.offset) {
+                match self.file.write_at(rest, self.offset) {
                     Ok(0) => return Err(self.failed("write", io::ErrorKind::WriteZero.into())),
                     Ok(written) => {
                         self.offset += written as u64;
                         IoSlice::advance_slices(&mut rest, written);
                     }
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(self.failed("write", error.into())),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(self.failed("write", error)),
                 }
             }
         }
@@ -74,17 +67,19 @@ impl Draft {
 
     /// Makes what was appended durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|error| self.failed("sync", error))
+        self.file.sync().map_err(|error| self.failed("sync", error))
     }
 
     /// Reads the file from its start, for a hash that was not computed on the way.
     pub(crate) fn reread(&self, mut each: impl FnMut(&[u8])) -> Result<()> {
-        use std::os::unix::fs::FileExt as _;
         let mut buffer = vec![0; 256 << 10];
         let mut at = 0;
         while at < self.offset {
             let want = usize::try_from(self.offset - at).unwrap_or(usize::MAX).min(buffer.len());
-            self.file.read_exact_at(&mut buffer[..want], at).map_err(|error| self.failed("read", error))?;
+            let read = self.file.read_full_at(&mut buffer[..want], at);
+            if read.map_err(|error| self.failed("read", error))? < want {
+                return Err(self.failed("read", io::ErrorKind::UnexpectedEof.into()));
+            }
             each(&buffer[..want]);
             at += want as u64;
         }

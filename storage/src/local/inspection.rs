@@ -4,20 +4,15 @@
 //! What a check reads would push out of the page cache what clients read. So a file that was not in
 //! the cache is forgotten again behind the place that was read; one that was there stays.
 
-use std::fs::File;
-use std::io::{self, IoSliceMut};
-use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt as _;
+use std::io;
 use std::path::PathBuf;
 
-use rustix::fs::{Advice, fadvise};
-use rustix::io::ReadWriteFlags;
-
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 
 /// A file and how far it was read.
 pub(crate) struct Inspection {
-    file: File,
+    file: DiskFile,
     path: PathBuf,
     at: u64,
     /// Whether the file was in the page cache before; unknown until its first bytes were read.
@@ -25,8 +20,8 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    pub(super) fn open(path: PathBuf) -> Result<Option<Self>> {
-        match File::open(&path) {
+    pub(super) fn open(disk: &Disk, path: PathBuf) -> Result<Option<Self>> {
+        match disk.open(&path) {
             Ok(file) => Ok(Some(Self::of(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("open", &path, error)),
@@ -34,34 +29,23 @@ impl Inspection {
     }
 
     /// Inspects a file that is open; `path` names it.
-    pub(crate) fn of(file: File, path: PathBuf) -> Self {
+    pub(crate) fn of(file: DiskFile, path: PathBuf) -> Self {
         Inspection { file, path, at: 0, cached: None }
     }
 
     /// Reads on into `buffer`; less than fills it only at the end of the file.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if self.cached.is_none() && !buffer.is_empty() {
-            let first = &mut [IoSliceMut::new(&mut buffer[..1])];
-            let now = rustix::io::preadv2(&self.file, first, self.at, ReadWriteFlags::NOWAIT);
+            let now = self.file.read_cached(&mut buffer[..1], self.at);
             // Where the file system cannot say, nothing is forgotten.
-            self.cached = Some(!matches!(now, Err(rustix::io::Errno::AGAIN)));
+            self.cached = Some(!now.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
         }
         let from = self.at;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], self.at) {
-                Ok(0) => break,
-                Ok(read) => {
-                    filled += read;
-                    self.at += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("read", &self.path, error)),
-            }
-        }
-        if let (Some(false), Some(len)) = (self.cached, NonZeroU64::new(filled as u64)) {
-            // It is advice: without it the check is the same.
-            let _unadvised = fadvise(&self.file, from, Some(len), Advice::DontNeed);
+        let read = self.file.read_full_at(buffer, from);
+        let filled = read.map_err(|error| Error::io("read", &self.path, error))?;
+        self.at += filled as u64;
+        if self.cached == Some(false) {
+            self.file.forget(from, filled as u64);
         }
         Ok(filled)
     }

@@ -6,10 +6,8 @@
 //! process instead of one request. Buffers come from a small pool and return to it when the
 //! network is done with them.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,18 +15,21 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
+use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 
 /// Large enough for few calls, small enough for the processor's cache.
 const PIECE: usize = 256 << 10;
 const POOLED: usize = 32;
+/// EAGAIN; EOPNOTSUPP and ENOSYS, where the file system or the kernel cannot say; EINTR.
+const NOT_CACHED: [io::ErrorKind; 3] =
+    [io::ErrorKind::WouldBlock, io::ErrorKind::Unsupported, io::ErrorKind::Interrupted];
 
 /// A stream of a blob's bytes.
 pub struct BlobReader {
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     path: Arc<Path>,
     rest: Range<u64>,
     buffers: BufferPool,
@@ -36,7 +37,7 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
-    pub(super) fn new(file: Arc<File>, path: Arc<Path>, range: Range<u64>, buffers: BufferPool) -> Self {
+    pub(super) fn new(file: Arc<DiskFile>, path: Arc<Path>, range: Range<u64>, buffers: BufferPool) -> Self {
         BlobReader { file, path, rest: range, buffers, waiting: None }
     }
 
@@ -74,37 +75,23 @@ impl Stream for BlobReader {
             let want = usize::try_from(this.remaining()).unwrap_or(PIECE).min(PIECE);
             let mut buffer = this.buffers.take();
             let at = this.rest.start;
-            let slice = io::IoSliceMut::new(&mut buffer.bytes[..want]);
-            match rustix::io::preadv2(&this.file, &mut [slice], at, ReadWriteFlags::NOWAIT) {
+            match this.file.read_cached(&mut buffer.bytes[..want], at) {
                 Ok(filled) => {
                     buffer.filled = filled;
                     return Poll::Ready(Some(this.deliver(buffer)));
                 }
                 // Not cached, or the file system cannot say.
-                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR | Errno::NOSYS) => {
+                Err(error) if NOT_CACHED.contains(&error.kind()) => {
                     let file = Arc::clone(&this.file);
                     this.waiting = Some(tokio::task::spawn_blocking(move || {
-                        buffer.filled = read_full(&file, &mut buffer.bytes[..want], at)?;
+                        buffer.filled = file.read_full_at(&mut buffer.bytes[..want], at)?;
                         Ok(buffer)
                     }));
                 }
-                Err(error) => return Poll::Ready(Some(Err(Error::io("read", &*this.path, error.into())))),
+                Err(error) => return Poll::Ready(Some(Err(Error::io("read", &*this.path, error)))),
             }
         }
     }
-}
-
-fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Buffers that are not in use.
@@ -137,5 +124,19 @@ impl Drop for Buffer {
         if pool.len() < POOLED {
             pool.push(std::mem::take(&mut self.bytes));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn what_says_that_nothing_is_cached_is_known_by_its_kind() {
+        for error in [Errno::AGAIN, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INTR] {
+            assert!(NOT_CACHED.contains(&io::Error::from(error).kind()), "{error:?}");
+        }
+        assert!(!NOT_CACHED.contains(&io::Error::from(Errno::IO).kind()));
     }
 }

@@ -151,6 +151,7 @@ impl Store {
         digest: &Digest,
         actor: &Actor,
     ) -> Result<Mounted> {
+        self.room.check(0)?;
         let (repo, from, digest) = (repo.clone(), from.cloned(), digest.clone());
         let (actor, moment) = (actor.clone(), self.moment());
         self.engine

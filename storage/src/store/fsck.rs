@@ -71,7 +71,7 @@ use tokio::sync::mpsc;
 
 use super::collection::{Grounds, is_unprotected};
 use super::lease::Moment;
-use super::{Store, repositories as names, rules};
+use super::{SCHEMA, Store, repositories as names, rules};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::keys::{self, Key, RepoId};
@@ -91,20 +91,20 @@ mod repositories;
 mod tags;
 mod walk;
 
-pub(super) use examine::{Examined, examine};
+pub(super) use examine::{Brake, Examined, examine};
 pub use report::{Fault, FaultKind, FsckSummary, Repair};
 
-use found::{At, Findings, Found, Held, Mend, hold};
+use found::{At, Change, Findings, Found, Held, Mend, hold};
 
 /// By what a check judges.
 #[derive(Clone)]
-struct Context {
+struct Basis {
     grounds: Grounds,
     /// The ids that had a name when the check began.
     known: Arc<HashSet<RepoId>>,
 }
 
-impl Context {
+impl Basis {
     fn moment(&self) -> Moment {
         self.grounds.moment
     }
@@ -128,7 +128,7 @@ struct Check<'s> {
     repair: bool,
     items: mpsc::Sender<Fault>,
     summary: FsckSummary,
-    context: Context,
+    basis: Basis,
     /// Repositories that rows belong to and that have no name.
     unknown: BTreeSet<RepoId>,
     /// Contents with a link that they do not know: they must not be taken for unlinked.
@@ -141,14 +141,14 @@ impl Store {
     /// Checks everything, also the bytes of every blob, and with `repair` mends what can be mended. Each
     /// fault is sent as it is found. Ends early when the receiver of `items` is gone.
     pub async fn fsck(&self, repair: bool, items: mpsc::Sender<Fault>) -> Result<FsckSummary> {
-        let context = self.fsck_context().await?;
+        let basis = self.fsck_basis().await?;
         let summary = FsckSummary { repair, ..FsckSummary::default() };
         let mut check = Check {
             store: self,
             repair,
             items,
             summary,
-            context,
+            basis,
             unknown: BTreeSet::new(),
             linked: HashSet::new(),
             unprotected: HashSet::new(),
@@ -157,7 +157,7 @@ impl Store {
         Ok(check.summary)
     }
 
-    async fn fsck_context(&self) -> Result<Context> {
+    async fn fsck_basis(&self) -> Result<Basis> {
         let sha256 = self.rules.sha256();
         let row =
             self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
@@ -178,7 +178,7 @@ impl Store {
             }
         }
         let grounds = Grounds { moment: self.moment(), rules, busy: Vec::new() };
-        Ok(Context { grounds, known: Arc::new(known) })
+        Ok(Basis { grounds, known: Arc::new(known) })
     }
 
     /// A page of rows.
@@ -195,6 +195,7 @@ impl Check<'_> {
     async fn run(&mut self) -> Result<()> {
         self.engine().await?;
         // Names first: what is told later tells them. Then files, from which rows are made anew.
+        self.schema().await?;
         for table in *b"mni" {
             self.walk(table).await?;
         }
@@ -210,6 +211,30 @@ impl Check<'_> {
         self.unknown_tables().await
     }
 
+    /// A store that was opened has a schema version.
+    async fn schema(&mut self) -> Result<()> {
+        let key = keys::SCHEMA_VERSION;
+        let present = self.store.engine.read(async |tx: &mut ReadTx| tx.get(key).await).await?;
+        if present.is_some() {
+            return Ok(());
+        }
+        let mut findings = Findings::default();
+        let changes = vec![Change::Put(key.to_vec(), SCHEMA.to_be_bytes().to_vec())];
+        let what = "the version of the stored data is gone";
+        findings.change(FaultKind::MetaUnreadable, At::default(), what, "it is made anew", changes);
+        self.settle(findings.faults).await
+    }
+
+    /// Tells of faults, and mends them as they are.
+    async fn settle(&mut self, faults: Vec<Found>) -> Result<()> {
+        if !self.repair {
+            return self.tell_all(faults).await;
+        }
+        let mended = async move |tx: &mut WriteTx| mend(tx, faults.clone()).await;
+        let told = self.store.engine.write(0, mended).await?;
+        self.send_all(told).await
+    }
+
     async fn engine(&mut self) -> Result<()> {
         for what in self.store.engine.check().await? {
             let mut findings = Findings::default();
@@ -222,20 +247,20 @@ impl Check<'_> {
 
     async fn unknown_repositories(&mut self) -> Result<()> {
         for id in std::mem::take(&mut self.unknown) {
-            let context = self.context.clone();
+            let basis = self.basis.clone();
             let findings = self.store.engine.read(async |tx: &mut ReadTx| {
                 let mut findings = Findings::default();
-                repositories::unknown(tx, &context, id, &mut findings).await?;
+                repositories::unknown(tx, &basis, id, &mut findings).await?;
                 Ok(findings.faults)
             });
             let findings = findings.await?;
             if !self.repair {
                 self.tell_all(findings).await?;
             } else if !findings.is_empty() {
-                let context = self.context.clone();
+                let basis = self.basis.clone();
                 let faults = self.store.engine.write(0, async move |tx: &mut WriteTx| {
                     let mut findings = Findings::default();
-                    repositories::unknown(tx, &context, id, &mut findings).await?;
+                    repositories::unknown(tx, &basis, id, &mut findings).await?;
                     mend(tx, findings.faults).await
                 });
                 self.send_all(faults.await?).await?;
@@ -245,19 +270,20 @@ impl Check<'_> {
     }
 
     async fn unknown_tables(&mut self) -> Result<()> {
-        for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
-            let page = self.store.engine.scan(async move |tx: &mut ReadTx| tx.range(&[table], None, 1).await);
-            if let Some((key, _)) = page.await?.first() {
-                let what = format!(
-                    "there are rows in a table {:?}, the first is {}",
-                    char::from(table),
-                    hex::encode(key)
-                );
-                let mut findings = Findings::default();
-                let advice = "nothing here reads them; find out what wrote them";
-                findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
-                self.tell_all(findings.faults).await?;
+        let first = self.store.engine.scan(async |tx: &mut ReadTx| {
+            let mut first = Vec::new();
+            for table in (0..=u8::MAX).filter(|table| !keys::TABLES.contains(table)) {
+                first.extend(tx.range(&[table], None, 1).await?.into_iter().map(|(key, _)| key));
             }
+            Ok(first)
+        });
+        for key in first.await? {
+            let mut findings = Findings::default();
+            let what =
+                format!("there are rows in a table that is not known, the first is {}", hex::encode(key));
+            let advice = "nothing here reads them; find out what wrote them";
+            findings.manual(FaultKind::TableUnknown, At::default(), what, advice);
+            self.tell_all(findings.faults).await?;
         }
         Ok(())
     }
@@ -304,7 +330,7 @@ async fn mend(tx: &mut WriteTx, faults: Vec<Found>) -> Result<Vec<Fault>> {
 }
 
 /// Some of the repositories that have a content, for a person.
-async fn linked_in(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<String> {
+pub(super) async fn linked_in(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<String> {
     const NAMED: usize = 3;
     let links = tx.range(&keys::links_of(sha256), None, NAMED + 1).await?;
     let mut told = Vec::new();

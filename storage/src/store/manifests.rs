@@ -92,6 +92,7 @@ pub struct StoredManifest {
 impl Store {
     /// Stores a manifest with its edges and moves its tags, all or nothing.
     pub async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest> {
+        self.room.check(new.bytes.len() as u64)?;
         let (moment, allow_missing) = (self.moment(), self.allow_missing);
         let sha256 = match Algorithm::Sha256.digest(&new.bytes) {
             Digest::Sha256(bytes) => bytes,

@@ -11,7 +11,7 @@ use crate::name::{RepoName, Tag};
 use crate::rows;
 
 /// Moves of a tag that are kept.
-const KEPT_MOVES: u64 = 100;
+pub(super) const KEPT_MOVES: u64 = 100;
 
 pub(super) async fn find(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option<rows::Tag>> {
     tx.get(&keys::tag(repo, tag.as_str())).await?.map(|row| rows::decode(&row)).transpose()

@@ -20,10 +20,10 @@ use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
 use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row, Sqlite, SqliteOptions};
 #[cfg(feature = "postgres")]
-use crate::kv::{Postgres, PostgresOptions, postgres_server::PostgresServer};
+use crate::kv::{Postgres, PostgresOptions};
 #[cfg(feature = "sled")]
 use crate::kv::{Sled, SledOptions};
-use crate::local::Location;
+use crate::local::{FileName, Location};
 use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
 use crate::rows;
@@ -34,16 +34,25 @@ mod collection;
 mod collection_cost;
 mod collection_model;
 mod collection_races;
+mod disk_faults;
+mod disk_reserve;
 #[cfg(any(feature = "sled", feature = "postgres"))]
 mod engines;
 mod evidence;
+mod fsck;
+mod fsck_files;
+mod fsck_online;
+mod fsck_random;
+mod fsck_rows;
 mod invariants;
 mod leases;
 mod manifests;
 mod opening;
+mod power_cuts;
 mod pulls;
 mod referrers;
 mod rows_left;
+mod scrub;
 mod tags;
 mod uploads;
 mod writers;
@@ -56,7 +65,7 @@ enum Kind {
     Sqlite,
     #[cfg(feature = "sled")]
     Sled,
-    /// On a server of its own.
+    /// On the server of `engines.rs`, in a schema of its own.
     #[cfg(feature = "postgres")]
     Postgres,
 }
@@ -75,8 +84,6 @@ struct Lab {
     store: Arc<Store>,
     clock: Arc<ManualClock>,
     folder: TempDir,
-    #[cfg(feature = "postgres")]
-    _server: Option<PostgresServer>,
 }
 
 async fn on_both(test: impl AsyncFn(Lab)) {
@@ -96,9 +103,6 @@ impl Lab {
 
     async fn tuned(kind: Kind, tune: impl FnOnce(&mut StoreOptions)) -> Lab {
         let folder = tempfile::tempdir().unwrap();
-        #[cfg(feature = "postgres")]
-        let server =
-            (kind == Kind::Postgres).then(|| PostgresServer::start("the store on PostgreSQL").unwrap());
         let engine = match kind {
             Kind::Memory => Engine::Memory(Memory::running_twice()),
             Kind::Sqlite => {
@@ -112,7 +116,7 @@ impl Lab {
             }
             #[cfg(feature = "postgres")]
             Kind::Postgres => {
-                let url = server.as_ref().unwrap().schema("lab");
+                let url = engines::database();
                 Engine::Postgres(Postgres::open(PostgresOptions::new(&url).unwrap()).await.unwrap())
             }
         };
@@ -121,21 +125,7 @@ impl Lab {
         let mut options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
         tune(&mut options);
         let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-        Lab {
-            #[cfg(feature = "postgres")]
-            _server: server,
-            ..Lab::around(store, clock, folder)
-        }
-    }
-
-    fn around(store: Store, clock: Arc<ManualClock>, folder: TempDir) -> Lab {
-        Lab {
-            store: Arc::new(store),
-            clock,
-            folder,
-            #[cfg(feature = "postgres")]
-            _server: None,
-        }
+        Lab { store: Arc::new(store), clock, folder }
     }
 
     fn now(&self) -> Timestamp {
@@ -198,14 +188,19 @@ impl Lab {
 
     /// Files in the blob folder and their sizes.
     fn files(&self) -> Vec<(String, u64)> {
-        let mut files = Vec::new();
-        for part in fs::read_dir(self.folder.path().join("blobs")).unwrap() {
-            for file in fs::read_dir(part.unwrap().path()).unwrap() {
-                let file = file.unwrap();
-                files.push((file.file_name().into_string().unwrap(), file.metadata().unwrap().len()));
-            }
-        }
-        files
+        let listed = (0..=u8::MAX).flat_map(|part| self.store.blobs.list(part).unwrap());
+        listed
+            .map(|file| match file.name {
+                FileName::Blob(location) => (location.to_string().replace('-', ""), file.size),
+                FileName::Stray(name) => panic!("{name:?} is not ours"),
+            })
+            .collect()
+    }
+
+    /// The bytes of a file.
+    async fn file(&self, location: Location, size: u64) -> Vec<u8> {
+        let mut readers = self.store.blobs.read(location, Some(0..size)).unwrap();
+        readers.remove(0).try_collect::<Vec<Bytes>>().await.unwrap().concat()
     }
 
     /// One round of collection.

@@ -83,6 +83,7 @@ impl Store {
         algorithm: Algorithm,
         actor: &Actor,
     ) -> Result<Location> {
+        self.room.check(0)?;
         let (id, moment) = (Location::new(), self.moment());
         let (now, expires) = (moment.now, moment.now.plus(moment.periods.uploads));
         let row = rows::Upload {
@@ -123,6 +124,7 @@ impl Store {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
+        self.room.check(chunk.len.unwrap_or(0))?;
         let writer = self.claim(repo, id, chunk.start).await?;
         let written = self.receive(writer, chunk, body, None, false).await?;
         Ok(UploadStatus { offset: written.offset })
@@ -143,6 +145,7 @@ impl Store {
         E: std::fmt::Display,
     {
         digest.supported()?;
+        self.room.check(chunk.len.unwrap_or(0))?;
         match self.claim(repo, id, chunk.start).await {
             Ok(writer) => {
                 let written = self.receive(writer, chunk, body, Some(digest.clone()), false).await?;
@@ -171,6 +174,7 @@ impl Store {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
+        self.room.check(len.unwrap_or(0))?;
         let id = self.begin_upload(repo, digest.supported()?, actor).await?;
         let writer = self.claim(repo, id, Some(0)).await?;
         let chunk = Chunk { start: Some(0), len };

@@ -14,7 +14,7 @@ fn a_url_is_not_printed() {
 #[tokio::test]
 async fn a_data_directory_keeps_its_engine() {
     let folder = tempfile::tempdir().unwrap();
-    let open = async || EngineOptions::Sqlite.open(folder.path(), 4 << 20).await;
+    let open = async || EngineOptions::Sqlite.open(folder.path(), 4 << 20, None).await;
     drop(open().await.unwrap());
     assert_eq!(std::fs::read_to_string(folder.path().join(MARK)).unwrap(), "sqlite\n");
     // One that was made before there was a choice.
@@ -30,7 +30,7 @@ async fn a_data_directory_keeps_its_engine() {
 #[tokio::test]
 async fn an_engine_that_is_not_built_in_says_how_to_build_it() {
     let folder = tempfile::tempdir().unwrap();
-    let error = EngineOptions::Sled.open(folder.path(), 0).await.err().unwrap().to_string();
+    let error = EngineOptions::Sled.open(folder.path(), 0, None).await.err().unwrap().to_string();
     assert!(error.contains("cargo build --release --features sled"), "{error}");
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::dump::{DumpReader, Seal};
 use super::name::SnapshotName;
 use crate::digest::Digest;
+use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::local::{Inspection, Location, create_folder};
 
@@ -151,7 +152,7 @@ impl Archive {
     pub(super) fn blob(&self, sha256: &[u8; 32]) -> Result<Option<Inspection>> {
         let path = self.blob_path(sha256);
         match open_file(&path) {
-            Ok(file) => Ok(Some(Inspection::of(file, path))),
+            Ok(file) => Ok(Some(Inspection::of(DiskFile::Real(file), path))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("open", &path, error)),
         }

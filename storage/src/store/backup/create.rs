@@ -32,7 +32,7 @@ impl Store {
         // Before the snapshot: from here on nothing vanishes that it may name.
         let now = self.now();
         let _hold = self.holds.take(now);
-        let (root, lock) = (to.to_owned(), self.place.as_ref().map(|(lock, _)| lock.clone()));
+        let (root, lock) = (to.to_owned(), self.room.file().map(Path::to_owned));
         let beginning = {
             let listener = listener.clone();
             move || {

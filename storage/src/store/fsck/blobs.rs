@@ -4,7 +4,7 @@
 //! A link is never dropped because its bytes are gone: the next push of the same bytes brings it
 //! back to life in every repository.
 
-use super::Context;
+use super::Basis;
 use super::found::{At, Change, Findings, Held, hold, read};
 use super::report::FaultKind;
 use crate::digest::Digest;
@@ -40,12 +40,12 @@ fn has_digest(sha256: &[u8; 32], content: &rows::Content, digest: &Digest) -> bo
 
 /// The rows of a link that is made anew.
 fn rebuilt(
-    context: &Context,
+    basis: &Basis,
     repo: RepoId,
     digest: &Digest,
     (sha256, content): (&[u8; 32], &rows::Content),
 ) -> Result<Vec<Change>> {
-    let lease_until = context.moment().lease();
+    let lease_until = basis.moment().lease();
     let row = rows::Link {
         sha256: *sha256,
         size: content.size,
@@ -63,7 +63,7 @@ fn rebuilt(
 
 pub(super) async fn link(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, digest): (RepoId, &Digest),
     value: &[u8],
     found: &mut Findings,
@@ -76,17 +76,14 @@ pub(super) async fn link(
             Some(sha256) => hold::<rows::Content>(tx, &keys::content(&sha256)).await?.row(),
         };
         let what = "the row of a blob's link cannot be read";
-        match (right, content) {
-            (Some(sha256), Some(content)) => {
-                let changes = rebuilt(context, repo, digest, (&sha256, &content))?;
-                let how = "the link is made anew from the content of its digest";
-                found.change(FaultKind::RowUnreadable, at, what, how, changes);
-            }
-            _ => {
-                let how = "the link is removed, for its content is gone too; push the blob again";
-                found.change(FaultKind::RowUnreadable, at, what, how, vec![Change::Delete(key)]);
-            }
-        }
+        let (how, changes) = if let (Some(sha256), Some(content)) = (right, content) {
+            let changes = rebuilt(basis, repo, digest, (&sha256, &content))?;
+            ("the link is made anew from the content of its digest", changes)
+        } else {
+            let how = "the link is removed, for its content is gone too; push the blob again";
+            (how, vec![Change::Delete(key)])
+        };
+        found.change(FaultKind::RowUnreadable, at, what, how, changes);
         return Ok(());
     };
     let mut content = hold::<rows::Content>(tx, &keys::content(&row.sha256)).await?;
@@ -121,17 +118,16 @@ pub(super) async fn link(
             let what = "the content of this link is gone, so the blob cannot be read";
             found.manual(FaultKind::LinkWithoutContent, at, what, PUSH_AGAIN);
         }
-        // The fault is the content's.
-        Held::Unreadable => {}
         Held::Row(content) if content.size != row.size => {
             let what = format!("the link says {} bytes, its content {}", row.size, content.size);
             row.size = content.size;
             let how = "the link has its content's size";
             found.change(FaultKind::LinkSizeWrong, at, what, how, vec![Change::row(key, &row)?]);
         }
-        Held::Row(_) => {}
+        // What cannot be read is the content's fault.
+        Held::Row(_) | Held::Unreadable => {}
     }
-    if context.needs_review(tx, repo, digest).await? {
+    if basis.needs_review(tx, repo, digest).await? {
         found.unprotected.push(Review::Object(repo, digest.clone()));
     }
     Ok(())
@@ -139,7 +135,7 @@ pub(super) async fn link(
 
 pub(super) async fn link_of(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (sha256, repo, digest): (&[u8; 32], RepoId, &Digest),
     found: &mut Findings,
 ) -> Result<()> {
@@ -155,7 +151,7 @@ pub(super) async fn link_of(
     match content {
         Some(content) if link.is_absent() && has_digest(sha256, &content, digest) => {
             let what = "the blob's content knows of a link to it in this repository, which is gone";
-            let changes = rebuilt(context, repo, digest, (sha256, &content))?;
+            let changes = rebuilt(basis, repo, digest, (sha256, &content))?;
             found.change(FaultKind::LinkMissing, at, what, "the link is made anew", changes);
         }
         _ => {
@@ -171,7 +167,7 @@ pub(super) async fn link_of(
 
 pub(super) async fn content(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     sha256: &[u8; 32],
     value: &[u8],
     found: &mut Findings,
@@ -185,7 +181,7 @@ pub(super) async fn content(
     };
     let ours = alias.as_ref().is_some_and(|(_, value)| value.as_deref() == Some(sha256));
     if tx.range(&keys::links_of(sha256), None, 1).await?.is_empty() {
-        let moment = context.moment();
+        let moment = basis.moment();
         let garbage = rows::Garbage { size: row.size };
         let after = moment.now.plus(moment.periods.grace);
         let mut changes = vec![

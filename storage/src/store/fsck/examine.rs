@@ -4,6 +4,8 @@
 //! Between the pieces the caller may wait, so reading can be held to a rate, and whoever drops the
 //! future is rid of it at the next piece.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 
 use crate::digest::{Algorithm, Hasher, Hashes};
@@ -11,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::local::{LocalBlobs, Location};
 
 /// Bytes that are read and hashed at once.
-pub(in crate::store) const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 20;
+/// Sleeping for less is not worth it.
+const NAP: Duration = Duration::from_millis(10);
 
 /// What was found in a file.
 pub(in crate::store) enum Examined {
@@ -30,13 +34,40 @@ pub(in crate::store) enum Examined {
     },
 }
 
-/// Reads a file, and hashes its first `size` bytes and all of them. `wait` is told of each piece.
+/// Holds reading to a rate.
+pub(in crate::store) struct Brake {
+    rate: u64,
+    owed: Duration,
+}
+
+impl Brake {
+    /// Bytes a second.
+    pub(in crate::store) fn to(rate: u64) -> Self {
+        Brake { rate, owed: Duration::ZERO }
+    }
+
+    /// No rate.
+    pub(super) fn off() -> Self {
+        Self::to(u64::MAX)
+    }
+
+    /// Waits for as long as reading so many bytes should take.
+    pub(in crate::store) async fn wait(&mut self, bytes: u64) {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate.max(1));
+        self.owed += Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        if self.owed >= NAP {
+            tokio::time::sleep(std::mem::take(&mut self.owed)).await;
+        }
+    }
+}
+
+/// Reads a file, and hashes its first `size` bytes and all of them. Waits at each piece as the brake demands.
 pub(in crate::store) async fn examine(
     blobs: &LocalBlobs,
     location: Location,
     size: u64,
     algorithm: Algorithm,
-    mut wait: impl AsyncFnMut(u64),
+    brake: &mut Brake,
 ) -> Result<Examined> {
     let opening = blobs.clone();
     let opened = run(move || opening.inspect(location)).await?;
@@ -67,10 +98,10 @@ pub(in crate::store) async fn examine(
             Err(error) => return unreadable(error),
         }
         len += read as u64;
+        brake.wait(read as u64).await;
         if read < PIECE {
             return Ok(Examined::Read { len, prefix, whole: hasher.finish() });
         }
-        wait(read as u64).await;
     }
 }
 
@@ -86,7 +117,7 @@ fn unreadable(error: Error) -> Result<Examined> {
 }
 
 /// Runs something that blocks.
-pub(in crate::store) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Unavailable(format!("reading a file ended abnormally: {error}")))

@@ -6,7 +6,7 @@
 //! it, so that it is not served, not mounted and not taken for present, and the next push of the same
 //! bytes puts them in place of the damaged ones.
 
-use super::examine::{Examined, examine, run};
+use super::examine::{Brake, Examined, examine, run};
 use super::found::{At, Change, Findings, Found, Held, read};
 use super::queues::{ENDED, end_upload};
 use super::report::FaultKind;
@@ -75,12 +75,13 @@ impl Check<'_> {
         };
         let wide = by_sha512 || row.sha512.is_some();
         let algorithm = if wide { Algorithm::Sha512 } else { Algorithm::Sha256 };
-        let examined = examine(&self.store.blobs, row.location, row.size, algorithm, async |_| {}).await?;
+        let examined =
+            examine(&self.store.blobs, row.location, row.size, algorithm, &mut Brake::off()).await?;
         self.summary.files += 1;
         if let Examined::Read { len, .. } = &examined {
             self.summary.bytes += len;
         }
-        judge(&sha256, &row, &examined, self.context.moment().now, &mut findings)?;
+        judge(&sha256, &row, &examined, self.basis.moment().now, &mut findings)?;
         if findings.faults.is_empty() {
             return Ok(());
         }
@@ -144,7 +145,7 @@ impl Check<'_> {
             return Ok(());
         }
         let algorithm = row.hash.algorithm();
-        let (kind, what) = match examine(&self.store.blobs, id, offset, algorithm, async |_| {}).await? {
+        let (kind, what) = match examine(&self.store.blobs, id, offset, algorithm, &mut Brake::off()).await? {
             Examined::Gone => (
                 FaultKind::UploadFileShort,
                 format!("{offset} bytes of this upload were acknowledged, and its file is gone"),
@@ -170,7 +171,7 @@ impl Check<'_> {
         };
         let mut findings = Findings::default();
         let at = At { name: Some(row.repo.clone()), ..At::location(id) };
-        findings.change(kind, at, what, ENDED, end_upload(&self.context, id, offset)?);
+        findings.change(kind, at, what, ENDED, end_upload(&self.basis, id, offset)?);
         self.confirm(key.to_vec(), value.to_vec(), findings.faults).await.map(|_| ())
     }
 }

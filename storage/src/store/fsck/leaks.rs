@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::found::{At, Change, Findings};
 use super::report::FaultKind;
-use super::{Check, Context, mend};
+use super::{Basis, Check, mend};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::keys::{self, Key, Review};
@@ -39,12 +39,12 @@ impl Check<'_> {
             if wanted.is_empty() {
                 continue;
             }
-            let context = self.context.clone();
+            let basis = self.basis.clone();
             let found = self.store.engine.scan(async move |tx: &mut ReadTx| {
                 let mut leaked = Vec::new();
                 for review in unreviewed(tx, shard, wanted.clone()).await? {
                     let mut findings = Findings::default();
-                    check(tx, &context, &review, &mut findings).await?;
+                    check(tx, &basis, &review, &mut findings).await?;
                     if !findings.faults.is_empty() {
                         leaked.push((review, findings.faults));
                     }
@@ -56,10 +56,10 @@ impl Check<'_> {
                     self.tell_all(faults).await?;
                     continue;
                 }
-                let context = self.context.clone();
+                let basis = self.basis.clone();
                 let faults = self.store.engine.write(0, async move |tx: &mut WriteTx| {
                     let mut findings = Findings::default();
-                    check(tx, &context, &review, &mut findings).await?;
+                    check(tx, &basis, &review, &mut findings).await?;
                     mend(tx, findings.faults).await
                 });
                 self.send_all(faults.await?).await?;
@@ -92,10 +92,10 @@ async fn unreviewed(tx: &mut ReadTx, shard: u8, mut wanted: HashSet<Vec<u8>>) ->
 }
 
 /// Finds that something without a review row needs one.
-async fn check(tx: &mut ReadTx, context: &Context, review: &Review, found: &mut Findings) -> Result<()> {
+async fn check(tx: &mut ReadTx, basis: &Basis, review: &Review, found: &mut Findings) -> Result<()> {
     let (needed, at) = match review {
         Review::Object(repo, digest) => {
-            (context.needs_review(tx, *repo, digest).await?, At::digest(*repo, digest))
+            (basis.needs_review(tx, *repo, digest).await?, At::digest(*repo, digest))
         }
         Review::TagHistory(repo, tag) => {
             let gone = tx.get(&keys::tag(*repo, tag.as_str())).await?.is_none();
@@ -107,7 +107,7 @@ async fn check(tx: &mut ReadTx, context: &Context, review: &Review, found: &mut 
     };
     if needed {
         let what = "nothing protects it, and collection would never look at it";
-        let changes = vec![Change::review(context.moment(), review)];
+        let changes = vec![Change::review(basis.moment(), review)];
         found.change(FaultKind::ReviewMissing, at, what, "collection looks at it", changes);
     }
     Ok(())

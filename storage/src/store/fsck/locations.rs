@@ -10,17 +10,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::examine::{Examined, examine, run};
-use super::found::{At, Change, Findings, Held, hold, read};
+use super::examine::{Brake, Examined, examine, run};
+use super::found::{At, Change, Findings, hold, read};
 use super::report::FaultKind;
 use super::{Check, mend};
-use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest, Hashes};
 use crate::error::Result;
 use crate::keys::{self, Key};
 use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::local::{FileName, Location};
 use crate::rows;
+use crate::store::lease::Moment;
 
 /// Locations that are held in memory at once, about.
 const AT_ONCE: usize = 1_000_000;
@@ -52,13 +52,20 @@ impl Check<'_> {
         let folders = (AT_ONCE / (sample + 1)).clamp(1, 256);
         self.root().await?;
         let parts: Vec<u8> = (0..=u8::MAX).collect();
+        let mut strays = Vec::new();
         for parts in parts.chunks(folders) {
-            self.some_locations(parts).await?;
+            strays.append(&mut self.some_locations(parts).await?);
+            strays.truncate(AT_ONCE);
+        }
+        // Last: a content that names another one's file may have left its own behind.
+        for location in strays {
+            self.stray(location).await?;
         }
         Ok(())
     }
 
-    async fn some_locations(&mut self, parts: &[u8]) -> Result<()> {
+    /// Compares the files of some folders with rows. Returns those that no row names.
+    async fn some_locations(&mut self, parts: &[u8]) -> Result<Vec<Location>> {
         let mut seen: HashMap<Location, Seen> = HashMap::new();
         for &part in parts {
             self.list(part, &mut seen).await?;
@@ -74,8 +81,9 @@ impl Check<'_> {
         let odd = |seen: &Seen| seen.names > 1 || (seen.file && seen.names == 0);
         let odd: Vec<Location> =
             seen.into_iter().filter(|(_, seen)| odd(seen)).map(|(location, _)| location).collect();
+        let mut strays = Vec::new();
         if odd.is_empty() {
-            return Ok(());
+            return Ok(strays);
         }
         let mut names: BTreeMap<Location, Vec<Vec<u8>>> =
             odd.into_iter().map(|location| (location, Vec::new())).collect();
@@ -89,12 +97,12 @@ impl Check<'_> {
         .await?;
         for (location, keys) in names {
             match keys.len() {
-                0 => self.stray(location).await?,
+                0 => strays.push(location),
                 1 => {}
                 _ => self.named_twice(location, keys).await?,
             }
         }
-        Ok(())
+        Ok(strays)
     }
 
     /// Tells of what is not ours beside the folders.
@@ -105,7 +113,7 @@ impl Check<'_> {
             let at = At { location: Some(path), ..At::default() };
             let (what, advice) = ("it is nothing of the registry's", "move it away or delete it");
             findings.manual(FaultKind::NameStray, at, what, advice);
-            self.settle(findings).await?;
+            self.settle(findings.faults).await?;
         }
         Ok(())
     }
@@ -128,7 +136,7 @@ impl Check<'_> {
             let mut findings = Findings::default();
             let (what, how) = ("a folder of blobs is gone", "the folder is made anew");
             findings.change(FaultKind::FolderMissing, at(), what, how, Vec::new());
-            return self.settle(findings).await;
+            return self.settle(findings.faults).await;
         };
         for file in files {
             match file.name {
@@ -137,7 +145,7 @@ impl Check<'_> {
                     let mut findings = Findings::default();
                     let what = format!("{} is none of the registry's files", name.display());
                     findings.manual(FaultKind::NameStray, at(), what, "move it away or delete it");
-                    self.settle(findings).await?;
+                    self.settle(findings.faults).await?;
                 }
             }
         }
@@ -167,7 +175,7 @@ impl Check<'_> {
     /// A file that no row names. It goes back to the content that lost it, or to collection.
     async fn stray(&mut self, location: Location) -> Result<()> {
         let wide = Algorithm::Sha512;
-        let examined = examine(&self.store.blobs, location, 0, wide, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, wide, &mut Brake::off()).await?;
         let (size, hashes) = match examined {
             // It went meanwhile, as garbage does.
             Examined::Gone => return Ok(()),
@@ -176,23 +184,29 @@ impl Check<'_> {
                 let what = format!("no row names this, and it cannot be read: {error}");
                 let advice = "move it away or delete it";
                 findings.manual(FaultKind::FileStray, At::location(location), what, advice);
-                return self.settle(findings).await;
+                return self.settle(findings.faults).await;
             }
             Examined::Read { len, whole, .. } => (len, whole),
         };
-        let context = self.context.clone();
+        let key = keys::content(&hashes.sha256);
+        let present = self.store.engine.read(async |tx: &mut ReadTx| hold::<rows::Content>(tx, &key).await);
+        let broken = match present.await?.row() {
+            Some(row) if !self.is_intact(&hashes.sha256, row.location).await? => Some(row.location),
+            _ => None,
+        };
+        let basis = self.basis.clone();
         let check = async move |tx: &mut ReadTx| {
             let mut findings = Findings::default();
             if tx.get(&keys::upload(location)).await?.is_some() {
                 return Ok(findings);
             }
-            if let Some(changes) = adopted(tx, location, size, &hashes, context.moment().now).await? {
+            if let Some(changes) = adopted(tx, location, size, &hashes, broken, basis.moment()).await? {
                 let at = At::content(hashes.sha256).lying(location);
-                let what = "no row names this file, which holds the bytes of a blob that lost its row";
+                let what = "no row names this file, which holds the bytes that a blob lost";
                 let how = "the blob has its bytes again";
                 findings.change(FaultKind::FileStray, at, what, how, changes);
             } else {
-                let after = context.moment().now.plus(context.moment().periods.grace);
+                let after = basis.moment().now.plus(basis.moment().periods.grace);
                 let garbage = Change::row(keys::garbage(after, location), &rows::Garbage { size })?;
                 let what = format!("no row names this file of {size} bytes");
                 let how = "collection removes it after the grace period";
@@ -203,9 +217,15 @@ impl Check<'_> {
         self.settle_in(check).await
     }
 
+    /// Whether a file holds the bytes of a content.
+    async fn is_intact(&self, sha256: &[u8; 32], location: Location) -> Result<bool> {
+        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, &mut Brake::off()).await?;
+        Ok(matches!(examined, Examined::Read { whole, .. } if whole.sha256 == *sha256))
+    }
+
     /// A location with several rows: the one that is surely right stays.
     async fn named_twice(&mut self, location: Location, keys: Vec<Vec<u8>>) -> Result<()> {
-        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, async |_| {}).await?;
+        let examined = examine(&self.store.blobs, location, 0, Algorithm::Sha256, &mut Brake::off()).await?;
         let holds = match examined {
             Examined::Read { whole, .. } => Some(whole.sha256),
             Examined::Gone | Examined::Unreadable(_) => None,
@@ -243,15 +263,6 @@ impl Check<'_> {
         .await
     }
 
-    /// Tells of faults that need no rows.
-    async fn settle(&mut self, findings: Findings) -> Result<()> {
-        let faults = findings.faults;
-        self.settle_in(async move |_: &mut ReadTx| {
-            Ok(Findings { faults: faults.clone(), ..Findings::default() })
-        })
-        .await
-    }
-
     /// Runs a check, in a write transaction if its faults are to be mended.
     async fn settle_in<F>(&mut self, check: F) -> Result<()>
     where
@@ -278,17 +289,21 @@ fn tell(name: &Key) -> String {
     }
 }
 
-/// The rows that give a file back to content which is linked and has no row, or none that can be read.
+/// The rows that give a file back to content which is linked, and whose row is gone or cannot be read or
+/// names the `broken` file.
 async fn adopted(
     tx: &mut ReadTx,
     location: Location,
     size: u64,
     hashes: &Hashes,
-    now: Timestamp,
+    broken: Option<Location>,
+    moment: Moment,
 ) -> Result<Option<Vec<Change>>> {
     let key = keys::content(&hashes.sha256);
     let links = tx.range(&keys::links_of(&hashes.sha256), None, MAX_PAGE_ROWS).await?;
-    if links.is_empty() || matches!(hold::<rows::Content>(tx, &key).await?, Held::Row(_)) {
+    let present = hold::<rows::Content>(tx, &key).await?.row();
+    let whole = present.as_ref().is_some_and(|row| Some(row.location) != broken);
+    if links.is_empty() || whole {
         return Ok(None);
     }
     let alias = match hashes.sha512 {
@@ -298,10 +313,16 @@ async fn adopted(
     let by_sha512 =
         links.iter().any(|(key, _)| matches!(Key::read(key), Ok(Key::LinkOf(_, _, Digest::Sha512(_)))));
     let sha512 = if by_sha512 { hashes.sha512 } else { alias };
-    let row = rows::Content { location, size, sha512, created: now, damaged: None };
+    let created = present.as_ref().map_or(moment.now, |row| row.created);
+    let row = rows::Content { location, size, sha512, created, damaged: None };
     let mut changes = vec![Change::row(key, &row)?];
     if let Some(sha512) = sha512 {
         changes.push(Change::Put(keys::alias(&sha512), hashes.sha256.to_vec()));
+    }
+    if let Some(present) = present {
+        let after = moment.now.plus(moment.periods.grace);
+        let garbage = rows::Garbage { size: present.size };
+        changes.push(Change::row(keys::garbage(after, present.location), &garbage)?);
     }
     Ok(Some(changes))
 }

@@ -5,7 +5,7 @@
 //! Where the document itself is damaged, what names its blobs is left as it is, so that they are still
 //! there when it is pushed again.
 
-use super::Context;
+use super::Basis;
 use super::found::{At, Change, Findings, Held, hold, read};
 use super::report::FaultKind;
 use crate::digest::{Algorithm, Digest};
@@ -45,8 +45,8 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// The row of a manifest that lost its own.
-fn rebuilt(context: &Context, bytes: &[u8], manifest: &Manifest) -> rows::Manifest {
-    let moment = context.moment();
+fn rebuilt(basis: &Basis, bytes: &[u8], manifest: &Manifest) -> rows::Manifest {
+    let moment = basis.moment();
     rows::Manifest {
         media_type: manifest.media_type.clone(),
         size: bytes.len() as u64,
@@ -64,7 +64,7 @@ fn rebuilt(context: &Context, bytes: &[u8], manifest: &Manifest) -> rows::Manife
 
 pub(super) async fn manifest(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, digest): (RepoId, &Digest),
     value: &[u8],
     found: &mut Findings,
@@ -102,37 +102,32 @@ pub(super) async fn manifest(
             return by_references(tx, repo, digest, found).await;
         }
     };
-    match row {
-        Held::Row(row) => {
-            let right = rows::Manifest {
-                media_type: manifest.media_type.clone(),
-                size: bytes.len() as u64,
-                sha256: sha256(&bytes),
-                artifact_type: manifest.artifact_type.clone(),
-                subject: manifest.subject.clone(),
-                ..row.clone()
-            };
-            if row != right {
-                let what = "the manifest's row says other than its document";
-                let how = "the row says what the document says";
-                let changes = vec![Change::row(key, &right)?];
-                found.change(FaultKind::ManifestRowWrong, at.clone(), what, how, changes);
-            }
+    if let Held::Row(row) = row {
+        let right = rows::Manifest {
+            media_type: manifest.media_type.clone(),
+            size: bytes.len() as u64,
+            sha256: sha256(&bytes),
+            artifact_type: manifest.artifact_type.clone(),
+            subject: manifest.subject.clone(),
+            ..row.clone()
+        };
+        if row != right {
+            let what = "the manifest's row says other than its document";
+            let how = "the row says what the document says";
+            let changes = vec![Change::row(key, &right)?];
+            found.change(FaultKind::ManifestRowWrong, at.clone(), what, how, changes);
         }
-        _ => {
-            let row = rebuilt(context, &bytes, &manifest);
-            let review = Review::Object(repo, digest.clone());
-            let changes = vec![
-                Change::row(key, &row)?,
-                Change::Put(keys::review(row.lease_until, &review), Vec::new()),
-            ];
-            let what = "the manifest's row cannot be read";
-            let how = "the row is made anew from the document";
-            found.change(FaultKind::RowUnreadable, at.clone(), what, how, changes);
-        }
+    } else {
+        let row = rebuilt(basis, &bytes, &manifest);
+        let review = Review::Object(repo, digest.clone());
+        let changes =
+            vec![Change::row(key, &row)?, Change::Put(keys::review(row.lease_until, &review), Vec::new())];
+        let what = "the manifest's row cannot be read";
+        let how = "the row is made anew from the document";
+        found.change(FaultKind::RowUnreadable, at.clone(), what, how, changes);
     }
     by_document(tx, (repo, digest), &bytes, &manifest, found).await?;
-    if context.needs_review(tx, repo, digest).await? {
+    if basis.needs_review(tx, repo, digest).await? {
         found.unprotected.push(Review::Object(repo, digest.clone()));
     }
     Ok(())
@@ -173,14 +168,13 @@ async fn by_document(
 
 /// Compares the edges with the references: all that is left to go by when the document is damaged.
 async fn by_references(tx: &mut ReadTx, repo: RepoId, digest: &Digest, found: &mut Findings) -> Result<()> {
-    match hold::<rows::References>(tx, &keys::references(repo, digest)).await? {
-        Held::Row(references) => edges_of(tx, repo, digest, &references, found).await,
-        _ => {
-            let what = "the references of this manifest are gone, and its document too";
-            found.manual(FaultKind::ReferencesWrong, At::digest(repo, digest), what, PUSH_AGAIN);
-            Ok(())
-        }
+    let references = hold::<rows::References>(tx, &keys::references(repo, digest)).await?;
+    if let Held::Row(references) = references {
+        return edges_of(tx, repo, digest, &references, found).await;
     }
+    let what = "the references of this manifest are gone, and its document too";
+    found.manual(FaultKind::ReferencesWrong, At::digest(repo, digest), what, PUSH_AGAIN);
+    Ok(())
 }
 
 async fn edges_of(
@@ -204,7 +198,7 @@ async fn edges_of(
 
 pub(super) async fn manifest_bytes(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, digest): (RepoId, &Digest),
     bytes: &[u8],
     found: &mut Findings,
@@ -216,7 +210,7 @@ pub(super) async fn manifest_bytes(
     if has_digest(bytes, digest)
         && let Ok(manifest) = Manifest::parse(bytes, None)
     {
-        let row = rebuilt(context, bytes, &manifest);
+        let row = rebuilt(basis, bytes, &manifest);
         let review = Review::Object(repo, digest.clone());
         let changes = vec![
             Change::row(keys::manifest(repo, digest), &row)?,
@@ -275,7 +269,7 @@ pub(super) async fn references(
 
 pub(super) async fn edge(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, target, manifest): (RepoId, &Digest, &Digest),
     found: &mut Findings,
 ) -> Result<()> {
@@ -292,7 +286,7 @@ pub(super) async fn edge(
     }
     let changes = vec![
         Change::Delete(keys::edge(repo, target, manifest)),
-        Change::review(context.moment(), &Review::Object(repo, target.clone())),
+        Change::review(basis.moment(), &Review::Object(repo, target.clone())),
     ];
     let what = format!("it is held by the manifest {manifest}, which does not name it");
     let how = "it is not held by that any more";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Upload sessions, the review queue and the garbage queue.
 
-use super::Context;
+use super::Basis;
 use super::found::{At, Change, Findings, Held, read};
 use super::report::FaultKind;
 use crate::clock::Timestamp;
@@ -14,15 +14,15 @@ use crate::name::RepoName;
 use crate::rows;
 
 /// The rows that end an upload whose bytes are of no use any more.
-pub(super) fn end_upload(context: &Context, id: Location, size: u64) -> Result<Vec<Change>> {
-    let garbage = Change::row(keys::garbage(context.moment().now, id), &rows::Garbage { size })?;
+pub(super) fn end_upload(basis: &Basis, id: Location, size: u64) -> Result<Vec<Change>> {
+    let garbage = Change::row(keys::garbage(basis.moment().now, id), &rows::Garbage { size })?;
     Ok(vec![Change::Delete(keys::upload(id)), garbage])
 }
 
 /// What ending an upload means for its client.
 pub(super) const ENDED: &str = "the upload is ended; its client begins again";
 
-pub(super) fn upload(context: &Context, id: Location, value: &[u8], found: &mut Findings) -> Result<()> {
+pub(super) fn upload(basis: &Basis, id: Location, value: &[u8], found: &mut Findings) -> Result<()> {
     let row = read::<rows::Upload>(value);
     let (kind, what) = match &row {
         Held::Row(row) if Hasher::resume(&row.hash).is_none() => {
@@ -40,13 +40,13 @@ pub(super) fn upload(context: &Context, id: Location, value: &[u8], found: &mut 
         }
     };
     let size = row.row().map_or(0, |row| row.offset);
-    found.change(kind, At::location(id), what, ENDED, end_upload(context, id, size)?);
+    found.change(kind, At::location(id), what, ENDED, end_upload(basis, id, size)?);
     Ok(())
 }
 
 pub(super) async fn review(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     due: Timestamp,
     review: &Review,
     found: &mut Findings,
@@ -55,7 +55,7 @@ pub(super) async fn review(
         Review::Object(repo, _) | Review::Referrers(repo, _) | Review::TagHistory(repo, _) => *repo,
         Review::Upload(_) => return Ok(()),
     };
-    if context.knows(repo) || tx.get(&keys::repository_by_id(repo)).await?.is_some() {
+    if basis.knows(repo) || tx.get(&keys::repository_by_id(repo)).await?.is_some() {
         return Ok(());
     }
     let what = "collection is to look at something in a repository that does not exist";

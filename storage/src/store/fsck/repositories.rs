@@ -4,7 +4,7 @@
 //! Name → id and id → name say the same; where they differ, the name that clients use decides. What
 //! belongs to an id without any name is made readable again under a name of its own.
 
-use super::Context;
+use super::Basis;
 use super::found::{At, Change, Findings, Held, hold, read};
 use super::report::FaultKind;
 use crate::error::Result;
@@ -98,7 +98,7 @@ pub(super) async fn meta(tx: &mut ReadTx, key: &[u8], value: &[u8], found: &mut 
 
 pub(super) async fn repository(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     name: &RepoName,
     value: &[u8],
     found: &mut Findings,
@@ -108,7 +108,7 @@ pub(super) async fn repository(
         let what = "the row of this repository cannot be read";
         match id_of(tx, name.as_str()).await? {
             Some(id) => {
-                let row = rows::Repository { id, created: context.moment().now };
+                let row = rows::Repository { id, created: basis.moment().now };
                 let how = "the repository has its id again";
                 found.change(FaultKind::RowUnreadable, at, what, how, vec![Change::row(key, &row)?]);
             }
@@ -122,12 +122,13 @@ pub(super) async fn repository(
         let how = "ids go on behind all that are in use";
         found.change(FaultKind::RepositoryIdBeyondNext, at.clone(), what, how, changes);
     }
+    let other;
     match name_of(tx, row.id).await? {
         Held::Row(by_id) if by_id == *name => return Ok(()),
-        Held::Row(other) => {
-            let owner = hold::<rows::Repository>(tx, &keys::repository(other.as_str())).await?.row();
+        Held::Row(by_id) => {
+            let owner = hold::<rows::Repository>(tx, &keys::repository(by_id.as_str())).await?.row();
             if owner.is_some_and(|owner| owner.id == row.id) {
-                let what = format!("it has the id of {other}");
+                let what = format!("it has the id of {by_id}");
                 match id_of(tx, name.as_str()).await? {
                     Some(id) => {
                         let row = rows::Repository { id, ..row };
@@ -144,12 +145,22 @@ pub(super) async fn repository(
                 }
                 return Ok(());
             }
+            other = Some(by_id);
         }
-        Held::Absent | Held::Unreadable => {}
+        Held::Absent | Held::Unreadable => other = None,
     }
-    let what = format!("its id {} does not lead back to its name", row.id.0);
+    let (what, how) = match other {
+        // Nothing tells which is right. The one that clients find is left to them.
+        Some(other) => (
+            format!("its id {} has the name {other}: one of the two is wrong", row.id.0),
+            format!("the id leads to the name; if {other} is right, copy everything there"),
+        ),
+        None => {
+            (format!("its id {} does not lead back to it", row.id.0), "the id leads to the name".to_owned())
+        }
+    };
     let changes = vec![Change::Put(keys::repository_by_id(row.id), name.as_str().as_bytes().to_vec())];
-    found.change(FaultKind::RepositoryIndexWrong, at, what, "the id leads to the name", changes);
+    found.change(FaultKind::RepositoryIndexWrong, at, what, how, changes);
     Ok(())
 }
 
@@ -157,7 +168,7 @@ const RESTORE: &str = "restore the metadata from a backup";
 
 pub(super) async fn repository_by_id(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     id: RepoId,
     value: &[u8],
     found: &mut Findings,
@@ -165,18 +176,18 @@ pub(super) async fn repository_by_id(
     let name = std::str::from_utf8(value).ok().and_then(|name| name.parse::<RepoName>().ok());
     let Some(name) = name else {
         let what = format!("the name of repository {} cannot be read", id.0);
-        return lost(tx, context, id, FaultKind::RowUnreadable, &what, found).await;
+        return lost(tx, basis, id, FaultKind::RowUnreadable, &what, found).await;
     };
     match hold::<rows::Repository>(tx, &keys::repository(name.as_str())).await? {
         Held::Row(row) if row.id == id => Ok(()),
         Held::Row(row) => {
             let what = format!("repositories {} and {} have the same name {name}", id.0, row.id.0);
-            lost(tx, context, id, FaultKind::RepositoryIndexWrong, &what, found).await
+            lost(tx, basis, id, FaultKind::RepositoryIndexWrong, &what, found).await
         }
         // The fault is the name's.
         Held::Unreadable => Ok(()),
         Held::Absent => {
-            let row = rows::Repository { id, created: context.moment().now };
+            let row = rows::Repository { id, created: basis.moment().now };
             let changes = vec![Change::row(keys::repository(name.as_str()), &row)?];
             let what = format!("id {} has this name, which does not lead to it", id.0);
             let at = At::name(name.as_str());
@@ -187,23 +198,18 @@ pub(super) async fn repository_by_id(
 }
 
 /// Rows of a repository that nothing knows.
-pub(super) async fn unknown(
-    tx: &mut ReadTx,
-    context: &Context,
-    id: RepoId,
-    found: &mut Findings,
-) -> Result<()> {
+pub(super) async fn unknown(tx: &mut ReadTx, basis: &Basis, id: RepoId, found: &mut Findings) -> Result<()> {
     if !name_of(tx, id).await?.is_absent() {
         return Ok(());
     }
     let what = format!("there are rows of repository {}, which has no name", id.0);
-    lost(tx, context, id, FaultKind::RepositoryUnknown, &what, found).await
+    lost(tx, basis, id, FaultKind::RepositoryUnknown, &what, found).await
 }
 
 /// Gives a repository that lost its name another one.
 async fn lost(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     id: RepoId,
     kind: FaultKind,
     what: &str,
@@ -213,7 +219,7 @@ async fn lost(
     while tx.get(&keys::repository(&name)).await?.is_some() {
         name.push_str("-x");
     }
-    let row = rows::Repository { id, created: context.moment().now };
+    let row = rows::Repository { id, created: basis.moment().now };
     let mut changes = vec![
         Change::row(keys::repository(&name), &row)?,
         Change::Put(keys::repository_by_id(id), name.as_bytes().to_vec()),

@@ -3,7 +3,7 @@
 //!
 //! The three tell the same story, so each can be made anew from the others.
 
-use super::Context;
+use super::Basis;
 use super::found::{At, Change, Findings, Held, hold, read};
 use super::report::FaultKind;
 use crate::clock::Timestamp;
@@ -13,6 +13,7 @@ use crate::keys::{self, RepoId, Review};
 use crate::kv::{MAX_PAGE_ROWS, ReadTx};
 use crate::name::Tag;
 use crate::rows;
+use crate::store::tags::KEPT_MOVES;
 
 /// Who made the moves that stand in for lost ones.
 const BY: &str = "fsck";
@@ -43,7 +44,7 @@ async fn from_history(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option
     let row = rows::Tag {
         released: last.to.clone(),
         candidate: last.to,
-        generation: last.generation + UNSEEN,
+        generation: last.generation.saturating_add(UNSEEN),
         updated: last.at,
         pusher: last.by,
         moves: number,
@@ -53,7 +54,7 @@ async fn from_history(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option
 
 pub(super) async fn tag(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, tag): (RepoId, &Tag),
     value: &[u8],
     found: &mut Findings,
@@ -62,18 +63,13 @@ pub(super) async fn tag(
     let row = read::<rows::Tag>(value).row().filter(|row| row.released.is_some() || row.candidate.is_some());
     let Some(row) = row else {
         let what = "the row of this tag cannot be read";
-        let (how, changes) = match from_history(tx, repo, tag).await? {
-            Some((digest, row)) => {
-                let index = Change::Put(keys::tag_of(repo, &digest, tag), Vec::new());
-                ("it points where it last moved to", vec![Change::row(key, &row)?, index])
-            }
-            None => {
-                let review = Change::review(context.moment(), &Review::TagHistory(repo, tag.clone()));
-                (
-                    "it is removed, for nothing says where it pointed; push it again",
-                    vec![Change::Delete(key), review],
-                )
-            }
+        let (how, changes) = if let Some((digest, row)) = from_history(tx, repo, tag).await? {
+            let index = Change::Put(keys::tag_of(repo, &digest, tag), Vec::new());
+            ("it points where it last moved to", vec![Change::row(key, &row)?, index])
+        } else {
+            let review = Change::review(basis.moment(), &Review::TagHistory(repo, tag.clone()));
+            let how = "it is removed, for nothing says where it pointed; push it again";
+            (how, vec![Change::Delete(key), review])
         };
         found.change(FaultKind::RowUnreadable, at, what, how, changes);
         return Ok(());
@@ -106,20 +102,35 @@ async fn history(
     mut row: rows::Tag,
     found: &mut Findings,
 ) -> Result<()> {
-    let (number, from) = match older(tx, repo, tag, None).await? {
+    let mut changes = Vec::new();
+    let mut newest = older(tx, repo, tag, None).await?;
+    // A number that the tag has not come to yet, and that follows no other, is none.
+    while let Some((number, _)) = newest
+        && number > row.moves
+    {
+        let key = keys::tag_move(repo, tag, number);
+        let next = older(tx, repo, tag, Some(&key)).await?;
+        if next.as_ref().is_some_and(|(below, _)| below.saturating_add(1) == number)
+            || changes.len() == MAX_PAGE_ROWS
+        {
+            break;
+        }
+        changes.push(Change::Delete(key));
+        newest = next;
+    }
+    let (number, from) = match newest {
         // A move that cannot be read is told of by itself.
         Some((_, Held::Unreadable | Held::Absent)) => return Ok(()),
         Some((number, Held::Row(last))) if last.to == row.released => {
-            if number == row.moves {
+            if number == row.moves && changes.is_empty() {
                 return Ok(());
             }
             row.moves = number;
             (None, None)
         }
-        Some((number, Held::Row(last))) => (Some(number.max(row.moves) + 1), last.to),
-        None => (Some(row.moves.max(1)), None),
+        Some((number, Held::Row(last))) => (Some(number.saturating_add(1)), last.to),
+        None => (Some(1), None),
     };
-    let mut changes = Vec::new();
     if let Some(number) = number {
         let to = row.released.clone();
         let generation = row.generation;
@@ -136,7 +147,7 @@ async fn history(
 
 pub(super) async fn tag_of(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     (repo, digest, tag): (RepoId, &Digest, &Tag),
     found: &mut Findings,
 ) -> Result<()> {
@@ -160,7 +171,7 @@ pub(super) async fn tag_of(
     }
     let changes = vec![
         Change::Delete(keys::tag_of(repo, digest, tag)),
-        Change::review(context.moment(), &Review::Object(repo, digest.clone())),
+        Change::review(basis.moment(), &Review::Object(repo, digest.clone())),
     ];
     let what = "the manifest knows a tag that does not point at it";
     found.change(FaultKind::TagIndexStray, at, what, "the manifest forgets the tag", changes);
@@ -195,20 +206,26 @@ pub(super) async fn tag_move(
         return Ok(());
     };
     if let Some((last, below)) = older
-        && last + 1 < number
+        && last.saturating_add(1) < number
     {
-        let moved = stand_in(Some(&row), below.row().as_ref(), None);
-        let lost = (last + 1..number).rev().take(MAX_PAGE_ROWS);
-        let changes = lost.map(|lost| Change::row(keys::tag_move(repo, tag, lost), &moved));
+        let (kind, at) = (FaultKind::TagHistoryGap, At::tag(repo, tag));
         let what = format!("the moves {} to {} of this tag are gone", last + 1, number - 1);
-        let how = "what is known of them stands in for them";
-        found.change(
-            FaultKind::TagHistoryGap,
-            At::tag(repo, tag),
-            what,
-            how,
-            changes.collect::<Result<_>>()?,
-        );
+        if number - last > KEPT_MOVES {
+            // So many are not kept: the number is wrong.
+            let next = Change::row(keys::tag_move(repo, tag, last + 1), &row)?;
+            found.change(
+                kind,
+                at,
+                what,
+                "the later move comes next",
+                vec![Change::Delete(key.clone()), next],
+            );
+        } else {
+            let moved = stand_in(Some(&row), below.row().as_ref(), None);
+            let changes = (last + 1..number).map(|lost| Change::row(keys::tag_move(repo, tag, lost), &moved));
+            let how = "what is known of them stands in for them";
+            found.change(kind, at, what, how, changes.collect::<Result<_>>()?);
+        }
     }
     // The newest move of a deleted tag: collection must forget them some day.
     if standing.is_absent()
@@ -234,7 +251,7 @@ fn stand_in(
     let generation = match (newer, &tag) {
         (Some(newer), _) => newer.generation.saturating_sub(1).max(before),
         (None, Some(tag)) => tag.generation,
-        (None, None) => before + UNSEEN,
+        (None, None) => before.saturating_add(UNSEEN),
     };
     let at = newer.or(older).map_or(Timestamp(0), |near| near.at);
     let at = tag.map_or(at, |tag| tag.updated.max(at));

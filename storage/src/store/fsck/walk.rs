@@ -3,7 +3,7 @@
 
 use super::found::{At, Change, Findings};
 use super::report::FaultKind;
-use super::{Check, Context, blobs, manifests, mend, queues, repositories, tags};
+use super::{Basis, Check, blobs, manifests, mend, queues, repositories, tags};
 use crate::error::Result;
 use crate::keys::{self, Key, RepoId};
 use crate::kv::{ReadTx, WriteTx};
@@ -40,11 +40,11 @@ impl Check<'_> {
     pub(super) async fn walk(&mut self, table: u8) -> Result<()> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let (context, from) = (self.context.clone(), after.take());
+            let (basis, from) = (self.basis.clone(), after.take());
             let page = self
                 .store
                 .engine
-                .scan(async move |tx: &mut ReadTx| check_page(tx, &context, table, from.as_deref()).await);
+                .scan(async move |tx: &mut ReadTx| check_page(tx, &basis, table, from.as_deref()).await);
             let page = page.await?;
             self.summary.rows += page.rows;
             self.summary.manifests += page.manifests;
@@ -79,30 +79,30 @@ impl Check<'_> {
 
     /// Checks one row again and changes what mends it.
     async fn repair_row(&mut self, key: Vec<u8>) -> Result<()> {
-        let context = self.context.clone();
+        let basis = self.basis.clone();
         let faults = self.store.engine.write(64 << 10, async move |tx: &mut WriteTx| {
             let Some(value) = tx.get(&key).await? else { return Ok(Vec::new()) };
             let mut findings = Findings::default();
-            check_row(tx, &context, &key, &value, &mut findings).await?;
+            check_row(tx, &basis, &key, &value, &mut findings).await?;
             mend(tx, findings.faults).await
         });
         self.send_all(faults.await?).await
     }
 }
 
-async fn check_page(tx: &mut ReadTx, context: &Context, table: u8, after: Option<&[u8]>) -> Result<Page> {
+async fn check_page(tx: &mut ReadTx, basis: &Basis, table: u8, after: Option<&[u8]>) -> Result<Page> {
     let mut page = Page::default();
     let limit = page_rows(table);
     let rows = tx.range(&[table], after, limit).await?;
     let mut more = rows.len() == limit;
     for (key, value) in rows {
         let mut findings = Findings::default();
-        check_row(tx, context, &key, &value, &mut findings).await?;
+        check_row(tx, basis, &key, &value, &mut findings).await?;
         page.rows += 1;
         page.manifests += findings.manifests;
         page.unprotected.append(&mut findings.unprotected);
         page.linked.append(&mut findings.linked);
-        if let Some(repo) = nameless(tx, context, &key).await? {
+        if let Some(repo) = nameless(tx, basis, &key).await? {
             page.unknown.push(repo);
         }
         if !findings.faults.is_empty() {
@@ -123,12 +123,12 @@ async fn check_page(tx: &mut ReadTx, context: &Context, table: u8, after: Option
 }
 
 /// The repository of a row, if it has no name.
-async fn nameless(tx: &mut ReadTx, context: &Context, key: &[u8]) -> Result<Option<RepoId>> {
+async fn nameless(tx: &mut ReadTx, basis: &Basis, key: &[u8]) -> Result<Option<RepoId>> {
     match Key::read(key) {
         // Their own checks tell of these.
         Ok(Key::RepositoryById(_) | Key::Review(..)) | Err(_) => Ok(None),
         Ok(key) => match key.repo() {
-            Some(repo) if !context.knows(repo) => {
+            Some(repo) if !basis.knows(repo) => {
                 Ok(tx.get(&keys::repository_by_id(repo)).await?.is_none().then_some(repo))
             }
             _ => Ok(None),
@@ -139,7 +139,7 @@ async fn nameless(tx: &mut ReadTx, context: &Context, key: &[u8]) -> Result<Opti
 /// Checks one row in the snapshot in which it was read.
 async fn check_row(
     tx: &mut ReadTx,
-    context: &Context,
+    basis: &Basis,
     key: &[u8],
     value: &[u8],
     found: &mut Findings,
@@ -152,30 +152,28 @@ async fn check_row(
     };
     match &read {
         Key::Meta => repositories::meta(tx, key, value, found).await,
-        Key::Repository(name) => repositories::repository(tx, context, name, value, found).await,
-        Key::RepositoryById(id) => repositories::repository_by_id(tx, context, *id, value, found).await,
-        Key::Link(repo, digest) => blobs::link(tx, context, (*repo, digest), value, found).await,
-        Key::LinkOf(sha256, repo, digest) => {
-            blobs::link_of(tx, context, (sha256, *repo, digest), found).await
-        }
-        Key::Content(sha256) => blobs::content(tx, context, sha256, value, found).await,
+        Key::Repository(name) => repositories::repository(tx, basis, name, value, found).await,
+        Key::RepositoryById(id) => repositories::repository_by_id(tx, basis, *id, value, found).await,
+        Key::Link(repo, digest) => blobs::link(tx, basis, (*repo, digest), value, found).await,
+        Key::LinkOf(sha256, repo, digest) => blobs::link_of(tx, basis, (sha256, *repo, digest), found).await,
+        Key::Content(sha256) => blobs::content(tx, basis, sha256, value, found).await,
         Key::Alias(sha512) => blobs::alias(tx, sha512, value, found).await,
-        Key::Manifest(repo, digest) => manifests::manifest(tx, context, (*repo, digest), value, found).await,
+        Key::Manifest(repo, digest) => manifests::manifest(tx, basis, (*repo, digest), value, found).await,
         Key::ManifestBytes(repo, digest) => {
-            manifests::manifest_bytes(tx, context, (*repo, digest), value, found).await
+            manifests::manifest_bytes(tx, basis, (*repo, digest), value, found).await
         }
         Key::References(repo, digest) => manifests::references(tx, (*repo, digest), found).await,
         Key::Edge(repo, target, manifest) => {
-            manifests::edge(tx, context, (*repo, target, manifest), found).await
+            manifests::edge(tx, basis, (*repo, target, manifest), found).await
         }
-        Key::Tag(repo, tag) => tags::tag(tx, context, (*repo, tag), value, found).await,
-        Key::TagOf(repo, digest, tag) => tags::tag_of(tx, context, (*repo, digest, tag), found).await,
+        Key::Tag(repo, tag) => tags::tag(tx, basis, (*repo, tag), value, found).await,
+        Key::TagOf(repo, digest, tag) => tags::tag_of(tx, basis, (*repo, digest, tag), found).await,
         Key::TagMove(repo, tag, number) => tags::tag_move(tx, (*repo, tag, *number), value, found).await,
         Key::Referrer(repo, subject, kind, manifest) => {
             manifests::referrer(tx, (*repo, subject, kind, manifest), found).await
         }
-        Key::Upload(id) => queues::upload(context, *id, value, found),
-        Key::Review(due, review) => queues::review(tx, context, *due, review, found).await,
+        Key::Upload(id) => queues::upload(basis, *id, value, found),
+        Key::Review(due, review) => queues::review(tx, basis, *due, review, found).await,
         Key::Garbage(after, location) => queues::garbage(*after, *location, value, found),
         Key::LastPull(repo, tag) => {
             tags::last_pull((*repo, tag), value, found);

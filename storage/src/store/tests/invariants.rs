@@ -10,10 +10,10 @@ use super::*;
 use crate::rows::kind;
 
 /// Few contents, so that uploads meet; a pair says which byte and how many.
-type Content = (u8, usize);
+pub(super) type Content = (u8, usize);
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Begin {
         repo: usize,
         sha512: bool,
@@ -76,21 +76,21 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Start {
+pub(super) enum Start {
     Absent,
     Right,
     Wrong,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Announce {
+pub(super) enum Announce {
     Nothing,
     Right,
     More,
     Less,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (repo, nth) = (|| 0usize..2, || 0usize..6);
     let content = || (0u8..2, prop_oneof![Just(0usize), Just(1), Just(5), Just(3000)]);
     let start = prop_oneof![Just(Start::Absent), Just(Start::Right), Just(Start::Wrong)];
@@ -130,12 +130,12 @@ fn digest_of(content: &[u8], long: bool) -> Digest {
 
 /// What the test knows of the sessions and manifests that it made.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     uploads: Vec<(RepoName, Location, Vec<u8>)>,
     manifests: Vec<Digest>,
 }
 
-async fn perform(lab: &Lab, known: &mut Known, step: &Step) -> Result<()> {
+pub(super) async fn perform(lab: &Lab, known: &mut Known, step: &Step) -> Result<()> {
     let (store, who) = (&lab.store, actor("ci"));
     let name = |number: &usize| repo(&format!("r{number}"));
     match step {
@@ -248,7 +248,7 @@ fn parts(key: &[u8]) -> (u32, Digest, Vec<u8>) {
     (repo, keys::read_digest(&key[5..end]).unwrap(), key[end..].to_vec())
 }
 
-async fn check(lab: &Lab) {
+pub(super) async fn check(lab: &Lab) {
     files_are_named_once(lab).await;
     links_imply_content(lab).await;
     manifests_are_whole(lab).await;
@@ -281,8 +281,9 @@ async fn links_imply_content(lab: &Lab) {
     for (key, row) in lab.rows(b"c").await {
         let sha256: [u8; 32] = key[1..].try_into().unwrap();
         let row: rows::Content = rows::decode(&row).unwrap();
-        let name = row.location.to_string().replace('-', "");
-        let bytes = fs::read(lab.folder.path().join("blobs").join(&name[..2]).join(&name)).unwrap();
+        let held = lab.store.blobs.holds(row.location, row.size);
+        assert!(held, "the file of a content row is not there in its full size");
+        let bytes = lab.file(row.location, row.size).await;
         assert_eq!(
             (raw256(&bytes), bytes.len() as u64),
             (sha256, row.size),
@@ -383,6 +384,7 @@ pub(super) fn random_steps_keep_the_invariants(kind: Kind, cases: u32) {
                 }
             }
             check(&lab).await;
+            super::fsck::is_clean(&lab).await;
             Ok(())
         })
     });

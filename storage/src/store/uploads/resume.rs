@@ -14,6 +14,7 @@ use super::intake::{End, Message};
 use super::sessions::Held;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Algorithm, Digest, Hasher, Hashes};
+use crate::disk::Room;
 use crate::error::{Error, Result, What};
 use crate::keys;
 use crate::kv::{Engine, ReadTx, WriteTx};
@@ -64,6 +65,7 @@ impl Store {
             draft: None,
             engine: Arc::clone(&self.engine),
             blobs: self.blobs.clone(),
+            room: Arc::clone(&self.room),
             clock: Arc::clone(&self.clock),
             periods: self.periods,
             held,
@@ -86,6 +88,7 @@ pub(super) struct Writer {
     draft: Option<Draft>,
     engine: Arc<Engine>,
     blobs: LocalBlobs,
+    room: Arc<Room>,
     clock: Arc<dyn Clock>,
     periods: Periods,
     pub(super) held: Held,
@@ -109,6 +112,10 @@ impl Writer {
             };
             match message {
                 Some(Message::Batch(batch, permit)) => {
+                    if let Err(error) = self.room.take_for(batch.iter().map(|piece| piece.len() as u64).sum())
+                    {
+                        break End::Cut(error);
+                    }
                     self = self.append(batch).await?;
                     drop(permit);
                     if self.written() - self.acknowledged >= CHECKPOINT {
@@ -182,6 +189,8 @@ impl Writer {
             return Ok(self);
         }
         let (mut writer, ()) = self.with_draft(|draft, _| draft.sync()).await?;
+        // A file in a folder that took the place of ours must not be acknowledged.
+        writer.room.stays()?;
         let row = rows::Upload {
             offset: writer.written(),
             hash: writer.hasher.state(),
@@ -236,6 +245,7 @@ impl Writer {
             return Err(Error::DigestMismatch { expected: Box::new(digest), actual: Box::new(actual) });
         }
         let (writer, ()) = writer.with_draft(|draft, _| draft.sync()).await?;
+        writer.room.stays()?;
         let size = writer.written();
         writer.commit(digest, found, size).await?;
         Ok(Written { offset: size, reread })
