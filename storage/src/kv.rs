@@ -174,8 +174,8 @@ impl Engine {
     /// Checks the engine's own structures, as far as it has any: a sentence for each fault.
     pub async fn check(&self) -> Result<Vec<String>> {
         match self {
-            Engine::Sqlite(sqlite) => sqlite.check().await,
             Engine::Memory(_) => Ok(Vec::new()),
+            Engine::Sqlite(sqlite) => sqlite.check().await,
             // They check what is read: read everything.
             #[cfg(any(feature = "sled", feature = "postgres"))]
             _ => match self.dump((), |(), _, _| Ok(())).await {
