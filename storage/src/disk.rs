@@ -164,7 +164,7 @@ impl DiskFile {
         match self {
             DiskFile::Real(file) => file.metadata().map(|file| file.len()),
             #[cfg(test)]
-            DiskFile::Simulated(file) => file.len(),
+            DiskFile::Simulated(file) => Ok(file.len()),
         }
     }
 

@@ -196,6 +196,14 @@ pub enum Error {
     /// Whoever asked for a long operation is gone.
     #[error("nobody listens to the operation any more: it was stopped")]
     Abandoned,
+    /// Another process serves this database.
+    #[error("{database} is in use by {holder}; stop that process, or choose another database")]
+    DatabaseLocked {
+        /// The database, without user and password.
+        database: String,
+        /// Who holds it.
+        holder: String,
+    },
     /// An operation on a file failed.
     #[error("cannot {doing} {path}: {cause}", path = path.display())]
     Io {
@@ -226,6 +234,7 @@ impl Error {
                 | Error::Corrupt(_)
                 | Error::NewerSchema { .. }
                 | Error::Locked { .. }
+                | Error::DatabaseLocked { .. }
                 | Error::Restoring(_)
                 | Error::NoBackup(_)
                 | Error::DamagedBackup(_)

@@ -16,16 +16,31 @@ use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::error::{Error, Result};
 use crate::keys;
 
 mod memory;
+mod options;
 mod overlay;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod queue;
+#[cfg(feature = "sled")]
+mod sled;
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
 pub use memory::Memory;
+pub use options::EngineOptions;
+#[cfg(all(feature = "postgres", any(test, feature = "testing")))]
+pub use postgres::server as postgres_server;
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresOptions};
+#[cfg(feature = "sled")]
+pub use sled::{Sled, SledOptions};
 pub use sqlite::{Sqlite, SqliteOptions};
 
 use overlay::Overlay;
@@ -48,15 +63,28 @@ pub enum Engine {
     Memory(Memory),
     /// One SQLite file: the default, for one machine.
     Sqlite(Sqlite),
+    /// A folder of sled's: for one machine.
+    #[cfg(feature = "sled")]
+    Sled(Sled),
+    /// Two tables in a PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    Postgres(Postgres),
 }
 
 impl Engine {
     /// Runs a function of point reads on a snapshot, on the calling thread: they take microseconds.
-    #[expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")
+    )]
     pub async fn read<T, F>(&self, function: F) -> Result<T>
     where
         F: AsyncFn(&mut ReadTx) -> Result<T>,
     {
+        #[cfg(feature = "postgres")]
+        if let Engine::Postgres(postgres) = self {
+            return postgres.read(&function).await;
+        }
         let mut tx = self.snapshot()?;
         complete(function(&mut tx))
     }
@@ -67,15 +95,12 @@ impl Engine {
         F: AsyncFn(&mut ReadTx) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let turn = match self {
-            Engine::Memory(_) => None,
-            Engine::Sqlite(sqlite) => Some(sqlite.turn().await?),
-        };
-        let mut tx = self.snapshot()?;
+        let turn = self.turn().await?;
+        let (mut tx, run) = (self.snapshot()?, self.runner());
         let scan = move || {
             // Kept by the job, not by the caller, who may go away before it ends.
             let _turn = turn;
-            complete(function(&mut tx))
+            run.run(function(&mut tx))
         };
         tokio::task::spawn_blocking(scan)
             .await
@@ -90,17 +115,22 @@ impl Engine {
         F: Fn(&mut S, &[u8], &[u8]) -> Result<()> + Send + 'static,
         S: Send + 'static,
     {
-        let turn = match self {
-            Engine::Memory(_) => None,
-            Engine::Sqlite(sqlite) => Some(sqlite.turn().await?),
-        };
+        let turn = self.turn().await?;
         let snapshot = self.snapshot()?;
+        #[cfg(feature = "postgres")]
+        let run = self.runner();
         let dump = move || {
             let _turn = turn;
             let each = |key: &[u8], value: &[u8]| each(&mut state, key, value);
-            match &snapshot.base {
+            match snapshot.base {
                 Base::Memory(snapshot) => snapshot.for_each(each),
                 Base::Sqlite(snapshot) => snapshot.for_each(each),
+                #[cfg(feature = "sled")]
+                Base::Sled(snapshot) => snapshot.for_each(each),
+                #[cfg(feature = "postgres")]
+                Base::Postgres(snapshot) => run.run(snapshot.for_each(each)),
+                #[cfg(feature = "postgres")]
+                Base::Replay(_) => Err(Error::Unavailable("a function cannot dump".to_owned())),
             }?;
             Ok(state)
         };
@@ -120,6 +150,10 @@ impl Engine {
         match self {
             Engine::Memory(memory) => memory.write(&function),
             Engine::Sqlite(sqlite) => sqlite.write(weight, function).await,
+            #[cfg(feature = "sled")]
+            Engine::Sled(sled) => sled.write(weight, function).await,
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(postgres) => postgres.write(function).await,
         }
     }
 
@@ -131,7 +165,8 @@ impl Engine {
         T: Send + 'static,
     {
         let mut tx = WriteTx(ReadTx { overlay: Overlay::wide(), ..self.snapshot()? });
-        tokio::task::spawn_blocking(move || complete(function(&mut tx)))
+        let run = self.runner();
+        tokio::task::spawn_blocking(move || run.run(function(&mut tx)))
             .await
             .map_err(|error| Error::Unavailable(format!("a metadata read ended abnormally: {error}")))?
     }
@@ -139,8 +174,15 @@ impl Engine {
     /// Checks the engine's own structures, as far as it has any: a sentence for each fault.
     pub async fn check(&self) -> Result<Vec<String>> {
         match self {
-            Engine::Memory(_) => Ok(Vec::new()),
             Engine::Sqlite(sqlite) => sqlite.check().await,
+            Engine::Memory(_) => Ok(Vec::new()),
+            // They check what is read: read everything.
+            #[cfg(any(feature = "sled", feature = "postgres"))]
+            _ => match self.dump((), |(), _, _| Ok(())).await {
+                Ok(()) => Ok(Vec::new()),
+                Err(Error::Corrupt(fault)) => Ok(vec![fault]),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -149,6 +191,27 @@ impl Engine {
         match self {
             Engine::Memory(_) => Ok(()),
             Engine::Sqlite(sqlite) => sqlite.health(),
+            #[cfg(feature = "sled")]
+            Engine::Sled(sled) => sled.health(),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(postgres) => postgres.health(),
+        }
+    }
+
+    /// A turn for a job that reads much, where the engine has only so many.
+    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>> {
+        match self {
+            Engine::Sqlite(sqlite) => Ok(Some(sqlite.turn().await?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// How a thread of the blocking pool runs functions of this engine. Only inside the runtime.
+    fn runner(&self) -> Runner {
+        match self {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(_) => Runner::Waits(tokio::runtime::Handle::current()),
+            _ => Runner::IsReady,
         }
     }
 
@@ -156,8 +219,12 @@ impl Engine {
         let base = match self {
             Engine::Memory(memory) => Base::Memory(memory.snapshot()),
             Engine::Sqlite(sqlite) => Base::Sqlite(sqlite.snapshot()?),
+            #[cfg(feature = "sled")]
+            Engine::Sled(sled) => Base::Sled(sled.snapshot()),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(postgres) => Base::Postgres(postgres.snapshot()),
         };
-        Ok(ReadTx { base, overlay: Overlay::default(), rows: 0 })
+        Ok(ReadTx::new(base))
     }
 }
 
@@ -165,6 +232,12 @@ impl Engine {
 enum Base {
     Memory(memory::Snapshot),
     Sqlite(sqlite::Snapshot),
+    #[cfg(feature = "sled")]
+    Sled(sled::Snapshot),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Snapshot),
+    #[cfg(feature = "postgres")]
+    Replay(postgres::Replay),
 }
 
 /// A consistent snapshot.
@@ -176,7 +249,10 @@ pub struct ReadTx {
     rows: u64,
 }
 
-#[expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(clippy::unused_async, reason = "the contract is asynchronous for engines across a network")
+)]
 impl ReadTx {
     /// The value of a key.
     pub async fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -184,14 +260,34 @@ impl ReadTx {
         if let Some(written) = self.overlay.get(key) {
             return Ok(written.map(<[u8]>::to_vec));
         }
-        match &self.base {
+        match &mut self.base {
             Base::Memory(snapshot) => Ok(snapshot.get(key)),
             Base::Sqlite(snapshot) => snapshot.get(key),
+            #[cfg(feature = "sled")]
+            Base::Sled(snapshot) => snapshot.get(key),
+            #[cfg(feature = "postgres")]
+            Base::Postgres(snapshot) => snapshot.get(key).await,
+            #[cfg(feature = "postgres")]
+            Base::Replay(replay) => Ok(replay.get(key).await),
         }
     }
 
     /// The values of several keys, in their order.
     pub async fn get_many(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        // Across a network one question for all of them; what was written here is laid over the answers.
+        #[cfg(feature = "postgres")]
+        if let Some(found) = match &mut self.base {
+            Base::Postgres(snapshot) => Some(snapshot.get_many(keys).await?),
+            Base::Replay(replay) => Some(replay.get_many(keys).await),
+            _ => None,
+        } {
+            self.rows += keys.len() as u64;
+            let over = |(key, below): (&Vec<u8>, _)| match self.overlay.get(key) {
+                Some(written) => written.map(<[u8]>::to_vec),
+                None => below,
+            };
+            return Ok(keys.iter().zip(found).map(over).collect());
+        }
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
             values.push(self.get(key).await?);
@@ -213,9 +309,15 @@ impl ReadTx {
         }
         // Each key that this transaction wrote hides at most one row below it.
         let hidden = self.overlay.count(&from, to.as_deref());
-        let rows = match &self.base {
+        let rows = match &mut self.base {
             Base::Memory(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden),
             Base::Sqlite(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden)?,
+            #[cfg(feature = "sled")]
+            Base::Sled(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden)?,
+            #[cfg(feature = "postgres")]
+            Base::Postgres(snapshot) => snapshot.range(&from, to.as_deref(), limit + hidden).await?,
+            #[cfg(feature = "postgres")]
+            Base::Replay(replay) => replay.range(&from, to.as_deref(), limit + hidden).await,
         };
         self.rows += rows.len() as u64;
         Ok(if hidden == 0 { rows } else { self.overlay.merge(rows, &from, to.as_deref(), limit) })
@@ -223,6 +325,10 @@ impl ReadTx {
 }
 
 impl ReadTx {
+    fn new(base: Base) -> Self {
+        ReadTx { base, overlay: Overlay::default(), rows: 0 }
+    }
+
     /// How many rows were looked at so far: the cost of what was done.
     pub(crate) fn rows_read(&self) -> u64 {
         self.rows
@@ -234,7 +340,7 @@ pub struct WriteTx(ReadTx);
 
 impl WriteTx {
     fn new(base: Base) -> Self {
-        WriteTx(ReadTx { base, overlay: Overlay::default(), rows: 0 })
+        WriteTx(ReadTx::new(base))
     }
 
     /// Sets the value of a key.
@@ -268,6 +374,25 @@ impl Deref for WriteTx {
 impl DerefMut for WriteTx {
     fn deref_mut(&mut self) -> &mut ReadTx {
         &mut self.0
+    }
+}
+
+/// How a thread of the blocking pool runs transaction functions.
+enum Runner {
+    /// Those of an embedded engine.
+    IsReady,
+    /// Those that wait for answers over the network.
+    #[cfg(feature = "postgres")]
+    Waits(tokio::runtime::Handle),
+}
+
+impl Runner {
+    fn run<T>(&self, function: impl Future<Output = Result<T>>) -> Result<T> {
+        match self {
+            Runner::IsReady => complete(function),
+            #[cfg(feature = "postgres")]
+            Runner::Waits(runtime) => runtime.block_on(function),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::disk::{Ballast, Room};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::kv::{Engine, Sqlite, SqliteOptions, WriteTx};
+use crate::kv::{Engine, EngineOptions, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod backup;
@@ -69,6 +69,8 @@ pub struct StoreOptions {
     pub data: PathBuf,
     /// The memory budget in bytes: engine cache, and buffers of uploads.
     pub memory: usize,
+    /// What keeps the metadata.
+    pub engine: EngineOptions,
     /// Whether a manifest may name blobs that its repository does not have.
     pub allow_missing: bool,
     /// How long things last before collection may take them.
@@ -85,6 +87,7 @@ impl StoreOptions {
         StoreOptions {
             data,
             memory: 256 << 20,
+            engine: EngineOptions::default(),
             allow_missing: false,
             periods: Periods::default(),
             rules: Vec::new(),
@@ -125,7 +128,7 @@ impl Store {
         let blobs = LocalBlobs::open(&data.join(BLOBS))?;
         let ballast = Arc::new(Ballast::open(data)?);
         ballast.release_if_full();
-        let engine = open_engine(options, Some(Arc::clone(&ballast)))?;
+        let engine = open_engine(options, Some(Arc::clone(&ballast))).await?;
         let room = Room::below(data.join(LOCK), blobs.root(), options.disk_reserve, Some(ballast))?;
         Self::new(engine, blobs, Arc::new(SystemClock), options, (Some(lock), room)).await
     }
@@ -226,9 +229,8 @@ async fn index_names(engine: &Engine) -> Result<()> {
 }
 
 /// Opens the metadata, or creates it.
-fn open_engine(options: &StoreOptions, ballast: Option<Arc<Ballast>>) -> Result<Engine> {
-    let sqlite = SqliteOptions { path: options.data.join("metadata.sqlite"), cache: options.memory / 4 };
-    Ok(Engine::Sqlite(Sqlite::open_with(&sqlite, ballast)?))
+async fn open_engine(options: &StoreOptions, ballast: Option<Arc<Ballast>>) -> Result<Engine> {
+    options.engine.open(&options.data, options.memory / 4, ballast).await
 }
 
 /// The folder of blob files.

@@ -28,6 +28,8 @@ skopeo     skopeo
 podman     podman
 buildah    buildah
 ctr        containerd
+xfs_io     xfsprogs
+mkfs.ext4  e2fsprogs
 '
 
 wanted() {

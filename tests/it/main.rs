@@ -6,6 +6,7 @@
 mod buildah;
 mod containerd;
 mod crane;
+mod crash;
 mod docker;
 mod helm;
 mod memory;
@@ -13,6 +14,7 @@ mod mounts;
 mod oras;
 mod paging;
 mod podman;
+mod power;
 mod regctl;
 mod restart;
 mod resume;

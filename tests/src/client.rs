@@ -69,7 +69,18 @@ impl Client {
 /// Whether all of `clients` can be used. If not, the test that runs is to end here, and that is said.
 #[track_caller]
 pub(crate) fn usable(clients: &[Client]) -> bool {
-    let Some(obstacle) = clients.iter().find_map(|client| client.obstacle()) else { return true };
+    match clients.iter().find_map(|client| client.obstacle()) {
+        None => true,
+        Some(obstacle) => {
+            skip(&obstacle);
+            false
+        }
+    }
+}
+
+/// Says that the test that runs ends here, and why; fails it where nothing may be missing.
+#[track_caller]
+pub(crate) fn skip(obstacle: &str) {
     let required = env::var_os("STELLA_REQUIRE_CLIENTS").is_some_and(|value| value == "1");
     assert!(!required, "{obstacle} (STELLA_REQUIRE_CLIENTS=1 makes this a failure)");
     // The test thread has the name of its test, except where tests run one by one in the main thread.
@@ -77,7 +88,6 @@ pub(crate) fn usable(clients: &[Client]) -> bool {
     let test = thread::current().name().filter(|&name| name != "main").map_or(caller, str::to_owned);
     // Not eprintln!: what a passing test prints with it is never shown.
     let _ = io::stderr().write_all(format!("SKIPPED {test}: {obstacle}\n").as_bytes());
-    false
 }
 
 /// Where `program` is, if it is installed.

@@ -3,7 +3,7 @@
 //! of a request, stream without end in memory, or read an answer piece by piece.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ impl Request {
     /// `GET target`.
     pub fn get(target: &str) -> Self {
         Self::new("GET", target)
+    }
+
+    /// Its method and target.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
     }
 
     /// Adds a parameter to the query, its value as it stands.
@@ -75,17 +80,43 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to `host`.
+    #[track_caller]
     pub fn open(host: &str) -> Self {
-        let stream = TcpStream::connect(host).unwrap_or_else(|error| panic!("cannot reach {host}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { host: host.to_owned(), stream: BufReader::with_capacity(256 << 10, stream) }
+        let opened = Self::try_open(host);
+        opened.unwrap_or_else(|error| panic!("cannot reach {host}: {error}"))
+    }
+
+    /// Connects to `host`, where a server need not be.
+    pub fn try_open(host: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { host: host.to_owned(), stream: BufReader::with_capacity(256 << 10, stream) })
+    }
+
+    /// Sends a request and reads its answer, from a server that may be gone at any moment.
+    pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
+        self.try_send_head(request, Some(request.body.len() as u64))?;
+        // A server may answer and close before it has read everything.
+        let _ = self.write(&request.body);
+        self.try_response(request)
     }
 
     /// Sends all of a request but its body, of which it says the length; without one it says that chunks
     /// follow.
+    #[track_caller]
     pub fn send_head(&mut self, request: &Request, length: Option<u64>) {
+        self.try_send_head(request, length).unwrap();
+    }
+
+    /// As [`Connection::send_head`], to a server that may be gone.
+    pub fn try_send_head(&mut self, request: &Request, length: Option<u64>) -> io::Result<()> {
+        let head = self.head(request, length);
+        self.write(head.as_bytes())
+    }
+
+    fn head(&self, request: &Request, length: Option<u64>) -> String {
         let Request { method, target, headers, .. } = request;
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in headers {
@@ -97,7 +128,7 @@ impl Connection {
             None => head.push_str("Transfer-Encoding: chunked\r\n"),
         }
         head.push_str("\r\n");
-        self.write(head.as_bytes()).unwrap();
+        head
     }
 
     /// Sends these bytes.
@@ -115,47 +146,58 @@ impl Connection {
     /// Reads the answer to `request`, body and all.
     #[track_caller]
     pub fn response(&mut self, request: &Request) -> Response {
-        let mut response = self.response_head(request);
+        let read = self.try_response(request);
+        read.unwrap_or_else(|error| panic!("{}: {error}", request.line()))
+    }
+
+    fn try_response(&mut self, request: &Request) -> io::Result<Response> {
+        let mut response = self.try_response_head(request)?;
         let bodiless = request.method == "HEAD" || matches!(response.status, 204 | 304);
         if bodiless {
-            return response;
+            return Ok(response);
         }
         if response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
             loop {
-                let size = usize::from_str_radix(self.line().split(';').next().unwrap(), 16).unwrap();
+                let line = self.line()?;
+                let size = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16);
+                let size = size.map_err(|_| broken("not the size of a chunk"))?;
                 let mut chunk = vec![0; size + 2];
-                self.stream.read_exact(&mut chunk).unwrap();
+                self.stream.read_exact(&mut chunk)?;
                 if size == 0 {
-                    return response;
+                    return Ok(response);
                 }
                 response.body.extend_from_slice(&chunk[..size]);
             }
         }
         let length = response.header("content-length").map(|value| value.parse::<u64>().unwrap());
         let mut body = Vec::new();
-        self.body(length.unwrap_or(u64::MAX)).read_to_end(&mut body).unwrap();
-        assert!(
-            length.is_none_or(|length| body.len() as u64 == length),
-            "{}: the body ended early",
-            response.what
-        );
+        self.body(length.unwrap_or(u64::MAX)).read_to_end(&mut body)?;
+        if length.is_some_and(|length| body.len() as u64 != length) {
+            return Err(broken("the body ended early"));
+        }
         response.body = body;
-        response
+        Ok(response)
     }
 
     /// Reads the answer to `request` up to its body.
     #[track_caller]
     pub fn response_head(&mut self, request: &Request) -> Response {
-        let what = format!("{} {}", request.method, request.target);
-        let status = self.line();
+        let read = self.try_response_head(request);
+        read.unwrap_or_else(|error| panic!("{}: {error}", request.line()))
+    }
+
+    fn try_response_head(&mut self, request: &Request) -> io::Result<Response> {
+        let what = request.line();
+        let status = self.line()?;
         let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("{what}: no answer"));
+        let status = status.ok_or_else(|| broken("no answer"))?;
         let mut headers = Vec::new();
         loop {
-            let line = self.line();
+            let line = self.line()?;
             match line.split_once(':') {
                 Some((name, value)) => headers.push((name.to_lowercase(), value.trim().to_owned())),
-                None => return Response { what, status, headers, body: Vec::new() },
+                None if line.is_empty() => return Ok(Response { what, status, headers, body: Vec::new() }),
+                None => return Err(broken("not a header")),
             }
         }
     }
@@ -165,17 +207,26 @@ impl Connection {
         self.stream.by_ref().take(length)
     }
 
-    fn line(&mut self) -> String {
+    fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        self.stream.read_line(&mut line)?;
+        if line.ends_with('\n') {
+            Ok(line.trim_end().to_owned())
+        } else {
+            Err(broken("the connection was closed"))
+        }
     }
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }
 
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Response {
-    what: String,
+    /// The request that it answers.
+    pub what: String,
     /// The status code.
     pub status: u16,
     headers: Vec<(String, String)>,

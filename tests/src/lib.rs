@@ -10,13 +10,15 @@
 //! | --- | --- |
 //! | `STELLA_BIN` | the program to test, instead of the one that cargo builds from here |
 //! | `STELLA_CLIENTS` | where `tests/clients/install.sh` put what it built |
-//! | `STELLA_REQUIRE_CLIENTS` | `1`: a client that is missing is a failure, not a skip |
+//! | `STELLA_REQUIRE_CLIENTS` | `1`: a client that is missing, or a disk that cannot be mounted, is a failure, not a skip |
+//! | `STELLA_CRASH_ROUNDS`, `STELLA_CUT_ROUNDS`, `STELLA_CRASH_SEED` | see `chaos.rs` |
 //! | `STELLA_TEST_BIG_BLOB` | the size in MiB of the blob that must not cost memory; 512 if not set |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
 #![expect(clippy::missing_panics_doc, reason = "every function here panics on the first surprise")]
 
 mod bench;
+mod chaos;
 mod client;
 mod content;
 mod http;
@@ -30,6 +32,7 @@ mod tar;
 mod tool;
 
 pub use bench::Bench;
+pub use chaos::{Campaign, Disk, FileSystem};
 pub use client::Client;
 pub use content::{Artifact, Content, Image, media_type};
 pub use http::{Connection, Request, Response};

@@ -3,8 +3,9 @@
 //! outlives restarts. None of the caller's `STELLA_` settings reach it.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -24,6 +25,7 @@ pub struct Server {
     host: String,
     settings: Vec<(String, String)>,
     starts: usize,
+    data: PathBuf,
     // Last, so that it is removed after the process has ended.
     directory: TempDir,
 }
@@ -37,11 +39,28 @@ impl Server {
     /// Starts a server with these variables in its environment, such as
     /// `("STELLA_PUSH__ALLOW_MISSING", "true")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        let settings: Vec<_> = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         let directory = TempDir::with_prefix("stella-server-").unwrap();
-        let mut process = launch(&directory, "127.0.0.1:0", &settings, 0);
+        let data = directory.path().join("data");
+        Self::begin(settings, directory, data)
+    }
+
+    /// As [`Server::with`], with its data in a directory of the caller's.
+    pub fn on(data: &Path, settings: &[(&str, &str)]) -> Self {
+        let directory = TempDir::with_prefix("stella-server-").unwrap();
+        Self::begin(settings, directory, data.to_owned())
+    }
+
+    fn begin(settings: &[(&str, &str)], directory: TempDir, data: PathBuf) -> Self {
+        let settings: Vec<_> = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let log = directory.path().join("log-0");
+        let mut process = launch(&data, &log, "127.0.0.1:0", &settings);
         let host = address(&mut process).unwrap_or_else(|| panic!("the server ended at once"));
-        Self { process, host, settings, starts: 1, directory }
+        Self { process, host, settings, starts: 1, data, directory }
+    }
+
+    /// The directory of everything that it keeps.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The host and port that it listens on.
@@ -77,8 +96,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         // Somebody else may use the port for a moment: connections of other tests take free ports too.
         loop {
-            let mut process = launch(&self.directory, &self.host, &self.settings, self.starts);
-            self.starts += 1;
+            let mut process = self.launch_again();
             let listening = address(&mut process);
             let said = process.said();
             self.process = process;
@@ -87,6 +105,33 @@ impl Server {
                 None => assert!(Instant::now() < deadline, "the server does not start again:\n{said}"),
             }
         }
+    }
+
+    /// Starts the server again and ends it with SIGKILL after a while, wherever it is by then; `before` that
+    /// something else may happen to it.
+    pub fn start_and_kill(&mut self, after: Duration, before: impl FnOnce()) {
+        let mut process = self.launch_again();
+        thread::sleep(after);
+        before();
+        process.kill();
+    }
+
+    /// Whether its process is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// Runs the program with these arguments on the data, as an operator does, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(stella());
+        set_environment(&mut command, &self.settings);
+        command.args(arguments).arg("--data").arg(&self.data).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn launch_again(&mut self) -> Process {
+        let log = self.directory.path().join(format!("log-{}", self.starts));
+        self.starts += 1;
+        launch(&self.data, &log, &self.host, &self.settings)
     }
 
     /// The most memory that it has had in use since it was started (`VmHWM`), in bytes.
@@ -99,18 +144,21 @@ impl Server {
 }
 
 /// Starts the program; its output goes into a file of this start alone.
-fn launch(directory: &TempDir, listen: &str, settings: &[(String, String)], start: usize) -> Process {
+fn launch(data: &Path, log: &Path, listen: &str, settings: &[(String, String)]) -> Process {
     let mut command = Command::new(stella());
+    set_environment(&mut command, settings);
+    command.args(["serve", "--listen", listen, "--data"]).arg(data);
+    Process::start("the server", &mut command, log)
+}
+
+fn set_environment(command: &mut Command, settings: &[(String, String)]) {
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"STELLA_") {
             command.env_remove(name);
         }
     }
-    command.args(["serve", "--listen", listen, "--data"]).arg(directory.path().join("data"));
     command.env("STELLA_LOG__FORMAT", "human");
     command.envs(settings.iter().map(|(name, value)| (name, value)));
-    let log: PathBuf = directory.path().join(format!("log-{start}"));
-    Process::start("the server", &mut command, &log)
 }
 
 /// The address that the server says it listens on, or `None` if it ended without.

@@ -73,6 +73,11 @@ impl Room {
         self.paths.first().map(PathBuf::as_path)
     }
 
+    /// Fails if the data directory or the folder of blobs is gone or another.
+    pub(crate) fn stays(&self) -> Result<()> {
+        self.place.as_ref().map_or(Ok(()), Place::check)
+    }
+
     /// Fails unless there is room for an upload of so many bytes.
     pub(crate) fn check(&self, coming: u64) -> Result<()> {
         self.take(0, coming)
@@ -104,9 +109,7 @@ impl Room {
 
     /// Whether pushes are possible; the reason when they are not. Always asks anew.
     pub(crate) fn ready(&self) -> Result<()> {
-        if let Some(place) = &self.place {
-            place.check()?;
-        }
+        self.stays()?;
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         self.renew(&mut measured)?;
         if measured.read_only {

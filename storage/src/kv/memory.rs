@@ -43,25 +43,13 @@ impl Memory {
         Memory { map: Mutex::new(Arc::clone(&self.lock())), ..Memory::default() }
     }
 
-    fn tell(&self) {
-        #[cfg(test)]
-        if let Some(watcher) = self.watcher.get() {
-            watcher();
-        }
-    }
-
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot(Arc::clone(&self.lock()))
     }
 
     pub(super) fn write<T>(&self, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
-        self.tell();
-        let written = self.write_quietly(function);
-        self.tell();
-        written
-    }
-
-    fn write_quietly<T>(&self, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
+        #[cfg(test)]
+        let _watched = self.watcher.get().map(|watcher| Watched::new(&**watcher));
         let mut map = self.lock();
         if self.run_twice {
             let mut tx = WriteTx::new(Base::Memory(Snapshot(Arc::clone(&map))));
@@ -84,6 +72,25 @@ impl Memory {
     fn lock(&self) -> MutexGuard<'_, Arc<Map>> {
         // A panic in a test's function leaves the map as it was: it changes only after success.
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells a watcher of a write's begin, and in the end of its end.
+#[cfg(test)]
+struct Watched<'m>(&'m (dyn Fn() + Send + Sync));
+
+#[cfg(test)]
+impl<'m> Watched<'m> {
+    fn new(watcher: &'m (dyn Fn() + Send + Sync)) -> Self {
+        watcher();
+        Watched(watcher)
+    }
+}
+
+#[cfg(test)]
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
@@ -111,11 +118,11 @@ mod tests {
 
     #[test]
     fn the_memory_engine_keeps_the_contract() {
-        suite::run(&|| Engine::Memory(Memory::new()));
+        suite::run(&async || Engine::Memory(Memory::new()));
     }
 
     #[test]
     fn functions_may_run_twice() {
-        suite::run(&|| Engine::Memory(Memory::running_twice()));
+        suite::run(&async || Engine::Memory(Memory::running_twice()));
     }
 }

@@ -52,20 +52,7 @@ impl Overlay {
 
     /// Lays the writes between `from` and `to` over rows read from below.
     pub(super) fn merge(&self, below: Vec<Row>, from: &[u8], to: Option<&[u8]>, limit: usize) -> Vec<Row> {
-        let mut below = below.into_iter().peekable();
-        let mut merged = Vec::with_capacity(limit.min(below.len() + self.rows.len()));
-        for (key, value) in self.rows.range::<[u8], _>(bounds(from, to)) {
-            while let Some(row) = below.next_if(|row| row.0 < *key) {
-                merged.push(row);
-            }
-            below.next_if(|row| row.0 == *key);
-            if let Some(value) = value {
-                merged.push((key.clone(), value.clone()));
-            }
-        }
-        merged.extend(below);
-        merged.truncate(limit);
-        merged
+        merge(below, self.rows.range::<[u8], _>(bounds(from, to)), limit)
     }
 
     pub(super) fn into_rows(self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
@@ -75,4 +62,26 @@ impl Overlay {
 
 pub(super) fn bounds<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded))
+}
+
+/// Lays changed rows over those below, both in the order of keys.
+pub(super) fn merge<'a>(
+    below: Vec<Row>,
+    changes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
+    limit: usize,
+) -> Vec<Row> {
+    let mut merged = Vec::with_capacity(limit.min(below.len()));
+    let mut below = below.into_iter().peekable();
+    for (key, value) in changes {
+        while let Some(row) = below.next_if(|row| row.0 < *key) {
+            merged.push(row);
+        }
+        below.next_if(|row| row.0 == *key);
+        if let Some(value) = value {
+            merged.push((key.clone(), value.clone()));
+        }
+    }
+    merged.extend(below);
+    merged.truncate(limit);
+    merged
 }

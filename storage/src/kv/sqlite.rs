@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The default engine: one SQLite file, written by one thread.
 //!
-//! Callers queue transaction functions; the writer thread takes what waits, runs each function on an
-//! overlay over the open SQLite transaction, lays the successful ones down, and commits them all
-//! with ONE durable commit. Every answer follows that commit. After an I/O error the engine stops
-//! writing, reports it through [`Sqlite::health`], and reopens the file before the next batch.
+//! The writer thread (`queue.rs`) runs each function of a batch on an overlay over the open SQLite
+//! transaction, lays the successful ones down, and commits them all with ONE durable commit. After an
+//! I/O error the engine stops writing, says so, and reopens the file before the next batch.
 //! Readers have connections of their own and see the last commit as a snapshot (WAL).
 //!
 //! SQLite goes on writing to a file that was removed or renamed together with its folder. So the writer
@@ -14,26 +13,21 @@
 //! `ADR/0001` says why SQLite; the pragmas in `connection.rs` make a commit survive a power cut.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Base, Row, WriteTx, complete};
+use super::overlay::Overlay;
+use super::queue::{Queue, Queued, stopped};
+use super::{Base, Row, WriteTx};
 use crate::disk::{Ballast, Place};
 use crate::error::{Error, Result};
-use crate::kv::overlay::Overlay;
 
 mod connection;
 
 use connection::{failure, open_reader, open_writer};
 
-/// Bytes that may wait for a commit; whoever brings more waits for a place in the queue.
-const QUEUE_BYTES: usize = 64 << 20;
-/// Transactions in one commit. Each is bounded on its own, so is what a commit writes.
-const BATCH: usize = 128;
-const BATCH_BYTES: usize = 32 << 20;
 const IDLE_READERS: usize = 8;
 /// Faults that a check tells of.
 const MOST_FAULTS: usize = 20;
@@ -49,13 +43,10 @@ pub struct SqliteOptions {
 
 /// An engine on one SQLite file.
 pub struct Sqlite {
-    queue: Option<Sender<Queued>>,
-    space: Arc<Semaphore>,
+    queue: Queue,
     /// Turns for scans: each holds a connection with a cache of its own, and a page.
     turns: Arc<Semaphore>,
     readers: Arc<Readers>,
-    health: Arc<Mutex<Result<()>>>,
-    writer: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Sqlite {
@@ -69,32 +60,24 @@ impl Sqlite {
         let connection = open_writer(options, OpenFlags::SQLITE_OPEN_CREATE)?;
         let place = Place::of([options.path.clone()])?;
         let files = files(options)?;
-        let health = Arc::new(Mutex::new(Ok(())));
-        let (queue, jobs) = mpsc::channel();
-        let writer = Writer {
+        let mut writer = Writer {
             connection: Some(connection),
             options: options.clone(),
-            health: Arc::clone(&health),
             place: place.clone(),
             files,
             ballast,
         };
-        let thread = std::thread::Builder::new()
-            .name("metadata-writer".to_owned())
-            .spawn(move || writer.run(&jobs))
+        let queue = Queue::start(move |batch| writer.commit(batch))
             .map_err(|error| Error::io("start the writer of", &options.path, error))?;
         Ok(Sqlite {
-            queue: Some(queue),
-            space: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            queue,
             turns: Arc::new(Semaphore::new(IDLE_READERS)),
             readers: Arc::new(Readers { options: options.clone(), place, idle: Mutex::default() }),
-            health,
-            writer: Some(thread),
         })
     }
 
     pub(super) fn health(&self) -> Result<()> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.queue.health()
     }
 
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
@@ -137,80 +120,13 @@ impl Sqlite {
         F: AsyncFn(&mut WriteTx) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let weight = weight.clamp(1024, QUEUE_BYTES);
-        let permits = u32::try_from(weight).unwrap_or(u32::MAX);
-        let space = Arc::clone(&self.space).acquire_many_owned(permits).await.map_err(|_| stopped())?;
-        let (reply, answer) = oneshot::channel();
-        let job = Box::new(Pending { function, result: None, reply: Some(reply) });
-        let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(Queued { job, weight, _space: space }).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
-    }
-}
-
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        drop(self.queue.take());
-        if let Some(writer) = self.writer.take() {
-            // What was queued is still committed; its callers may no longer listen.
-            let _ended = writer.join();
-        }
-    }
-}
-
-fn stopped() -> Error {
-    Error::Unavailable("the metadata writer has stopped".to_owned())
-}
-
-struct Queued {
-    job: Box<dyn Job>,
-    weight: usize,
-    _space: OwnedSemaphorePermit,
-}
-
-/// One queued transaction, whatever its type.
-trait Job: Send {
-    /// Runs the function; true when it succeeded and its writes are wanted.
-    fn run(&mut self, tx: &mut WriteTx) -> bool;
-    /// Answers the caller, after the commit.
-    fn answer(&mut self, commit: &Result<()>);
-}
-
-struct Pending<F, T> {
-    function: F,
-    result: Option<Result<T>>,
-    reply: Option<oneshot::Sender<Result<T>>>,
-}
-
-impl<F, T> Job for Pending<F, T>
-where
-    F: AsyncFn(&mut WriteTx) -> Result<T> + Send,
-    T: Send,
-{
-    fn run(&mut self, tx: &mut WriteTx) -> bool {
-        // A panic in one function must not end the writer for all the others.
-        let run = std::panic::AssertUnwindSafe(|| complete((self.function)(tx)));
-        let result = std::panic::catch_unwind(run)
-            .unwrap_or_else(|_| Err(Error::Unavailable("a transaction function panicked".to_owned())));
-        self.result.insert(result).is_ok()
-    }
-
-    fn answer(&mut self, commit: &Result<()>) {
-        let result = match commit {
-            Ok(()) => self.result.take().unwrap_or_else(|| Err(stopped())),
-            Err(error) => Err(error.clone()),
-        };
-        if let Some(reply) = self.reply.take() {
-            // The caller may have gone; the change stands all the same.
-            let _gone = reply.send(result);
-        }
+        self.queue.write(weight, function).await
     }
 }
 
 struct Writer {
     connection: Option<Connection>,
     options: SqliteOptions,
-    health: Arc<Mutex<Result<()>>>,
     /// The database, as it was found at first.
     place: Place,
     /// The database and its log, as the connection has them open.
@@ -219,30 +135,6 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, jobs: &Receiver<Queued>) {
-        while let Ok(first) = jobs.recv() {
-            let mut bytes = first.weight;
-            let mut batch = vec![first];
-            while batch.len() < BATCH && bytes < BATCH_BYTES {
-                let Ok(next) = jobs.try_recv() else { break };
-                bytes += next.weight;
-                batch.push(next);
-            }
-            let commit = self.commit(&mut batch);
-            if let Err(error) = &commit {
-                tracing::error!(%error, "metadata commit failed");
-            }
-            *self.health.lock().unwrap_or_else(PoisonError::into_inner) = match &commit {
-                // A full disk heals by itself, and reading goes on.
-                Ok(()) | Err(Error::Full) => Ok(()),
-                Err(error) => Err(error.clone()),
-            };
-            for queued in &mut batch {
-                queued.job.answer(&commit);
-            }
-        }
-    }
-
     /// Commits a batch; on a full disk again and again, as long as there is ballast to give up. Nothing of
     /// a batch has happened then, and functions may run again.
     fn commit(&mut self, batch: &mut [Queued]) -> Result<()> {
@@ -276,7 +168,7 @@ impl Writer {
         let mut outcome = Ok(());
         for queued in batch {
             let mut tx = WriteTx::new(Base::Sqlite(snapshot));
-            let wanted = queued.job.run(&mut tx);
+            let wanted = queued.run(&mut tx);
             let (base, overlay) = tx.into_parts();
             let Base::Sqlite(returned) = base else { return Err(stopped()) };
             snapshot = returned;
@@ -369,13 +261,12 @@ pub(super) struct Snapshot {
 impl Snapshot {
     fn begin(readers: &Arc<Readers>) -> Result<Self> {
         let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => {
-                let connection = open_reader(&readers.options)?;
-                readers.place.check()?;
-                connection
-            }
+        let connection = if let Some(connection) = idle {
+            connection
+        } else {
+            let connection = open_reader(&readers.options)?;
+            readers.place.check()?;
+            connection
         };
         connection
             .prepare_cached("BEGIN DEFERRED")

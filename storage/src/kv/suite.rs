@@ -25,16 +25,16 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 /// # Panics
 ///
 /// When the engine breaks the contract.
-pub fn run(open: &dyn Fn() -> Engine) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+pub fn run(open: &impl AsyncFn() -> Engine) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
-        a_transaction_reads_its_own_writes(&open()).await;
-        a_failed_function_leaves_nothing_and_hurts_no_neighbour(open()).await;
-        concurrent_increments_are_all_counted(open()).await;
-        a_snapshot_does_not_move(&open()).await;
-        invariants_over_two_keys_hold_in_every_snapshot(open()).await;
-        a_dump_is_one_snapshot_in_order(open()).await;
-        limits_are_errors(&open()).await;
+        a_transaction_reads_its_own_writes(&open().await).await;
+        a_failed_function_leaves_nothing_and_hurts_no_neighbour(open().await).await;
+        concurrent_increments_are_all_counted(open().await).await;
+        a_snapshot_does_not_move(&open().await).await;
+        invariants_over_two_keys_hold_in_every_snapshot(open().await).await;
+        a_dump_is_one_snapshot_in_order(open().await).await;
+        limits_are_errors(&open().await).await;
     });
     random_transactions_match_a_model(&runtime, open);
     serial::concurrent_transactions_run_in_some_order(&runtime, open);
@@ -45,10 +45,10 @@ pub fn run(open: &dyn Fn() -> Engine) {
 /// # Panics
 ///
 /// When the engine breaks the contract.
-pub fn reopens(open: &dyn Fn() -> Engine) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+pub fn reopens(open: &impl AsyncFn() -> Engine) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for round in 0..3u32 {
-        let engine = open();
+        let engine = runtime.block_on(open());
         runtime.block_on(async {
             for earlier in 0..round {
                 let key = earlier.to_be_bytes().to_vec();
@@ -289,13 +289,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Random transactions, some of which fail at their end, compared step by step with a model.
-fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &dyn Fn() -> Engine) {
+fn random_transactions_match_a_model(runtime: &tokio::runtime::Runtime, open: &impl AsyncFn() -> Engine) {
     let transaction = (steps(), proptest::bool::weighted(0.2));
     let transactions = proptest::collection::vec(transaction, 1..10);
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
     let outcome = runner.run(&transactions, |transactions| {
-        let engine = open();
+        let engine = runtime.block_on(open());
         let mut model = Model::new();
         for (steps, fails) in transactions {
             let mut after = model.clone();

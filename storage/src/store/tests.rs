@@ -18,7 +18,11 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
-use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row};
+use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row, Sqlite, SqliteOptions};
+#[cfg(feature = "postgres")]
+use crate::kv::{Postgres, PostgresOptions, postgres_server::PostgresServer};
+#[cfg(feature = "sled")]
+use crate::kv::{Sled, SledOptions};
 use crate::local::{FileName, Location};
 use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
@@ -32,6 +36,8 @@ mod collection_model;
 mod collection_races;
 mod disk_faults;
 mod disk_reserve;
+#[cfg(any(feature = "sled", feature = "postgres"))]
+mod engines;
 mod evidence;
 mod fsck;
 mod fsck_files;
@@ -57,16 +63,33 @@ const START: Timestamp = Timestamp(1_700_000_000_000);
 enum Kind {
     Memory,
     Sqlite,
+    #[cfg(feature = "sled")]
+    Sled,
+    /// On a server of its own.
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+impl Kind {
+    /// Those that are opened at once.
+    const ALL: &[Kind] = &[
+        Kind::Memory,
+        Kind::Sqlite,
+        #[cfg(feature = "sled")]
+        Kind::Sled,
+    ];
 }
 
 struct Lab {
     store: Arc<Store>,
     clock: Arc<ManualClock>,
     folder: TempDir,
+    #[cfg(feature = "postgres")]
+    _server: Option<PostgresServer>,
 }
 
 async fn on_both(test: impl AsyncFn(Lab)) {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         test(Lab::new(kind).await).await;
     }
 }
@@ -82,11 +105,24 @@ impl Lab {
 
     async fn tuned(kind: Kind, tune: impl FnOnce(&mut StoreOptions)) -> Lab {
         let folder = tempfile::tempdir().unwrap();
+        #[cfg(feature = "postgres")]
+        let server =
+            (kind == Kind::Postgres).then(|| PostgresServer::start("the store on PostgreSQL").unwrap());
         let engine = match kind {
             Kind::Memory => Engine::Memory(Memory::running_twice()),
             Kind::Sqlite => {
                 let path = folder.path().join("metadata.sqlite");
                 Engine::Sqlite(Sqlite::open(&SqliteOptions { path, cache: 4 << 20 }).unwrap())
+            }
+            #[cfg(feature = "sled")]
+            Kind::Sled => {
+                let path = folder.path().join("metadata.sled");
+                Engine::Sled(Sled::open(&SledOptions { path, cache: 4 << 20 }).unwrap())
+            }
+            #[cfg(feature = "postgres")]
+            Kind::Postgres => {
+                let url = server.as_ref().unwrap().schema("lab");
+                Engine::Postgres(Postgres::open(PostgresOptions::new(&url).unwrap()).await.unwrap())
             }
         };
         let clock = Arc::new(ManualClock::new(START));
@@ -94,7 +130,21 @@ impl Lab {
         let mut options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
         tune(&mut options);
         let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-        Lab { store: Arc::new(store), clock, folder }
+        Lab {
+            #[cfg(feature = "postgres")]
+            _server: server,
+            ..Lab::around(store, clock, folder)
+        }
+    }
+
+    fn around(store: Store, clock: Arc<ManualClock>, folder: TempDir) -> Lab {
+        Lab {
+            store: Arc::new(store),
+            clock,
+            folder,
+            #[cfg(feature = "postgres")]
+            _server: None,
+        }
     }
 
     fn now(&self) -> Timestamp {

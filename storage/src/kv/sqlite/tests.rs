@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::{APPLICATION_ID, FORMAT};
 use super::*;
+use crate::error::DataFault;
 use crate::kv::{Engine, suite};
 
 fn options(folder: &tempfile::TempDir) -> SqliteOptions {
@@ -15,7 +16,7 @@ fn options(folder: &tempfile::TempDir) -> SqliteOptions {
 fn the_sqlite_engine_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let count = std::sync::atomic::AtomicU32::new(0);
-    suite::run(&|| {
+    suite::run(&async || {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let path = folder.path().join(format!("{number}.sqlite"));
         Engine::Sqlite(Sqlite::open(&SqliteOptions { path, cache: 4 << 20 }).unwrap())
@@ -25,7 +26,7 @@ fn the_sqlite_engine_keeps_the_contract() {
 #[test]
 fn what_was_committed_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
-    suite::reopens(&|| Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
+    suite::reopens(&async || Engine::Sqlite(Sqlite::open(&options(&folder)).unwrap()));
 }
 
 #[test]
@@ -126,4 +127,85 @@ async fn after_a_failed_commit_the_engine_says_so_and_reopens() {
     other.execute_batch("ROLLBACK").unwrap();
     engine.write(0, put).await.unwrap();
     engine.health().unwrap();
+}
+
+const PUT: fn(&mut WriteTx) -> Result<()> = |tx| tx.put(b"k".to_vec(), b"v".to_vec());
+
+async fn put(engine: &Engine) -> Result<()> {
+    engine.write(0, async |tx: &mut WriteTx| PUT(tx)).await
+}
+
+/// An engine in a folder that can be moved away and back.
+fn movable() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf, Engine) {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, away) = (folder.path().join("here"), folder.path().join("away"));
+    std::fs::create_dir(&here).unwrap();
+    let options = SqliteOptions { path: here.join("metadata.sqlite"), cache: 4 << 20 };
+    let engine = Engine::Sqlite(Sqlite::open(&options).unwrap());
+    (folder, here, away, engine)
+}
+
+#[tokio::test]
+async fn nothing_is_written_to_a_file_that_was_taken_away() {
+    let (_folder, here, away, engine) = movable();
+    put(&engine).await.unwrap();
+    std::fs::rename(&here, &away).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(put(&engine).await, Err(Error::Data(DataFault::Gone))));
+        assert!(matches!(engine.health(), Err(Error::Data(DataFault::Gone))));
+    }
+    std::fs::create_dir(&here).unwrap();
+    drop(Sqlite::open(&SqliteOptions { path: here.join("metadata.sqlite"), cache: 0 }).unwrap());
+    for _ in 0..2 {
+        // Its log went when it was closed.
+        assert!(matches!(put(&engine).await, Err(Error::Data(_))));
+    }
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    put(&engine).await.unwrap();
+    engine.health().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_committed_to_a_file_that_goes_away_meanwhile_is_not_acknowledged() {
+    let (_folder, here, away, engine) = movable();
+    put(&engine).await.unwrap();
+    let (from, to) = (here.clone(), away.clone());
+    // Between the look before the commit and the commit.
+    let late = async move |tx: &mut WriteTx| {
+        std::fs::rename(&from, &to).unwrap();
+        PUT(tx)
+    };
+    assert!(matches!(engine.write(0, late).await, Err(Error::CommitUnknown(_))));
+    assert!(engine.health().is_err());
+    std::fs::rename(&away, &here).unwrap();
+    put(&engine).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_that_reopens_makes_no_new_file_and_takes_no_other() {
+    let (_folder, here, away, engine) = movable();
+    put(&engine).await.unwrap();
+    let path = here.join("metadata.sqlite");
+    // A commit that fails makes it close its file.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert!(matches!(put(&engine).await, Err(Error::Unavailable(_))));
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    std::fs::rename(&here, &away).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    assert!(matches!(put(&engine).await, Err(Error::Data(DataFault::Gone))));
+    assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0);
+    drop(Sqlite::open(&SqliteOptions { path, cache: 0 }).unwrap());
+    assert!(matches!(put(&engine).await, Err(Error::Data(DataFault::Replaced))));
+    let Engine::Sqlite(sqlite) = &engine else { panic!("another engine") };
+    sqlite.readers.idle.lock().unwrap().clear();
+    let read = engine.read(async |tx: &mut crate::kv::ReadTx| tx.get(b"k").await).await;
+    assert!(matches!(read, Err(Error::Data(DataFault::Replaced))), "{read:?}");
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    put(&engine).await.unwrap();
+    let read = engine.read(async |tx: &mut crate::kv::ReadTx| tx.get(b"k").await).await;
+    assert_eq!(read.unwrap(), Some(b"v".to_vec()));
 }

@@ -45,7 +45,7 @@ struct Seen {
 
 pub(super) fn concurrent_transactions_run_in_some_order(
     runtime: &tokio::runtime::Runtime,
-    open: &dyn Fn() -> Engine,
+    open: &impl AsyncFn() -> Engine,
 ) {
     let transaction =
         (steps(), proptest::bool::weighted(0.15)).prop_map(|(steps, fails)| Transaction { steps, fails });
@@ -54,7 +54,7 @@ pub(super) fn concurrent_transactions_run_in_some_order(
     for _ in 0..ROUNDS {
         // What happens at once differs from run to run: there is nothing to shrink or to repeat.
         let tasks = tasks.new_tree(&mut runner).unwrap().current();
-        let (committed, seen) = runtime.block_on(run(Arc::new(open()), tasks));
+        let (committed, seen) = runtime.block_on(async { run(Arc::new(open().await), tasks).await });
         check(committed, &seen);
     }
 }

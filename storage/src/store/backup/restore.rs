@@ -59,7 +59,7 @@ pub async fn restore(
     };
     let data = options.data.clone();
     let (blobs, _lock) = blocking(move || begin(&data)).await?;
-    let engine = open_engine(options, None)?;
+    let engine = open_engine(options, None).await?;
     if !engine.scan(async |tx: &mut ReadTx| tx.range(b"", None, 1).await).await?.is_empty() {
         return Err(Error::Refused(
             "the database has rows already: restore into an empty database".to_owned(),

@@ -103,8 +103,10 @@ impl Store {
     async fn delete_together(&self, files: &[&Due]) -> Result<()> {
         let blobs = self.blobs.clone();
         let locations: Vec<Location> = files.iter().map(|due| due.location).collect();
-        tokio::task::spawn_blocking(move || blobs.delete_all(&locations))
-            .await
-            .unwrap_or_else(|error| Err(Error::Unavailable(format!("a deletion ended abnormally: {error}"))))
+        tokio::task::spawn_blocking(move || blobs.delete_all(&locations)).await.unwrap_or_else(|error| {
+            Err(Error::Unavailable(format!("a deletion ended abnormally: {error}")))
+        })?;
+        // Files that are not in a folder which took the place of ours may still be in ours.
+        self.room.stays()
     }
 }

@@ -113,7 +113,7 @@ async fn a_blob_that_only_comes_to_be_named_later_is_protected_then() {
 
 #[tokio::test]
 async fn untagged_manifests_stay_unless_a_rule_says_otherwise() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         let lab = Lab::tuned(kind, |options| options.rules = vec![rule("dev/**", Some(7), 90)]).await;
         let (dev, prod) = (repo("dev/app"), repo("prod/app"));
         let mut pushed = Vec::new();
@@ -142,7 +142,7 @@ async fn untagged_manifests_stay_unless_a_rule_says_otherwise() {
 
 #[tokio::test]
 async fn a_digest_that_was_once_released_stays_for_a_while_after_its_last_tag_left() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         let lab = Lab::tuned(kind, |options| {
             options.rules = vec![rule("short", Some(1), 10), rule("**", Some(1), 90)];
         })
@@ -174,7 +174,7 @@ async fn a_new_rule_reaches_manifests_that_were_judged_by_the_old_one() {
     lab.collect_after(PAST_LEASE).await;
     assert!(lab.reviews().await.is_empty());
     // The same data, opened with another rule.
-    let Lab { store, clock, folder } = lab;
+    let Lab { store, clock, folder, .. } = lab;
     let Ok(store) = Arc::try_unwrap(store) else { panic!("one owner") };
     let Ok(engine) = Arc::try_unwrap(store.engine) else { panic!("one owner") };
     let options = StoreOptions {
@@ -183,7 +183,7 @@ async fn a_new_rule_reaches_manifests_that_were_judged_by_the_old_one() {
         ..StoreOptions::new(folder.path().to_owned())
     };
     let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-    let lab = Lab { store: Arc::new(store), clock, folder };
+    let lab = Lab::around(store, clock, folder);
     assert_eq!(lab.collect().await.manifests, 30);
     assert!(lab.has_manifest(&app, &tagged).await);
     assert_eq!(lab.collect().await.reviewed, 0, "once is enough");
@@ -246,7 +246,7 @@ async fn an_abandoned_upload_goes_and_one_that_is_being_written_stays() {
 
 #[tokio::test]
 async fn a_dry_run_tells_what_the_next_round_does_and_changes_nothing() {
-    for kind in [Kind::Memory, Kind::Sqlite] {
+    for &kind in Kind::ALL {
         let lab = Lab::tuned(kind, |options| options.rules = vec![rule("**", Some(1), 1)]).await;
         let app = repo("app");
         // An index, its child and its blobs; a referrer of it; an upload; garbage that waits.

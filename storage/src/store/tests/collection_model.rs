@@ -370,7 +370,7 @@ async fn compare(lab: &Lab, model: &Model) {
     assert_eq!(lab.files().len(), contents + due.len(), "files");
 }
 
-fn the_store_agrees_with_the_model(kind: Kind, cases: u32) {
+pub(super) fn the_store_agrees_with_the_model(kind: Kind, cases: u32) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&steps(), |steps| {

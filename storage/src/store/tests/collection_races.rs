@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 
-const LEASE: Duration = Duration::from_secs(2);
+pub(super) const LEASE: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(1);
 const PUSHERS: u64 = 8;
 const COLLECTORS: u64 = 3;
@@ -37,13 +37,13 @@ struct Image {
     blobs: Vec<Vec<u8>>,
 }
 
-struct Race {
+pub(super) struct Race {
     lab: Lab,
     /// When each push that is under way began.
     under_way: Mutex<BTreeMap<u64, Timestamp>>,
     /// Images that were pushed and that nobody has begun to delete.
     images: Mutex<BTreeMap<u64, Image>>,
-    broken: AtomicU64,
+    pub(super) broken: AtomicU64,
     crashes: AtomicU64,
     numbers: AtomicU64,
     over: AtomicBool,
@@ -228,7 +228,7 @@ impl Race {
 }
 
 /// Runs the race and returns it; afterwards every image that is said to be there was pulled.
-fn race(kind: Kind, lease: Duration, pushes: u64) -> (tokio::runtime::Runtime, Arc<Race>) {
+pub(super) fn race(kind: Kind, lease: Duration, pushes: u64) -> (tokio::runtime::Runtime, Arc<Race>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     let race = runtime.block_on(async {
         let race = Race::new(kind, lease).await;
@@ -259,7 +259,7 @@ fn race(kind: Kind, lease: Duration, pushes: u64) -> (tokio::runtime::Runtime, A
 }
 
 /// Deletes every image, lets the time pass, and looks at what is left.
-async fn nothing_is_left(race: &Race) {
+pub(super) async fn nothing_is_left(race: &Race) {
     let images: Vec<u64> = race.images.lock().unwrap().keys().copied().collect();
     for number in images {
         race.delete(number).await.unwrap();

@@ -371,7 +371,7 @@ async fn the_unprotected_is_reviewed(lab: &Lab) {
     }
 }
 
-fn random_steps_keep_the_invariants(kind: Kind, cases: u32) {
+pub(super) fn random_steps_keep_the_invariants(kind: Kind, cases: u32) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&steps(), |steps| {

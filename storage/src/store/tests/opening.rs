@@ -122,6 +122,35 @@ async fn a_store_that_could_not_write_notices_by_itself_when_it_can() {
 }
 
 #[tokio::test]
+async fn a_folder_that_took_the_place_of_the_blobs_takes_none_and_loses_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let periods = Periods { grace: Duration::ZERO, ..Periods::default() };
+    let store = Store::open(&StoreOptions { periods, ..options(&folder) }).await.unwrap();
+    let (app, who) = (repo("app"), actor("ci"));
+    let push = async || store.push_blob(&app, &sha256(b"x"), None, body(b"x"), &who).await;
+    let (blobs, away) = (options(&folder).data.join("blobs"), folder.path().join("away"));
+    push().await.unwrap();
+    store.delete_blob(&app, &sha256(b"x")).await.unwrap();
+    let id = store.begin_upload(&app, Algorithm::Sha256, &who).await.unwrap();
+    fs::rename(&blobs, &away).unwrap();
+    // What an administrator makes who mounts another disk there.
+    LocalBlobs::open(&blobs).unwrap();
+    assert!(matches!(push().await, Err(Error::Data(DataFault::Replaced))));
+    let appended = store.append_upload(&app, id, Chunk::default(), body(b"x")).await;
+    assert!(matches!(appended, Err(Error::Data(DataFault::Replaced))), "{appended:?}");
+    assert_eq!(store.collect().await.unwrap().files, 0);
+    assert!(matches!(store.ready().await, Err(Error::Data(DataFault::Replaced))));
+    fs::remove_dir_all(&blobs).unwrap();
+    fs::rename(&away, &blobs).unwrap();
+    store.ready().await.unwrap();
+    // The one that was deleted, and the one that failed, which left a row and no file.
+    assert_eq!(store.collect().await.unwrap().files, 2);
+    assert!((0..=u8::MAX).all(|part| store.blobs.list(part).unwrap().is_empty()));
+    push().await.unwrap();
+    assert_eq!(read(&store, &app, &sha256(b"x")).await.unwrap(), b"x");
+}
+
+#[tokio::test]
 async fn a_store_whose_directory_was_replaced_is_not_ready() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&options(&folder)).await.unwrap();

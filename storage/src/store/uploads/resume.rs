@@ -189,6 +189,8 @@ impl Writer {
             return Ok(self);
         }
         let (mut writer, ()) = self.with_draft(|draft, _| draft.sync()).await?;
+        // A file in a folder that took the place of ours must not be acknowledged.
+        writer.room.stays()?;
         let row = rows::Upload {
             offset: writer.written(),
             hash: writer.hasher.state(),
@@ -243,6 +245,7 @@ impl Writer {
             return Err(Error::DigestMismatch { expected: Box::new(digest), actual: Box::new(actual) });
         }
         let (writer, ()) = writer.with_draft(|draft, _| draft.sync()).await?;
+        writer.room.stays()?;
         let size = writer.written();
         writer.commit(digest, found, size).await?;
         Ok(Written { offset: size, reread })
