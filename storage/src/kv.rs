@@ -83,7 +83,8 @@ impl Engine {
     {
         #[cfg(feature = "postgres")]
         if let Engine::Postgres(postgres) = self {
-            return postgres.read(&function).await;
+            // On the heap: the callers' own futures stay small.
+            return Box::pin(postgres.read(&function)).await;
         }
         let mut tx = self.snapshot()?;
         complete(function(&mut tx))

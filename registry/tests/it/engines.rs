@@ -27,7 +27,7 @@ fn pulls(server: &Server, image: &Image) {
 fn what_is_pushed_stays(data: &Path, env: &[(&str, &str)]) {
     let mut server = Server::on(data, env);
     let image = server.repo("team/app").push_image("v1", "salt");
-    server.repo("team/app").push_blob(&noise(3_000_000));
+    server.repo("team/app").push_blob(noise(3_000_000));
     pulls(&server, &image);
     server.terminate();
     assert!(server.ended().success());
