@@ -201,10 +201,10 @@ impl Engine {
 
     /// A turn for a job that reads much, where the engine has only so many.
     async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>> {
-        match self {
-            Engine::Sqlite(sqlite) => Ok(Some(sqlite.turn().await?)),
-            _ => Ok(None),
+        if let Engine::Sqlite(sqlite) = self {
+            return sqlite.turn().await.map(Some);
         }
+        Ok(None)
     }
 
     /// How a thread of the blocking pool runs functions of this engine. Only inside the runtime.

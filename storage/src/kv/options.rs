@@ -72,10 +72,6 @@ impl EngineOptions {
     }
 
     /// Finds what can be found wrong without opening anything.
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(clippy::unnecessary_wraps, reason = "only the URL of a database can be wrong")
-    )]
     pub fn check(&self) -> Result<()> {
         #[cfg(feature = "postgres")]
         if let EngineOptions::Postgres { url } = self {
