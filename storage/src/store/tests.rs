@@ -41,6 +41,7 @@ mod engines;
 mod evidence;
 mod fsck;
 mod fsck_files;
+mod fsck_manifests;
 mod fsck_online;
 mod fsck_random;
 mod fsck_rows;
