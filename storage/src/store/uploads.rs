@@ -12,7 +12,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use super::{Actor, Store};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Error, Result, What};
 use crate::keys::{self, Review};
@@ -83,8 +83,20 @@ impl Store {
         algorithm: Algorithm,
         actor: &Actor,
     ) -> Result<Location> {
+        let id = Location::new();
+        self.begin_as(id, repo, algorithm, actor).await?;
+        Ok(id)
+    }
+
+    async fn begin_as(
+        &self,
+        id: Location,
+        repo: &RepoName,
+        algorithm: Algorithm,
+        actor: &Actor,
+    ) -> Result<()> {
         self.room.check(0)?;
-        let (id, moment) = (Location::new(), self.moment());
+        let moment = self.moment();
         let (now, expires) = (moment.now, moment.now.plus(moment.periods.uploads));
         let row = rows::Upload {
             repo: repo.as_str().to_owned(),
@@ -101,8 +113,7 @@ impl Store {
                 tx.put(keys::review(expires, &Review::Upload(id)), Vec::new())?;
                 tx.put(keys::upload(id), rows::encode(&row)?)
             })
-            .await?;
-        Ok(id)
+            .await
     }
 
     /// How far an upload has come.
@@ -126,7 +137,7 @@ impl Store {
     {
         self.room.check(chunk.len.unwrap_or(0))?;
         let writer = self.claim(repo, id, chunk.start).await?;
-        let written = self.receive(writer, chunk, body, None, false).await?;
+        let written = self.receive(writer, chunk, body, None, None).await?;
         Ok(UploadStatus { offset: written.offset })
     }
 
@@ -148,7 +159,7 @@ impl Store {
         self.room.check(chunk.len.unwrap_or(0))?;
         match self.claim(repo, id, chunk.start).await {
             Ok(writer) => {
-                let written = self.receive(writer, chunk, body, Some(digest.clone()), false).await?;
+                let written = self.receive(writer, chunk, body, Some(digest.clone()), None).await?;
                 Ok(Finished { reread: written.reread })
             }
             // A client that lost our answer repeats the request: the blob is there, and that is the answer.
@@ -175,10 +186,18 @@ impl Store {
         E: std::fmt::Display,
     {
         self.room.check(len.unwrap_or(0))?;
-        let id = self.begin_upload(repo, digest.supported()?, actor).await?;
+        let (id, algorithm) = (Location::new(), digest.supported()?);
+        let single = Single {
+            engine: Arc::clone(&self.engine),
+            clock: Arc::clone(&self.clock),
+            repo: repo.clone(),
+            id,
+            ended: false,
+        };
+        self.begin_as(id, repo, algorithm, actor).await?;
         let writer = self.claim(repo, id, Some(0)).await?;
         let chunk = Chunk { start: Some(0), len };
-        self.receive(writer, chunk, body, Some(digest.clone()), true).await.map(|_| ())
+        self.receive(writer, chunk, body, Some(digest.clone()), Some(single)).await.map(|_| ())
     }
 
     /// Ends an upload and drops its bytes.
@@ -196,7 +215,7 @@ impl Store {
         chunk: Chunk,
         body: S,
         digest: Option<Digest>,
-        only: bool,
+        single: Option<Single>,
     ) -> Result<Written>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
@@ -204,16 +223,11 @@ impl Store {
     {
         let gone = Gone(Arc::clone(&writer.held.holder));
         let (sender, inbox) = mpsc::channel(1);
-        let (engine, repo, id) = (Arc::clone(&self.engine), writer.repo.clone(), writer.id);
-        let (clock, whole) = (Arc::clone(&self.clock), chunk.start.is_none());
+        let whole = chunk.start.is_none();
         let writing = tokio::spawn(async move {
             let result = writer.run(inbox, digest, whole).await;
-            if only
-                && result.is_err()
-                && let Err(error) = drop_upload(&engine, &repo, id, clock.now()).await
-            {
-                // The session's review row will end it.
-                tracing::warn!(upload = %id, %error, "could not cancel a failed upload");
+            if let Some(single) = single {
+                single.end(result.is_err()).await;
             }
             result
         });
@@ -238,6 +252,45 @@ async fn drop_upload(engine: &Engine, repo: &RepoName, id: Location, now: Timest
             tx.put(keys::garbage(now, id), rows::encode(&rows::Garbage { size: row.offset })?)
         })
         .await
+}
+
+/// A session that is only for one request: it does not outlive the request's failure, wherever that is.
+struct Single {
+    engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
+    repo: RepoName,
+    id: Location,
+    ended: bool,
+}
+
+impl Single {
+    async fn end(mut self, failed: bool) {
+        self.ended = true;
+        if failed {
+            cancel(&self.engine, &self.repo, self.id, self.clock.now()).await;
+        }
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // The client went away before there was a writer; its session may be there by now.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (engine, repo, id) = (Arc::clone(&self.engine), self.repo.clone(), self.id);
+        let now = self.clock.now();
+        runtime.spawn(async move { cancel(&engine, &repo, id, now).await });
+    }
+}
+
+/// Ends a session whose request failed. If that fails too, the session's review row ends it.
+async fn cancel(engine: &Engine, repo: &RepoName, id: Location, now: Timestamp) {
+    match drop_upload(engine, repo, id, now).await {
+        Ok(()) | Err(Error::NotFound(_)) => {}
+        Err(error) => tracing::warn!(upload = %id, %error, "could not cancel a failed upload"),
+    }
 }
 
 /// Tells others when the request goes away before its end.

@@ -249,6 +249,30 @@ async fn bodies_that_trickle_give_their_memory_back() {
 }
 
 #[tokio::test]
+async fn a_blob_in_one_request_leaves_nothing_wherever_its_client_goes_away() {
+    on_both(async |lab| {
+        let app = repo("a");
+        for polls in 0..12 {
+            let digest = sha256(b"abcdef");
+            let (_more, body) = pipe();
+            let who = actor("ci");
+            let mut push = std::pin::pin!(lab.store.push_blob(&app, &digest, None, body, &who));
+            for _ in 0..polls {
+                let once = std::future::poll_fn(|context| {
+                    let _pending = push.as_mut().poll(context);
+                    std::task::Poll::Ready(())
+                });
+                once.await;
+                tokio::task::yield_now().await;
+            }
+        }
+        until(async || lab.rows(b"p").await.is_empty() && lab.store.sessions.held().is_empty()).await;
+        assert!(lab.rows(b"l").await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_blob_in_one_request_leaves_nothing_when_its_client_goes_away() {
     on_both(async |lab| {
         let (more, body) = pipe();
