@@ -51,7 +51,10 @@ where
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // A line that cannot be written is lost. Told of on stderr, which is what cannot be written, it
+    // would be a panic of whoever logs.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     if json {
         // The list of spans would repeat the innermost one, which holds what matters.
         return Ok(Box::new(builder.json().flatten_event(true).with_span_list(false).finish()));

@@ -275,7 +275,16 @@ async fn flush_pulls(app: Arc<App>) {
 async fn collect(app: Arc<App>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        match app.store.collect().await {
+        // A round in a task of its own: should it ever panic, the next one comes all the same.
+        let round = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { app.store.collect().await }
+        });
+        let Ok(round) = round.await else {
+            tracing::error!("a round of collection ended abnormally; the next one goes on");
+            continue;
+        };
+        match round {
             Ok(GcSummary { paused: Some(reason), .. }) => tracing::debug!(reason, "nothing was collected"),
             Ok(summary) if summary.manifests + summary.blobs + summary.uploads + summary.files > 0 => {
                 tracing::info!(

@@ -290,7 +290,7 @@ pub(crate) fn tag_of(repo: RepoId, digest: &Digest, tag: &Tag) -> Vec<u8> {
 }
 
 pub(crate) fn read_tag_of(key: &[u8], prefix: &[u8]) -> Result<Tag> {
-    Parts::after(key, prefix)?.rest()?.parse()
+    Parts::after(key, prefix)?.rest()?.parse().map_err(|_| damaged())
 }
 
 pub(crate) fn moves(repo: RepoId, tag: &Tag) -> Vec<u8> {
@@ -359,7 +359,7 @@ pub(crate) fn read_review(key: &[u8]) -> Result<(Timestamp, Review)> {
         [2] => Review::Referrers(parts.repo()?, parts.digest()?),
         [3] => {
             let repo = parts.repo()?;
-            return Ok((due, Review::TagHistory(repo, parts.rest()?.parse()?)));
+            return Ok((due, Review::TagHistory(repo, parts.rest()?.parse().map_err(|_| damaged())?)));
         }
         [4] => Review::Upload(Location::from_bytes(parts.array()?)),
         _ => return Err(damaged()),

@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::disk::{Ballast, Room};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::kv::{Engine, EngineOptions, WriteTx};
+use crate::kv::{Engine, EngineOptions, ReadTx, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
 mod backup;
@@ -125,10 +125,19 @@ impl Store {
         create_folder(data)?;
         let lock = lock(data)?;
         backup::refuse_unfinished(data)?;
+        refuse_without_blobs(data)?;
         let blobs = LocalBlobs::open(&data.join(BLOBS))?;
         let ballast = Arc::new(Ballast::open(data)?);
         ballast.release_if_full();
+        // Looked for before the engine makes new ones.
+        if !options.engine.has_files(data) {
+            refuse_lonely(data, &blobs)?;
+        }
         let engine = open_engine(options, Some(Arc::clone(&ballast))).await?;
+        let schema = engine.read(async |tx: &mut ReadTx| tx.get(keys::SCHEMA_VERSION).await).await?;
+        if schema.is_none() {
+            refuse_lonely(data, &blobs)?;
+        }
         let room = Room::below(data.join(LOCK), blobs.root(), options.disk_reserve, Some(ballast))?;
         Self::new(engine, blobs, Arc::new(SystemClock), options, (Some(lock), room)).await
     }
@@ -191,6 +200,34 @@ impl Store {
 
 /// How long a deleted tag's moves are kept.
 const TAG_HISTORY: Duration = Duration::from_hours(90 * 24);
+
+/// A folder of blobs that is gone, or the empty place where its disk belongs, must not become a new one.
+fn refuse_without_blobs(data: &Path) -> Result<()> {
+    let folder = data.join(BLOBS);
+    let parts = |part: u8| folder.join(format!("{part:02x}")).is_dir();
+    if !EngineOptions::is_claimed(data) || (0..=u8::MAX).any(parts) {
+        return Ok(());
+    }
+    Err(Error::Corrupt(format!(
+        "{} is gone or empty, and the metadata beside it are there: bring it back (is its disk mounted?), or \
+         restore a backup into another directory",
+        folder.display()
+    )))
+}
+
+/// Blobs without metadata are what is left of a store, and no new one.
+fn refuse_lonely(data: &Path, blobs: &LocalBlobs) -> Result<()> {
+    for part in 0..=u8::MAX {
+        if !blobs.list(part)?.is_empty() {
+            return Err(Error::Corrupt(format!(
+                "the metadata of {} are gone, and blobs are there: bring the metadata back, or restore a backup \
+                 into another directory",
+                data.display()
+            )));
+        }
+    }
+    Ok(())
+}
 
 /// The version of the stored data, which becomes the present one if there is none yet.
 async fn check_schema(tx: &mut WriteTx) -> Result<u32> {

@@ -92,3 +92,23 @@ fn stdout_is_for_the_address_alone() {
     get("/v2/").to(&server).is(200);
     assert!(!server.log().contains("listening on http://"), "{}", server.log());
 }
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let soon = ["INTERVAL", "LEASE", "GRACE"].map(|key| (format!("STELLA_COLLECTION__{key}"), "1s"));
+    let soon: Vec<_> = soon.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    for (name, log) in [("full", full.into()), ("closed", closed.into())] {
+        let mut server = Server::logging_to(&folder.path().join(name), log, &soon);
+        let repo = server.repo("team/app");
+        repo.push_image("v1", "x");
+        let lost = repo.push_blob("never named");
+        get("/readyz").to(&server).is(200);
+        eventually("collection goes on", || get(repo.blob(&lost)).to(&server).status == 404);
+        server.terminate();
+        assert!(server.ended().success());
+    }
+}

@@ -41,9 +41,22 @@ impl Server {
 
     /// Starts on a data directory that the caller keeps.
     pub(crate) fn on(data: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = command(data, env).spawn().unwrap();
+        Self::run(command(data, env), data)
+    }
+
+    /// Starts with a log that goes to `log` and is not read here.
+    pub(crate) fn logging_to(data: &Path, log: Stdio, env: &[(&str, &str)]) -> Self {
+        let mut command = command(data, env);
+        command.stderr(log);
+        Self::run(command, data)
+    }
+
+    fn run(mut command: Command, data: &Path) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        gather(child.stderr.take().unwrap(), Arc::clone(&log));
+        if let Some(stderr) = child.stderr.take() {
+            gather(stderr, Arc::clone(&log));
+        }
         let (said, hear) = mpsc::channel();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {

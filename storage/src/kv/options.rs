@@ -38,7 +38,6 @@ impl fmt::Debug for EngineOptions {
 }
 
 const SQLITE_FILE: &str = "metadata.sqlite";
-#[cfg(feature = "sled")]
 const SLED_FOLDER: &str = "metadata.sled";
 /// Names the engine that a data directory was made with.
 const MARK: &str = "engine";
@@ -113,6 +112,20 @@ impl EngineOptions {
             }
             #[cfg(not(all(feature = "sled", feature = "postgres")))]
             _ => Err(Error::Refused(self.how_to_build_in())),
+        }
+    }
+
+    /// Whether a data directory belongs to some engine already.
+    pub(crate) fn is_claimed(data: &Path) -> bool {
+        data.join(MARK).exists()
+    }
+
+    /// Whether the files in which it keeps metadata in a data directory are there, if it has any.
+    pub(crate) fn has_files(&self, data: &Path) -> bool {
+        match self {
+            EngineOptions::Sqlite => data.join(SQLITE_FILE).exists(),
+            EngineOptions::Sled => data.join(SLED_FOLDER).exists(),
+            EngineOptions::Postgres { .. } => true,
         }
     }
 

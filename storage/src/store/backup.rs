@@ -104,7 +104,7 @@ impl fmt::Display for BackupItem {
                 write!(f, "ignored: snapshot {snapshot} was never finished, and may be removed")
             }
             BackupItem::Stray { path } => {
-                write!(f, "ignored: no snapshot names {}, which may be removed", path.display())
+                write!(f, "ignored: {} is no part of a finished snapshot", path.display())
             }
         }
     }

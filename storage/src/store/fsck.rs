@@ -24,7 +24,7 @@
 //! | `link-size-wrong` | a link and its content differ in size | the content's |
 //! | `link-without-content` | a link whose content is gone | push the blob again |
 //! | `link-index-missing` | content does not know a link to it | it does again |
-//! | `link-missing` | content knows a link which is gone | made anew |
+//! | `link-missing` | content knows a link which is gone, or a manifest names content that nobody has | made anew |
 //! | `link-index-stray` | content knows a link that cannot be | forgotten |
 //! | `content-without-link` | content that no repository has, unknown to collection | handed to collection |
 //! | `content-file-missing` | content whose file is gone | marked; push the blob again |

@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
@@ -93,11 +93,17 @@ impl Archive {
 
     /// Opens the folder to add a backup; makes it when absent.
     pub(super) fn prepare(root: &Path) -> Result<Self> {
+        let made = !root.exists();
         for folder in [root.to_owned(), root.join(BLOBS), root.join(SNAPSHOTS), root.join(TEMPORARY)] {
             create_folder(&folder).map_err(|error| match error {
                 Error::Full => failed("create", &folder, ErrorKind::StorageFull.into()),
                 other => other,
             })?;
+        }
+        if made {
+            // It holds every image, whoever may read which in the registry.
+            fs::set_permissions(root, fs::Permissions::from_mode(0o700))
+                .map_err(|error| failed("close to others", root, error))?;
         }
         let path = root.join(LOCK);
         let mut options = OpenOptions::new();

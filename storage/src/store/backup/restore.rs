@@ -57,6 +57,8 @@ pub async fn restore(
         let (from, snapshot, listener) = (from.to_owned(), snapshot.cloned(), running.0.clone());
         blocking(move || Source::choose(&from, snapshot, &listener)).await?
     };
+    let (data, inside) = (options.data.clone(), from.to_owned());
+    blocking(move || refuse_inside(&inside, &data)).await?;
     let data = options.data.clone();
     let (blobs, _lock) = blocking(move || begin(&data)).await?;
     let engine = open_engine(options, None).await?;
@@ -144,6 +146,19 @@ fn latest(archive: &Archive, from: &Path) -> Result<(SnapshotName, Manifest)> {
 }
 
 /// Takes an empty data directory, and marks it.
+/// A registry in the folder of its backups would be taken for a stray part of them.
+fn refuse_inside(backups: &Path, data: &Path) -> Result<()> {
+    let failed = |error| Error::io("find", backups, error);
+    let backups = fs::canonicalize(backups).map_err(failed)?;
+    let absolute = std::path::absolute(data).map_err(failed)?;
+    let present = absolute.ancestors().find_map(|folder| fs::canonicalize(folder).ok());
+    if present.is_some_and(|folder| folder.starts_with(&backups)) {
+        let (data, backups) = (data.display(), backups.display());
+        return Err(Error::Refused(format!("{data} is inside the backups in {backups}: restore elsewhere")));
+    }
+    Ok(())
+}
+
 fn begin(data: &Path) -> Result<(LocalBlobs, File)> {
     create_folder(data)?;
     refuse_unfinished(data)?;

@@ -125,6 +125,9 @@ pub struct GcSummary {
     pub bytes: u64,
     /// Bytes of content that nothing names any more and whose files go when their time is over.
     pub bytes_later: u64,
+    /// Files whose deletion failed; the next round tries again.
+    #[serde(default)]
+    pub stuck: u64,
     /// Whether there was more than a dry run can hold in memory.
     pub truncated: bool,
     /// Rows of metadata that were read.
@@ -175,6 +178,9 @@ impl fmt::Display for GcSummary {
         )?;
         if self.bytes_later > 0 {
             write!(f, "; {} bytes more once their grace is over", self.bytes_later)?;
+        }
+        if self.stuck > 0 {
+            write!(f, "; {} files cannot be deleted: the log says why", self.stuck)?;
         }
         if self.truncated {
             f.write_str("; there is more, which a dry run does not look at")?;

@@ -83,6 +83,7 @@ impl Store {
                     Ok(()) => gone.push(due),
                     Err(error) => {
                         self.collected.fail();
+                        summary.stuck += 1;
                         tracing::error!(%error, "a file cannot be deleted; the next round tries again");
                     }
                 }

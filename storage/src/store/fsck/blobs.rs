@@ -12,7 +12,10 @@ use crate::error::Result;
 use crate::keys::{self, RepoId, Review};
 use crate::kv::ReadTx;
 use crate::rows;
+use crate::store::blobs;
 
+/// Repositories in which the links of one content are made anew at once; another run mends more.
+const MOST_NAMED: usize = 100;
 const PUSH_AGAIN: &str = "push the blob again: that heals it in every repository; or delete it";
 
 /// The sha256 by which the content of a digest is kept, if that is known.
@@ -181,6 +184,17 @@ pub(super) async fn content(
     };
     let ours = alias.as_ref().is_some_and(|(_, value)| value.as_deref() == Some(sha256));
     if tx.range(&keys::links_of(sha256), None, 1).await?.is_empty() {
+        // Content that nobody has is never handed out, so whoever names it has lost a link to it.
+        let lost = named_by(tx, basis, sha256, &row).await?;
+        if !lost.is_empty() {
+            for (repo, digest) in lost {
+                let at = At::digest(repo, &digest);
+                let what = "a manifest of the repository names this blob, and its link is gone";
+                let changes = rebuilt(basis, repo, &digest, (sha256, &row))?;
+                found.change(FaultKind::LinkMissing, at, what, "the link is made anew", changes);
+            }
+            return Ok(());
+        }
         let moment = basis.moment();
         let garbage = rows::Garbage { size: row.size };
         let after = moment.now.plus(moment.periods.grace);
@@ -200,6 +214,28 @@ pub(super) async fn content(
         found.change(FaultKind::AliasWrong, at, what, "the digest leads to the content", changes);
     }
     Ok(())
+}
+
+/// Where manifests name a content as a config, a layer or a child, and by which digest.
+async fn named_by(
+    tx: &mut ReadTx,
+    basis: &Basis,
+    sha256: &[u8; 32],
+    content: &rows::Content,
+) -> Result<Vec<(RepoId, Digest)>> {
+    let digests = [Some(Digest::Sha256(*sha256)), content.sha512.map(Digest::Sha512)];
+    let mut named = Vec::new();
+    for &repo in basis.known.iter() {
+        for digest in digests.iter().flatten() {
+            if named.len() < MOST_NAMED
+                && tx.get(&keys::link(repo, digest)).await?.is_none()
+                && blobs::named_by(tx, repo, digest).await?.is_some()
+            {
+                named.push((repo, digest.clone()));
+            }
+        }
+    }
+    Ok(named)
 }
 
 pub(super) async fn alias(

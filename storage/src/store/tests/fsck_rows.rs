@@ -187,6 +187,50 @@ async fn a_link_and_its_content_know_each_other() {
 }
 
 #[tokio::test]
+async fn content_that_only_a_manifest_still_names_gets_its_links_again() {
+    on_both(async |lab| {
+        let (a, b) = (repo("a"), repo("b"));
+        for repo in [&a, &b] {
+            lab.put_image(repo, b"abc", &["v1"]).await;
+            let (id, digest) = (lab.id(repo).await, sha256(b"abc"));
+            lab.delete_raw(keys::link(id, &digest)).await;
+            lab.delete_raw(keys::link_of(&raw256(b"abc"), id, &digest)).await;
+        }
+        finds_and_repairs(&lab, FaultKind::LinkMissing).await;
+        lab.collect_after(1000).await;
+        for repo in [&a, &b] {
+            assert_eq!(lab.read(repo, &sha256(b"abc")).await.unwrap(), b"abc");
+        }
+        is_clean(&lab).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tag_index_that_is_no_tag_stops_neither_the_check_nor_a_delete() {
+    on_both(async |lab| {
+        let app = repo("a");
+        let digest = lab.put_image(&app, b"abc", &["v1"]).await;
+        let id = lab.id(&app).await;
+        let right = keys::tag_of(id, &digest, &tag("v1"));
+        lab.delete_raw(right.clone()).await;
+        lab.put_raw([right, vec![7]].concat(), Vec::new()).await;
+        let deleted = lab.store.delete_manifest(&app, &digest, &actor("ops")).await;
+        assert!(deleted.unwrap_err().is_internal(), "it is no fault of the client");
+        let (sender, mut receiver) = mpsc::channel(100);
+        lab.store.fsck(true, sender).await.unwrap();
+        let mut kinds = Vec::new();
+        while let Some(fault) = receiver.recv().await {
+            kinds.push(fault.kind);
+        }
+        assert!(kinds.contains(&FaultKind::KeyUnreadable), "{kinds:?}");
+        is_clean(&lab).await;
+        lab.store.delete_manifest(&app, &digest, &actor("ops")).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn content_that_nobody_has_is_handed_to_collection() {
     on_both(async |lab| {
         let digest = lab.push(&repo("a"), b"abc").await;

@@ -190,3 +190,33 @@ async fn a_store_of_the_first_schema_learns_the_names_of_its_repositories_by_the
     }
     assert_eq!(read(keys::SCHEMA_VERSION.to_vec()).await, SCHEMA.to_be_bytes());
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_store_is_refused_and_kept() {
+    let folder = TempDir::new().unwrap();
+    let options = options(&folder);
+    let data = &options.data;
+    let store = Store::open(&options).await.unwrap();
+    store.push_blob(&repo("a"), &sha256(b"abc"), None, body(b"abc"), &actor("ci")).await.unwrap();
+    drop(store);
+    let refused = async || Store::open(&options).await.err().unwrap().to_string();
+    // Without its blobs, or with an empty folder in their place.
+    let (blobs, aside) = (data.join("blobs"), data.join("aside"));
+    fs::rename(&blobs, &aside).unwrap();
+    assert!(refused().await.contains("is gone or empty, and the metadata beside it are there"));
+    fs::create_dir(&blobs).unwrap();
+    assert!(refused().await.contains("is its disk mounted?"));
+    fs::remove_dir(&blobs).unwrap();
+    fs::rename(&aside, &blobs).unwrap();
+    // Without its metadata: twice, for the first refusal must not make new ones.
+    let metadata = data.join("metadata.sqlite");
+    fs::rename(&metadata, &aside).unwrap();
+    for _ in 0..2 {
+        assert!(
+            refused().await.contains("the metadata of") && refused().await.contains("are gone, and blobs")
+        );
+    }
+    fs::rename(&aside, &metadata).unwrap();
+    let store = Store::open(&options).await.unwrap();
+    assert_eq!(read(&store, &repo("a"), &sha256(b"abc")).await.unwrap(), b"abc");
+}
