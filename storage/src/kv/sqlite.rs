@@ -12,6 +12,7 @@
 //!
 //! `ADR/0001` says why SQLite; the pragmas in `connection.rs` make a commit survive a power cut.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,6 +66,7 @@ impl Sqlite {
             options: options.clone(),
             place: place.clone(),
             files,
+            log: open_log(options)?,
             ballast,
         };
         let queue = Queue::start(move |batch| writer.commit(batch))
@@ -131,6 +133,8 @@ struct Writer {
     place: Place,
     /// The database and its log, as the connection has them open.
     files: Place,
+    /// The log, to see after a commit whether it can still be written.
+    log: File,
     ballast: Option<Arc<Ballast>>,
 }
 
@@ -190,6 +194,10 @@ impl Writer {
                 self.connection = Some(connection);
                 // What was committed to files that nobody will find again must not be acknowledged.
                 self.files.check().map_err(|error| Error::CommitUnknown(error.to_string()))?;
+                // Nor what was synced while the file system shut down: ext4 may still call that a success,
+                // and refuses any write from then on, also one of nothing.
+                rustix::io::pwrite(&self.log, &[], 0)
+                    .map_err(|error| Error::CommitUnknown(format!("the disk failed: {error}")))?;
             }
             // SQLite goes on with the same handle once there is room.
             Err(Error::Full) => {
@@ -219,15 +227,26 @@ impl Writer {
             return Err(Error::Unavailable(format!("{path} is still being read; writing waits")));
         }
         self.files = files(&self.options)?;
+        self.log = open_log(&self.options)?;
         Ok(connection)
     }
 }
 
 /// The database and its log.
 fn files(options: &SqliteOptions) -> Result<Place> {
+    Place::of([options.path.clone(), log_path(options)])
+}
+
+fn log_path(options: &SqliteOptions) -> PathBuf {
     let mut log = options.path.clone().into_os_string();
     log.push("-wal");
-    Place::of([options.path.clone(), log.into()])
+    log.into()
+}
+
+/// The log and never the database: to close any handle of that would give up SQLite's locks on it.
+fn open_log(options: &SqliteOptions) -> Result<File> {
+    let path = log_path(options);
+    File::options().write(true).open(&path).map_err(|error| Error::io("open", path, error))
 }
 
 fn lay_down(connection: &Connection, overlay: Overlay) -> rusqlite::Result<()> {

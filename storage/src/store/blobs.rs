@@ -122,7 +122,8 @@ impl Store {
     pub async fn blob_for_push(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
         let (blob, link) =
             self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, digest, unknown).await).await?;
-        if self.moment().extended(link.lease_until).is_none() {
+        // After a commit whose outcome is unknown, what was read need not be durable: a write makes it so.
+        if self.moment().extended(link.lease_until).is_none() && self.engine.health().is_ok() {
             return Ok(blob);
         }
         let (repo, digest, moment) = (repo.clone(), digest.clone(), self.moment());

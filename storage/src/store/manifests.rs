@@ -156,7 +156,8 @@ impl Store {
     pub async fn manifest_for_push(&self, repo: &RepoName, reference: &Reference) -> Result<ManifestHead> {
         let (_, head, row) =
             self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, reference).await).await?;
-        if self.moment().extended(row.lease_until).is_none() {
+        // After a commit whose outcome is unknown, what was read need not be durable: a write makes it so.
+        if self.moment().extended(row.lease_until).is_none() && self.engine.health().is_ok() {
             return Ok(head);
         }
         let (repo, reference, moment) = (repo.clone(), reference.clone(), self.moment());
