@@ -125,6 +125,7 @@ fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
     let config = source.load(env)?;
     // Before the first log line, so that the person at the terminal sees a plain error.
     config.listen_addresses()?;
+    config.engine()?;
     logging::init(&config.log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
@@ -132,7 +133,9 @@ fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
 }
 
 fn check(source: Source, env: Environment) -> anyhow::Result<()> {
-    source.load(env)?.listen_addresses()?;
+    let config = source.load(env)?;
+    config.listen_addresses()?;
+    config.engine()?;
     print("configuration is valid\n")
 }
 

@@ -18,6 +18,7 @@ mod error;
 mod file;
 mod level;
 mod listen;
+mod metadata;
 mod node;
 mod origin;
 mod period;
@@ -28,6 +29,7 @@ pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;
 pub use level::LogLevel;
 pub use listen::Listen;
+pub use metadata::{Metadata, MetadataEngine, Secret};
 pub use origin::Origin;
 pub use period::Period;
 pub use size::ByteSize;
@@ -48,6 +50,8 @@ pub struct Config {
     pub push: Push,
     /// What one client, or all of them together, may take.
     pub limits: Limits,
+    /// What keeps the metadata.
+    pub metadata: Metadata,
     /// When what nothing names any more is removed.
     pub collection: Collection,
     /// The reading of everything, to learn of damage.
@@ -208,6 +212,7 @@ impl Default for Config {
             log: Log::default(),
             push: Push::default(),
             limits: Limits::default(),
+            metadata: Metadata::default(),
             collection: Collection::default(),
             scrub: Scrub::default(),
             repositories: Vec::new(),

@@ -52,7 +52,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     raise_file_limit();
     let options = store_options(&config)?;
     let memory = options.memory;
-    let store = Store::open(&options).await.context("cannot open the data directory")?;
+    let store = Store::open(&options).await.context("cannot open the store")?;
     let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
@@ -118,6 +118,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
     Ok(StoreOptions {
         memory: usize::try_from(config.limits.memory.bytes())?,
+        engine: config.engine()?,
         allow_missing: config.push.allow_missing,
         periods: config.collection.periods(),
         rules: config.repositories.iter().cloned().map(Into::into).collect(),

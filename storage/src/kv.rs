@@ -83,7 +83,8 @@ impl Engine {
     {
         #[cfg(feature = "postgres")]
         if let Engine::Postgres(postgres) = self {
-            return postgres.read(&function).await;
+            // On the heap: the callers' own futures stay small.
+            return Box::pin(postgres.read(&function)).await;
         }
         let mut tx = self.snapshot()?;
         complete(function(&mut tx))
@@ -174,8 +175,8 @@ impl Engine {
     /// Checks the engine's own structures, as far as it has any: a sentence for each fault.
     pub async fn check(&self) -> Result<Vec<String>> {
         match self {
-            Engine::Sqlite(sqlite) => sqlite.check().await,
             Engine::Memory(_) => Ok(Vec::new()),
+            Engine::Sqlite(sqlite) => sqlite.check().await,
             // They check what is read: read everything.
             #[cfg(any(feature = "sled", feature = "postgres"))]
             _ => match self.dump((), |(), _, _| Ok(())).await {
@@ -200,10 +201,10 @@ impl Engine {
 
     /// A turn for a job that reads much, where the engine has only so many.
     async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>> {
-        match self {
-            Engine::Sqlite(sqlite) => Ok(Some(sqlite.turn().await?)),
-            _ => Ok(None),
+        if let Engine::Sqlite(sqlite) = self {
+            return sqlite.turn().await.map(Some);
         }
+        Ok(None)
     }
 
     /// How a thread of the blocking pool runs functions of this engine. Only inside the runtime.

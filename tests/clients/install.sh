@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: AGPL-3.0-only
-# Installs the real clients that the client tests and the official suite use.
+# Installs the real clients that the client tests and the official suite use, and PostgreSQL.
 #
 # Go programs are built into $STELLA_CLIENTS (default: ~/.cache/stella-clients),
 # outside the checkout; what is already there at the right version is skipped.
@@ -28,6 +28,7 @@ skopeo     skopeo
 podman     podman
 buildah    buildah
 ctr        containerd
+pg_lsclusters postgresql
 xfs_io     xfsprogs
 mkfs.ext4  e2fsprogs
 '

@@ -46,9 +46,10 @@ pub(super) fn overlay(
         };
         let path: Vec<_> = key.split('.').collect();
         // A list is written as in the file, on one line.
-        let node = match schema.is_list(key) {
-            true => file::parse(&value, |_| origin.clone())?,
-            false => Node::text(value, origin),
+        let node = if schema.is_list(key) {
+            file::parse(&value, |_| origin.clone())?
+        } else {
+            Node::text(value, origin)
         };
         tree.insert(&path, node);
     }

@@ -24,6 +24,10 @@ limits:
   shutdown_timeout: 500ms
   memory: 1GiB
   disk_reserve: 2GiB
+metadata:
+  engine: postgres
+  url: postgres://user@localhost/database
+  url_file: /run/url
 collection:
   interval: 1m
   lease: 2h
@@ -208,7 +212,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `listen`, `limits`, `collection`, `repositories`",
+            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `scrub`, `listen`, `limits`, `metadata`, `collection`, `repositories`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));

@@ -111,6 +111,10 @@ limits:
   shutdown_timeout: "30s" # default
   memory: "256MiB" # default
   disk_reserve: "512MiB" # default
+metadata:
+  engine: "sqlite" # default
+  url: null # default
+  url_file: null # default
 collection:
   interval: "30s" # default
   lease: "1d" # default

@@ -17,6 +17,8 @@ mod config;
 mod cut_off;
 mod deletes;
 mod disk;
+#[cfg(any(feature = "sled", feature = "postgres"))]
+mod engines;
 mod errors;
 mod health;
 mod hostile;

@@ -71,6 +71,15 @@ impl EngineOptions {
         )
     }
 
+    /// Finds what can be found wrong without opening anything.
+    pub fn check(&self) -> Result<()> {
+        #[cfg(feature = "postgres")]
+        if let EngineOptions::Postgres { url } = self {
+            super::PostgresOptions::new(url)?;
+        }
+        Ok(())
+    }
+
     /// Opens the metadata of a data directory, or creates it. `cache` is in bytes; an engine on the same
     /// disk may use the ballast when that is full.
     #[cfg_attr(

@@ -33,6 +33,7 @@ pub fn run(open: &impl AsyncFn() -> Engine) {
         concurrent_increments_are_all_counted(open().await).await;
         a_snapshot_does_not_move(&open().await).await;
         invariants_over_two_keys_hold_in_every_snapshot(open().await).await;
+        what_a_function_read_still_holds_when_it_commits(open().await).await;
         a_dump_is_one_snapshot_in_order(open().await).await;
         limits_are_errors(&open().await).await;
     });
@@ -191,6 +192,44 @@ async fn invariants_over_two_keys_hold_in_every_snapshot(engine: Engine) {
     }
     for task in tasks {
         task.await.unwrap();
+    }
+}
+
+/// Of several that each write only where nobody has written yet, one may: also when they write different
+/// keys, which snapshots alone would let all of them do.
+async fn what_a_function_read_still_holds_when_it_commits(engine: Engine) {
+    const TASKS: u8 = 6;
+    const ROUNDS: u8 = 20;
+    let engine = Arc::new(engine);
+    let start = Arc::new(tokio::sync::Barrier::new(usize::from(TASKS)));
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (engine, start) = (Arc::clone(&engine), Arc::clone(&start));
+            tokio::spawn(async move {
+                for round in 0..ROUNDS {
+                    start.wait().await;
+                    let first = async move |tx: &mut WriteTx| {
+                        // By a range in one round, by the keys in the next.
+                        let free = if round % 2 == 0 {
+                            tx.range(&[b'w', round], None, 1).await?.is_empty()
+                        } else {
+                            let keys: Vec<_> = (0..TASKS).map(|other| vec![b'w', round, other]).collect();
+                            tx.get_many(&keys).await?.iter().all(Option::is_none)
+                        };
+                        if free { tx.put(vec![b'w', round, task], Vec::new()) } else { Ok(()) }
+                    };
+                    engine.write(0, first).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for round in 0..ROUNDS {
+        let written = async move |tx: &mut ReadTx| tx.range(&[b'w', round], None, 10).await;
+        let count = engine.scan(written).await.unwrap().len();
+        assert_eq!(count, 1, "in round {round} {count} found that they were the first");
     }
 }
 

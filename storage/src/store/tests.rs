@@ -20,7 +20,7 @@ use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
 use crate::kv::{MAX_PAGE_ROWS, Memory, ReadTx, Row, Sqlite, SqliteOptions};
 #[cfg(feature = "postgres")]
-use crate::kv::{Postgres, PostgresOptions, postgres_server::PostgresServer};
+use crate::kv::{Postgres, PostgresOptions};
 #[cfg(feature = "sled")]
 use crate::kv::{Sled, SledOptions};
 use crate::local::{FileName, Location};
@@ -65,7 +65,7 @@ enum Kind {
     Sqlite,
     #[cfg(feature = "sled")]
     Sled,
-    /// On a server of its own.
+    /// On the server of `engines.rs`, in a schema of its own.
     #[cfg(feature = "postgres")]
     Postgres,
 }
@@ -84,8 +84,6 @@ struct Lab {
     store: Arc<Store>,
     clock: Arc<ManualClock>,
     folder: TempDir,
-    #[cfg(feature = "postgres")]
-    _server: Option<PostgresServer>,
 }
 
 async fn on_both(test: impl AsyncFn(Lab)) {
@@ -105,9 +103,6 @@ impl Lab {
 
     async fn tuned(kind: Kind, tune: impl FnOnce(&mut StoreOptions)) -> Lab {
         let folder = tempfile::tempdir().unwrap();
-        #[cfg(feature = "postgres")]
-        let server =
-            (kind == Kind::Postgres).then(|| PostgresServer::start("the store on PostgreSQL").unwrap());
         let engine = match kind {
             Kind::Memory => Engine::Memory(Memory::running_twice()),
             Kind::Sqlite => {
@@ -121,7 +116,7 @@ impl Lab {
             }
             #[cfg(feature = "postgres")]
             Kind::Postgres => {
-                let url = server.as_ref().unwrap().schema("lab");
+                let url = engines::database();
                 Engine::Postgres(Postgres::open(PostgresOptions::new(&url).unwrap()).await.unwrap())
             }
         };
@@ -130,21 +125,7 @@ impl Lab {
         let mut options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
         tune(&mut options);
         let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-        Lab {
-            #[cfg(feature = "postgres")]
-            _server: server,
-            ..Lab::around(store, clock, folder)
-        }
-    }
-
-    fn around(store: Store, clock: Arc<ManualClock>, folder: TempDir) -> Lab {
-        Lab {
-            store: Arc::new(store),
-            clock,
-            folder,
-            #[cfg(feature = "postgres")]
-            _server: None,
-        }
+        Lab { store: Arc::new(store), clock, folder }
     }
 
     fn now(&self) -> Timestamp {

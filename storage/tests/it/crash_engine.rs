@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The SQLite engine after `kill -9`: what was acknowledged is there, and nothing is there by half.
+//! The embedded engines after `kill -9`: what was acknowledged is there, and nothing is there by half.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,19 +7,37 @@ use std::sync::Arc;
 
 use stella_storage::Error;
 use stella_storage::kv::{Engine, MAX_PAGE_ROWS, ReadTx, Sqlite, SqliteOptions, WriteTx};
+#[cfg(feature = "sled")]
+use stella_storage::kv::{Sled, SledOptions};
 
 use crate::crash::{ROUNDS, acknowledge, child, content, run_and_kill};
 
 const TASKS: u32 = 8;
 
-fn open(folder: &Path) -> Engine {
-    Engine::Sqlite(
-        Sqlite::open(&SqliteOptions { path: folder.join("metadata.sqlite"), cache: 4 << 20 }).unwrap(),
-    )
+fn sqlite(folder: &Path) -> Engine {
+    let options = SqliteOptions { path: folder.join("metadata.sqlite"), cache: 4 << 20 };
+    Engine::Sqlite(Sqlite::open(&options).unwrap())
+}
+
+#[cfg(feature = "sled")]
+fn sled(folder: &Path) -> Engine {
+    let options = SledOptions { path: folder.join("metadata.sled"), cache: 4 << 20 };
+    Engine::Sled(Sled::open(&options).unwrap())
 }
 
 #[test]
-fn engine_child() {
+fn sqlite_child() {
+    work(sqlite);
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn sled_child() {
+    work(sled);
+}
+
+/// Writes as a child until it is killed.
+fn work(open: fn(&Path) -> Engine) {
     let Some((folder, round)) = child() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
@@ -73,11 +91,21 @@ async fn names(engine: &Engine, table: &'static [u8]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn what_an_engine_acknowledged_survives_a_kill() {
+async fn what_sqlite_acknowledged_survives_a_kill() {
+    acknowledged_survives_a_kill("crash_engine::sqlite_child", sqlite).await;
+}
+
+#[cfg(feature = "sled")]
+#[tokio::test]
+async fn what_sled_acknowledged_survives_a_kill() {
+    acknowledged_survives_a_kill("crash_engine::sled_child", sled).await;
+}
+
+async fn acknowledged_survives_a_kill(child: &str, open: fn(&Path) -> Engine) {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = BTreeSet::new();
     for (round, lines) in (0..).zip(ROUNDS) {
-        acknowledged.extend(run_and_kill("crash_engine::engine_child", folder.path(), round, lines * 4));
+        acknowledged.extend(run_and_kill(child, folder.path(), round, lines * 4));
         let engine = open(folder.path());
         let found = names(&engine, b"a").await;
         let lost: Vec<_> = acknowledged.difference(&found).collect();

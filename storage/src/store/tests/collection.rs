@@ -174,7 +174,7 @@ async fn a_new_rule_reaches_manifests_that_were_judged_by_the_old_one() {
     lab.collect_after(PAST_LEASE).await;
     assert!(lab.reviews().await.is_empty());
     // The same data, opened with another rule.
-    let Lab { store, clock, folder, .. } = lab;
+    let Lab { store, clock, folder } = lab;
     let Ok(store) = Arc::try_unwrap(store) else { panic!("one owner") };
     let Ok(engine) = Arc::try_unwrap(store.engine) else { panic!("one owner") };
     let options = StoreOptions {
@@ -183,7 +183,7 @@ async fn a_new_rule_reaches_manifests_that_were_judged_by_the_old_one() {
         ..StoreOptions::new(folder.path().to_owned())
     };
     let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-    let lab = Lab::around(store, clock, folder);
+    let lab = Lab { store: Arc::new(store), clock, folder };
     assert_eq!(lab.collect().await.manifests, 30);
     assert!(lab.has_manifest(&app, &tagged).await);
     assert_eq!(lab.collect().await.reviewed, 0, "once is enough");

@@ -13,7 +13,7 @@ async fn store_with(images: usize) -> (Lab, Vec<(RepoName, Digest)>) {
     let options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
     let engine = Engine::Memory(Memory::new());
     let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-    let lab = Lab::around(store, clock, folder);
+    let lab = Lab { store: Arc::new(store), clock, folder };
     let mut pushed = Vec::new();
     for batch in (0..images).collect::<Vec<_>>().chunks(200) {
         let mut rows: Vec<(RepoName, Vec<u8>, NewManifest)> = Vec::new();

@@ -169,7 +169,7 @@ async fn rules_that_collection_has_not_seen_yet_make_no_leaks() {
     let untagged = lab.put_image(&repo("a"), b"1", &[]).await;
     lab.collect_after(48).await;
     assert!(lab.reviews().await.is_empty());
-    let Lab { store, clock, folder, .. } = lab;
+    let Lab { store, clock, folder } = lab;
     let Ok(store) = Arc::try_unwrap(store) else { panic!("the store is shared") };
     let rule = RepositoryRule {
         repositories: "**".parse().unwrap(),
@@ -179,7 +179,7 @@ async fn rules_that_collection_has_not_seen_yet_make_no_leaks() {
     let options = StoreOptions { rules: vec![rule], ..StoreOptions::new(folder.path().to_owned()) };
     let Ok(engine) = Arc::try_unwrap(store.engine) else { panic!("the engine is shared") };
     let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
-    let lab = Lab::around(store, clock, folder);
+    let lab = Lab { store: Arc::new(store), clock, folder };
     is_clean(&lab).await;
     lab.collect().await;
     let id = lab.id(&repo("a")).await;

@@ -70,7 +70,7 @@ pub(super) async fn open(machine: &Machine, memory: Memory, clock: Arc<ManualClo
     let engine = Engine::Memory(memory);
     let store =
         Store::new(engine, blobs, Arc::clone(&clock) as Arc<dyn Clock>, &options, (None, Room::default()));
-    Lab::around(store.await.unwrap(), clock, tempfile::tempdir().unwrap())
+    Lab { store: Arc::new(store.await.unwrap()), clock, folder: tempfile::tempdir().unwrap() }
 }
 
 impl Bench {
