@@ -337,6 +337,10 @@ impl Journal {
             let possible = register.possible();
             for (brought, request) in &possible {
                 let Some(request) = request else { continue };
+                // That a blob is gone may be the work of collection.
+                if brought.is_none() && key.kind == Kind::Blob {
+                    continue;
+                }
                 let uncertain =
                     register.writes.iter().any(|write| write.request == *request && !write.certain);
                 let only = possible.iter().filter(|(other, _)| other == brought).count() == 1;
