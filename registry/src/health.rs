@@ -12,14 +12,14 @@ use stella_storage::Error;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::metrics::metrics;
+use crate::metrics;
 
 /// Routes beside `/v2/`.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape))
         .route("/v1", any(api_v1))
         .route("/v1/", any(api_v1))
         .route("/v1/{*rest}", any(api_v1))
@@ -30,6 +30,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// Clients of the old API ask for `/v1/_ping`, and `docker login` for `/v1/users/`.
 async fn api_v1() -> Response<Body> {
     ApiError::api_v1().into_response()
+}
+
+async fn scrape(State(app): State<Arc<App>>) -> Response<Body> {
+    metrics::page(&app.store, &app.metrics).await
 }
 
 /// Ready means: requests that change something can succeed.

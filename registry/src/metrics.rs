@@ -6,18 +6,14 @@
 
 use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use stella_storage::{CollectionStats, Queues, ScrubStats, Store};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-
-use crate::app::App;
 
 /// The version of the text format.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -70,18 +66,18 @@ impl Counted {
     }
 }
 
-/// Answers a scrape.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
+/// The answer to a scrape.
+pub(crate) async fn page(store: &Store, metrics: &Metrics) -> Response<Body> {
     let mut page = Page::default();
-    page.collection(&app.store.collection_stats());
-    page.scrub(&app.store.scrub_stats());
+    page.collection(&store.collection_stats());
+    page.scrub(&store.scrub_stats());
     // A gauge that is not known is left out.
-    if let Some(Counted { queues, uploads }) = app.metrics.counted(&app.store).await {
+    if let Some(Counted { queues, uploads }) = metrics.counted(store).await {
         page.queues(&queues);
         page.gauge("stella_uploads_open", "Upload sessions that are open, counted up to 10000.", uploads);
     }
     let help = "Bytes that the data directory's disk has left.";
-    match free_bytes(&app.metrics.data) {
+    match free_bytes(&metrics.data) {
         Ok(free) => page.gauge("stella_disk_free_bytes", help, free),
         Err(error) => tracing::warn!(%error, "cannot ask how much space is left"),
     }

@@ -237,10 +237,11 @@ async fn check_schema(tx: &mut WriteTx) -> Result<u32> {
             Ok(SCHEMA)
         }
         Some(bytes) => {
-            let found = bytes
-                .try_into()
-                .map(u32::from_be_bytes)
-                .map_err(|_| Error::Corrupt("the schema version cannot be read".to_owned()))?;
+            let found = bytes.try_into().map(u32::from_be_bytes).map_err(|_| {
+                Error::Corrupt(
+                    "the schema version cannot be read: restore the metadata from a backup".to_owned(),
+                )
+            })?;
             if found > SCHEMA { Err(Error::NewerSchema { found, supported: SCHEMA }) } else { Ok(found) }
         }
     }

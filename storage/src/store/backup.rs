@@ -27,6 +27,7 @@ use crate::rows;
 mod archive;
 mod create;
 mod dump;
+mod files;
 mod name;
 mod restore;
 mod verify;

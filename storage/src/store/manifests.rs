@@ -206,13 +206,6 @@ pub(super) async fn find(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Resu
     tx.get(&keys::manifest(repo, digest)).await?.map(|row| rows::decode(&row)).transpose()
 }
 
-/// Notes that a tag which had released a manifest went elsewhere: from now on it is kept for a while.
-pub(super) async fn note_left(tx: &mut WriteTx, repo: RepoId, digest: &Digest, now: Timestamp) -> Result<()> {
-    let Some(mut row) = find(tx, repo, digest).await? else { return Ok(()) };
-    row.released_left = Some(now);
-    tx.put(keys::manifest(repo, digest), rows::encode(&row)?)
-}
-
 async fn resolve(
     tx: &mut ReadTx,
     repo: &RepoName,

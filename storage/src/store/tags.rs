@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Tags: where they stand, how they move, and listing them.
 
-use super::{Actor, Store, TAG_HISTORY, manifests, repositories};
+use super::{Actor, Store, TAG_HISTORY, repositories};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
@@ -123,12 +123,21 @@ async fn leave(
         if Some(digest) != stays_at {
             tx.delete(keys::tag_of(repo, digest, tag))?;
             if before.released.as_ref() == Some(digest) {
-                manifests::note_left(tx, repo, digest, now).await?;
+                note_left(tx, repo, digest, now).await?;
             }
             tx.put(keys::review(now, &Review::Object(repo, digest.clone())), Vec::new())?;
         }
     }
     Ok(())
+}
+
+/// Notes that a tag which had released a manifest went elsewhere: from now on it is kept for a while.
+async fn note_left(tx: &mut WriteTx, repo: RepoId, digest: &Digest, now: Timestamp) -> Result<()> {
+    let key = keys::manifest(repo, digest);
+    let Some(row) = tx.get(&key).await? else { return Ok(()) };
+    let mut row: rows::Manifest = rows::decode(&row)?;
+    row.released_left = Some(now);
+    tx.put(key, rows::encode(&row)?)
 }
 
 fn record(tx: &mut WriteTx, repo: RepoId, tag: &Tag, number: u64, moved: &rows::TagMove) -> Result<()> {

@@ -14,13 +14,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::dump::{DumpReader, Seal};
+use super::files::{failed, open_file};
 use super::name::SnapshotName;
 use crate::digest::Digest;
 use crate::disk::DiskFile;
@@ -335,19 +336,6 @@ impl Drop for NewBlob {
             let _left = fs::remove_file(path);
         }
     }
-}
-
-/// Opens a regular file to read it; neither a link nor anything that would block.
-pub(super) fn open_file(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let flags = i32::try_from(flags).map_err(io::Error::other)?;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
-}
-
-/// An error of a file here. A full disk is not the registry's: it is named by its path.
-pub(super) fn failed(doing: &'static str, path: &Path, cause: io::Error) -> Error {
-    Error::Io { doing, path: path.to_owned(), cause: std::sync::Arc::new(cause) }
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {

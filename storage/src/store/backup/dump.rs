@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::archive;
+use super::files;
 use crate::error::{Error, Result};
 use crate::kv::{MAX_WRITE_BYTES, Row};
 
@@ -53,7 +53,7 @@ pub(super) struct DumpWriter {
 
 impl DumpWriter {
     pub(super) fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create_new(&path).map_err(|error| archive::failed("create", &path, error))?;
+        let file = File::create_new(&path).map_err(|error| files::failed("create", &path, error))?;
         let out = BufWriter::with_capacity(BUFFER, file);
         let mut dump = DumpWriter { out, path, hash: Sha256::new(), bytes: 0, rows: 0 };
         dump.put(MAGIC)?;
@@ -81,15 +81,15 @@ impl DumpWriter {
         let trailer = self.hash.clone().finalize();
         self.put(&trailer)?;
         let DumpWriter { out, path, hash, bytes, rows } = self;
-        let file = out.into_inner().map_err(|error| archive::failed("write", &path, error.into_error()))?;
-        file.sync_all().map_err(|error| archive::failed("sync", &path, error))?;
+        let file = out.into_inner().map_err(|error| files::failed("write", &path, error.into_error()))?;
+        file.sync_all().map_err(|error| files::failed("sync", &path, error))?;
         Ok(Seal { bytes, sha256: hex::encode(hash.finalize()), rows })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
-        self.out.write_all(bytes).map_err(|error| archive::failed("write", &self.path, error))
+        self.out.write_all(bytes).map_err(|error| files::failed("write", &self.path, error))
     }
 }
 
@@ -106,11 +106,11 @@ pub(super) struct DumpReader {
 impl DumpReader {
     /// Opens the dump that `seal` describes.
     pub(super) fn open(path: &Path, seal: &Seal) -> Result<Self> {
-        let file = archive::open_file(path).map_err(|error| match error.kind() {
+        let file = files::open_file(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => damaged(path, "is missing"),
-            _ => archive::failed("open", path, error),
+            _ => files::failed("open", path, error),
         })?;
-        let bytes = file.metadata().map_err(|error| archive::failed("look at", path, error))?.len();
+        let bytes = file.metadata().map_err(|error| files::failed("look at", path, error))?.len();
         if bytes != seal.bytes {
             return Err(damaged(path, &format!("has {bytes} bytes, and had {}", seal.bytes)));
         }
@@ -160,7 +160,7 @@ impl DumpReader {
         let rows = u64::from_be_bytes(self.array()?);
         let expected: [u8; 32] = self.hash.clone().finalize().into();
         let trailer = self.array::<32>()?;
-        let more = self.input.read(&mut [0]).map_err(|error| archive::failed("read", &self.path, error))?;
+        let more = self.input.read(&mut [0]).map_err(|error| files::failed("read", &self.path, error))?;
         let why = if more != 0 {
             "goes on behind its end"
         } else if rows != self.rows || rows != self.seal.rows {
@@ -181,7 +181,7 @@ impl DumpReader {
                 Ok(bytes)
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.damaged("is cut off")),
-            Err(error) => Err(archive::failed("read", &self.path, error)),
+            Err(error) => Err(files::failed("read", &self.path, error)),
         }
     }
 
