@@ -296,7 +296,8 @@ impl Check<'_> {
             }
             self.journal.session(&location, |session| {
                 let Some(at) = stands else { return false };
-                (session.acknowledged, session.position, session.sent) = (at, at, at);
+                // `0-0` means one byte as well as none.
+                (session.acknowledged, session.position, session.sent) = (at, at, at.max(1));
                 session.stage = Stage::Open;
                 true
             });
