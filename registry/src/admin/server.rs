@@ -226,6 +226,8 @@ impl Client {
             tokio::time::sleep(LAST_WORDS).await;
         };
         tokio::select! {
+            // First of all: who sent too much is to learn so.
+            biased;
             sent = flush(write, unsent) => sent,
             gone = gone(read) => Err(gone),
             () = in_time => Err(io::ErrorKind::TimedOut.into()),
