@@ -25,7 +25,7 @@ pub(crate) fn print(plan: &Plan, statement: &Value, rows: &[Row]) -> anyhow::Res
     let text = serde_json::to_string_pretty(&whole)? + "\n";
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     io::stdout().write_all(markdown(statement, rows).as_bytes())?;
-    progress(&format!("all figures of all rounds: {}", file.display()));
+    progress(&format!("all figures of all rounds: {}", fs::canonicalize(&file)?.display()));
     Ok(())
 }
 
@@ -62,7 +62,7 @@ fn head(statement: &Value) -> String {
     );
     let _ = writeln!(
         text,
-        "`{}`: {} rounds of {} s. {}\n",
+        "`{}`: rounds: {}, seconds a turn: {}. {}\n",
         settings["command"].as_str().unwrap_or_default(),
         settings["rounds"],
         settings["seconds_per_turn"],
@@ -90,7 +90,10 @@ fn table(family: &str, rows: &[&Row]) -> String {
     kinds.dedup();
     let others: Vec<_> = kinds.iter().copied().filter(|kind| *kind != Kind::Stella).collect();
     let ours = kinds.contains(&Kind::Stella);
-    let mut titles = vec![family.to_owned()];
+    // A unit that all rows have stands in the head of the table.
+    let unit = rows.first().map(|row| row.measure.unit());
+    let unit = unit.filter(|unit| rows.iter().all(|row| row.measure.unit() == *unit));
+    let mut titles = vec![unit.map_or_else(|| family.to_owned(), |unit| format!("{family} ({unit})"))];
     titles.extend(kinds.iter().map(|kind| kind.name().to_owned()));
     if ours {
         titles.extend(others.iter().map(|kind| format!("times {}", kind.name())));
@@ -99,7 +102,9 @@ fn table(family: &str, rows: &[&Row]) -> String {
     let mut text = format!("\n| {} |\n|{}\n", titles.join(" | "), " --- |".repeat(titles.len()));
     let mut notes = Vec::new();
     for row in rows {
-        let mut cells = vec![format!("{} ({})", row.name, row.measure.unit())];
+        let name = &row.name;
+        let mut cells =
+            vec![if unit.is_some() { name.clone() } else { format!("{name} ({})", row.measure.unit()) }];
         cells.extend(kinds.iter().map(|&kind| cell(row, kind, &mut notes)));
         if ours {
             cells.extend(others.iter().map(|&kind| ratio(&row.ratios(kind))));

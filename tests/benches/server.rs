@@ -96,7 +96,10 @@ impl Program {
             Kind::Bare => return "part of the benches".to_owned(),
             _ => "--version",
         };
-        said(&self.path.to_string_lossy(), &[asks]).unwrap_or_else(|| "unknown".to_owned())
+        let path = self.path.to_string_lossy();
+        let said = said(&path, &[asks]).unwrap_or_else(|| "unknown".to_owned());
+        // Some say where they lie, which is no matter of versions.
+        said.trim_start_matches(&*path).trim_start().to_owned()
     }
 }
 

@@ -78,13 +78,9 @@ pub(crate) fn header<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
 pub(crate) fn chunks_end(bytes: &[u8]) -> io::Result<Option<(usize, u64)>> {
     let (mut at, mut brought) = (0, 0);
     loop {
-        let Some(end) = bytes[at..].iter().position(|&byte| byte == b'\n') else { return Ok(None) };
-        let line = bytes[at..at + end].trim_ascii_end();
-        let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
-        let size = str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-        let size = size.ok_or_else(|| broken("not the size of a chunk"))?;
+        let Some((start, size)) = chunk(&bytes[at..])? else { return Ok(None) };
         // The chunk, and the end of its line.
-        at += end + 1 + size + 2;
+        at += start + size + 2;
         if at > bytes.len() {
             return Ok(None);
         }
@@ -201,7 +197,9 @@ impl Talk {
                 None => self.fill()?,
             }
         };
-        let body = self.buffer[head.size..end].to_vec();
+        let body = &self.buffer[head.size..end];
+        let body =
+            if head.body == Body::Chunked && !body.is_empty() { unchunked(body)? } else { body.to_vec() };
         self.buffer.copy_within(end..self.filled, 0);
         self.filled -= end;
         Ok(Answer { status: head.status, location, body })
@@ -237,6 +235,28 @@ impl Answer {
         let separator = if location.contains('?') { '&' } else { '?' };
         Ok(format!("{location}{separator}{query}"))
     }
+}
+
+/// What a whole body of chunks brings.
+fn unchunked(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let (start, size) = chunk(bytes)?.ok_or_else(|| broken("a chunk is not whole"))?;
+        let content = bytes.get(start..start + size).ok_or_else(|| broken("a chunk is not whole"))?;
+        if size == 0 {
+            return Ok(body);
+        }
+        body.extend_from_slice(content);
+        bytes = bytes.get(start + size + 2..).unwrap_or_default();
+    }
+}
+
+/// Where the content of the chunk begins that `bytes` begins with, and how long it is, if its first line is there.
+fn chunk(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
+    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+    let digits = bytes[..end].split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let size = str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+    Ok(Some((end + 1, size.ok_or_else(|| broken("not the size of a chunk"))?)))
 }
 
 /// The path and query that a head's Location names.

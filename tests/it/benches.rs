@@ -79,7 +79,7 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
         let compared = row["compared"].as_str().unwrap();
         assert_eq!(stella["rounds"].as_array().unwrap().len(), 1, "{row:#}");
         assert!(stella["median"][compared].as_f64().unwrap() > 0.0, "{row:#}");
-        assert!(table.contains(&format!("| {} (", row["name"].as_str().unwrap())), "{table}");
+        assert!(table.contains(&format!("| {} ", row["name"].as_str().unwrap())), "{table}");
     }
     let push = &measured[2]["servers"]["bare"];
     assert!(push["stella_is_better_by"]["median"].as_f64().unwrap() > 0.0, "{push:#}");
