@@ -77,6 +77,10 @@ fn head(statement: &Value) -> String {
             let _ = writeln!(text, "- {name}: {}", version.as_str().unwrap_or_default().replace('\n', ", "));
         }
     }
+    text.push_str(
+        "\nstella and bare answer a push when it is on the disk, docker-registry and distribution when the kernel has it. \
+         Each logs as it does by default, into a file; nginx logs no requests.\n",
+    );
     if settings["quick"] == true {
         text.push_str("\nTaken with --quick: not to be published.\n");
     }
