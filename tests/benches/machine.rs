@@ -41,10 +41,10 @@ pub(crate) fn describe(plan: &Plan) -> anyhow::Result<Value> {
 
 /// What was called, as it would be called again.
 fn command() -> String {
-    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    let end = arguments.iter().position(|argument| argument == "--within").unwrap_or(arguments.len());
-    let kept = arguments[..end].iter().filter(|argument| *argument != "--bench");
-    ["tests/benches/run.sh".to_owned()].iter().chain(kept).cloned().collect::<Vec<_>>().join(" ")
+    let quoted = |argument: String| if argument.contains(' ') { format!("'{argument}'") } else { argument };
+    let given = std::env::args().skip(1).take_while(|argument| argument != "--within");
+    let given = given.filter(|argument| argument != "--bench").map(quoted);
+    ["tests/benches/run.sh".to_owned()].into_iter().chain(given).collect::<Vec<_>>().join(" ")
 }
 
 /// The commit that the checkout is at, and whether it was changed since.
