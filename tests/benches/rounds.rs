@@ -231,9 +231,14 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl Row {
-    /// Whether something was measured and did not work.
+    /// Whether something did not work that should have; the registry itself can do everything.
     pub(crate) fn has_failures(&self) -> bool {
-        self.cells.iter().any(|(_, cell)| matches!(cell, Cell::Failed(_)))
+        let failed = |(kind, cell): &(Kind, Cell)| match cell {
+            Cell::Failed(_) => true,
+            Cell::Absent(_) => *kind == Kind::Stella,
+            Cell::Figures(_) => false,
+        };
+        self.cells.iter().any(failed)
     }
 
     /// The values of a figure in all rounds.

@@ -42,25 +42,20 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     }
     let mut servers = Server::start_all(plan, &[Kind::Stella])?;
     let image = Image::new(1);
-    for server in &servers {
-        progress(&format!("{FAMILY}: preparing {count} manifests"));
-        prepare::image(server.host(), REPOSITORY, &image)?;
-        let stamped = image.manifests(None);
-        fill(server.host(), count, plan.patience(), |talk, number| {
-            let manifest = Blob::new(stamped.number(number));
-            prepare::manifest(talk, REPOSITORY, &manifest.digest, &manifest.bytes)
-        })?;
-    }
+    let failure = servers.iter().find_map(|server| prepare(plan, server, &image).err());
+    let prepared = || failure.as_ref().map_or(Ok(()), |error| Err(anyhow::anyhow!("{error:#}")));
+    let mut next = count;
     let mut large = Vec::new();
     if wants_clean {
         large.push(measure(plan, clean, &mut servers, |server| {
+            prepared()?;
             server.stop();
             Ok(())
         }));
     }
     if wants_crashed {
-        let mut next = count;
         large.push(measure(plan, crashed, &mut servers, |server| {
+            prepared()?;
             crash(server, &image, &mut next);
             Ok(())
         }));
@@ -75,6 +70,18 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     }
     rows.extend(large);
     Ok(rows)
+}
+
+/// Pushes many manifests.
+fn prepare(plan: &Plan, server: &Server, image: &Image) -> anyhow::Result<()> {
+    let count = plan.sizes.manifests;
+    progress(&format!("{FAMILY}: preparing {count} manifests on {}", server.kind.name()));
+    prepare::image(server.host(), REPOSITORY, image)?;
+    let stamped = image.manifests(None);
+    fill(server.host(), count, plan.patience(), |talk, number| {
+        let manifest = Blob::new(stamped.number(number));
+        prepare::manifest(talk, REPOSITORY, &manifest.digest, &manifest.bytes)
+    })
 }
 
 /// Ends each server and starts it again, in rounds.
@@ -94,7 +101,10 @@ fn measure(
                     progress(&format!("{FAMILY}: {name}, round {round}, {}: {ms:.1} ms", kind.name()));
                     figures.push(vec![(Measure::Start.name(), ms)]);
                 }
-                Err(error) => *cell = Cell::Failed(format!("{error:#}")),
+                Err(error) => {
+                    progress(&format!("{FAMILY}: {name}, {}: FAILED: {error:#}", kind.name()));
+                    *cell = Cell::Failed(format!("{error:#}"));
+                }
             }
         }
     }
