@@ -6,7 +6,7 @@
 # outside the checkout; what is already there at the right version is skipped.
 # Debian packages are installed when missing, which needs root.
 #
-#   tests/clients/install.sh            everything
+#   tests/clients/install.sh            everything but the peers of the benches
 #   tests/clients/install.sh crane oras only these
 set -euo pipefail
 
@@ -20,6 +20,14 @@ oras        oras.land/oras/cmd/oras                                      v1.3.6
 helm        helm.sh/helm/v3/cmd/helm                                     v3.22.0
 regctl      github.com/regclient/regclient/cmd/regctl                    v0.11.7
 conformance github.com/opencontainers/distribution-spec/conformance      v0.0.0-20260831232431-97274622c111
+'
+# What the benches compare with (tests/benches/run.sh names them): only when named.
+peer_go_tools='
+registry    github.com/distribution/distribution/v3/cmd/registry         v3.0.0
+'
+peer_debian_tools='
+docker-registry docker-registry
+nginx           nginx
 '
 # command, Debian package
 debian_tools='
@@ -42,6 +50,11 @@ wanted() {
   return 1
 }
 
+if [ $# -gt 0 ]; then
+  go_tools+=$peer_go_tools
+  debian_tools+=$peer_debian_tools
+fi
+
 for name in "$@"; do
   if ! grep -qE "^$name +" <<<"$go_tools$debian_tools"; then
     echo "error: unknown client $name" >&2
@@ -62,7 +75,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # In runlevel 1 a package's service is not started: each test and bench starts what it needs by itself.
+  RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 while read -r name package version; do

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod benches;
 mod buildah;
 mod containerd;
 mod crane;

@@ -91,7 +91,7 @@ pub(crate) fn skip(obstacle: &str) {
 }
 
 /// Where `program` is, if it is installed.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     search_path().iter().map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 

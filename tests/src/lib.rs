@@ -33,11 +33,12 @@ mod tool;
 
 pub use bench::Bench;
 pub use chaos::{Campaign, Disk, FileSystem};
-pub use client::Client;
+pub use client::{Client, find};
 pub use content::{Artifact, Content, Image, media_type};
 pub use http::{Connection, Request, Response};
 pub use noise::{Noise, digest, digest_of, noise};
 pub use process::{Process, poll};
+pub use program::{benches, stella};
 pub use repository::{Repository, Upload};
 pub use server::Server;
 pub use tool::{Outcome, Tool};

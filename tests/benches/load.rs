@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The client for small requests: many connections, one thread, `epoll`. Each connection sends a request, reads the
+//! answer to its end and sends the next (no pipelining). One thread is enough: it does less for a request than any
+//! server does, and what it costs is in the results.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+use crate::rounds::Tally;
+use crate::wire::{Body, STALL, chunks_end, connect, head};
+
+/// What is asked, and what must come back.
+#[derive(Debug)]
+pub(crate) struct Ask<'a, N> {
+    pub(crate) host: &'a str,
+    pub(crate) clients: usize,
+    pub(crate) time: Duration,
+    /// Writes the next request into an empty buffer.
+    pub(crate) next: N,
+    /// The status of every answer.
+    pub(crate) status: u16,
+    /// The length of every body; `None` where they differ, but there must be one.
+    pub(crate) length: Option<u64>,
+    /// Whether these are HEAD requests, whose answers have no bodies.
+    pub(crate) bodiless: bool,
+}
+
+/// Asks for as long as it is told, and counts the answers that came until then.
+pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(mut ask: Ask<'_, N>) -> anyhow::Result<Tally> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut connections = Vec::new();
+    for number in 0..ask.clients {
+        let stream = connect(ask.host)?;
+        stream.set_nonblocking(true)?;
+        epoll::add(&poll, &stream, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
+        connections.push(Connection::new(stream));
+    }
+    let mut tally = Tally::default();
+    let mut events = Vec::with_capacity(ask.clients);
+    let stall = Timespec { tv_sec: STALL.as_secs().cast_signed(), tv_nsec: 0 };
+    let began = Instant::now();
+    let deadline = began + ask.time;
+    for connection in &mut connections {
+        connection.send(&mut ask.next)?;
+    }
+    loop {
+        events.clear();
+        epoll::wait(&poll, spare_capacity(&mut events), Some(&stall))?;
+        ensure!(!events.is_empty(), "the server stood still for {STALL:?}");
+        for event in &events {
+            let number = usize::try_from(event.data.u64())?;
+            let connection = connections.get_mut(number).context("an event of nobody")?;
+            let Some(answer) = connection.receive(ask.bodiless)? else { continue };
+            let now = Instant::now();
+            check(&ask, &answer)?;
+            let late = now >= deadline;
+            // Where no answer came in time, the first one tells how long it takes.
+            if !late || tally.requests == 0 {
+                tally.seconds = if late { now - began } else { ask.time }.as_secs_f64();
+                tally.requests += 1;
+                tally.bytes += answer.length;
+                tally.latencies.push(u64::try_from((now - connection.sent).as_nanos())?);
+            }
+            if late {
+                return Ok(tally);
+            }
+            connection.send(&mut ask.next)?;
+        }
+    }
+}
+
+fn check<N>(ask: &Ask<'_, N>, answer: &Answer) -> anyhow::Result<()> {
+    let Answer { status, length } = *answer;
+    ensure!(status == ask.status, "an answer was {status} instead of {}", ask.status);
+    if !ask.bodiless {
+        match ask.length {
+            Some(expected) => ensure!(length == expected, "a body had {length} bytes instead of {expected}"),
+            None => ensure!(length > 0, "a body was empty"),
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    out: Vec<u8>,
+    buffer: Vec<u8>,
+    filled: usize,
+    sent: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    status: u16,
+    length: u64,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, out: Vec::new(), buffer: vec![0; 32 << 10], filled: 0, sent: Instant::now() }
+    }
+
+    fn send(&mut self, next: &mut impl FnMut(&mut Vec<u8>)) -> io::Result<()> {
+        self.out.clear();
+        next(&mut self.out);
+        self.sent = Instant::now();
+        // A request is much smaller than the kernel's buffer, which is empty between requests.
+        self.stream.write_all(&self.out)
+    }
+
+    /// Reads what is there; gives the answer once it is whole.
+    fn receive(&mut self, bodiless: bool) -> anyhow::Result<Option<Answer>> {
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(2 * self.filled, 0);
+        }
+        match self.stream.read(&mut self.buffer[self.filled..]) {
+            Ok(0) => bail!("the server closed a connection"),
+            Ok(count) => self.filled += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let Some(head) = head(&self.buffer[..self.filled])? else { return Ok(None) };
+        let there = &self.buffer[head.size..self.filled];
+        let ended = match head.body {
+            _ if bodiless => Some((0, 0)),
+            Body::Length(length) => {
+                let end = usize::try_from(length)?;
+                (there.len() >= end).then_some((end, length))
+            }
+            Body::Chunked => chunks_end(there)?,
+        };
+        let Some((end, length)) = ended else { return Ok(None) };
+        ensure!(there.len() == end, "a server said more than it was asked");
+        self.filled = 0;
+        Ok(Some(Answer { status: head.status, length }))
+    }
+}
