@@ -48,6 +48,7 @@ pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> 
     }
 }
 
+/// What changes something is boxed: its large states would be moved about with each read too.
 async fn dispatch(app: &App, parts: &Parts, body: RequestBody) -> Answer {
     let route = route::parse(parts.uri.path())?.ok_or_else(ApiError::unknown_path)?;
     let query = Query::parse(parts.uri.query())?;
@@ -69,24 +70,24 @@ async fn dispatch(app: &App, parts: &Parts, body: RequestBody) -> Answer {
         Route::Manifest(repo, reference) => match *method {
             Method::GET => manifests::get(call, repo, &reference).await,
             Method::HEAD => manifests::head(call, repo, &reference).await,
-            Method::PUT => manifests::put(call, repo, &reference, body).await,
-            Method::DELETE => manifests::delete(call, repo, &reference).await,
+            Method::PUT => Box::pin(manifests::put(call, repo, &reference, body)).await,
+            Method::DELETE => Box::pin(manifests::delete(call, repo, &reference)).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
         },
         Route::Blob(repo, digest) => match *method {
             Method::GET | Method::HEAD => blobs::get(call, repo, &digest).await,
-            Method::DELETE => blobs::delete(call, repo, &digest).await,
+            Method::DELETE => Box::pin(blobs::delete(call, repo, &digest)).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
         },
         Route::Uploads(repo) => match *method {
-            Method::POST => uploads::post(call, repo, body).await,
+            Method::POST => Box::pin(uploads::post(call, repo, body)).await,
             _ => Err(ApiError::method_not_allowed("POST")),
         },
         Route::Upload(repo, id) => match *method {
             Method::GET | Method::HEAD => uploads::status(call, repo, &id).await,
-            Method::PATCH => uploads::patch(call, repo, &id, body).await,
-            Method::PUT => uploads::put(call, repo, &id, body).await,
-            Method::DELETE => uploads::cancel(call, repo, &id).await,
+            Method::PATCH => Box::pin(uploads::patch(call, repo, &id, body)).await,
+            Method::PUT => Box::pin(uploads::put(call, repo, &id, body)).await,
+            Method::DELETE => Box::pin(uploads::cancel(call, repo, &id)).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
         },
         Route::Referrers(repo, digest) => match *method {

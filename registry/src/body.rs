@@ -16,7 +16,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use http_body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use stella_storage::{Share, Taken};
 use tokio::time::{Instant, Sleep};
 
 use crate::error::ApiError;
@@ -70,9 +70,9 @@ impl RequestBody {
     pub(crate) async fn collect(
         mut self,
         limit: usize,
-        memory: &Arc<Semaphore>,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
-        let (mut all, mut taken) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
+        memory: &Share,
+    ) -> Result<(Bytes, Option<Taken>), ApiError> {
+        let (mut all, mut taken) = (BytesMut::new(), None::<Taken>);
         while let Some(piece) = self.next().await {
             let piece = piece.map_err(|error| match error {
                 BodyError::Idle => ApiError::body_timeout(),
@@ -82,9 +82,7 @@ impl RequestBody {
                 return Err(ApiError::manifest_too_large(limit));
             }
             // Waiting here would let slow clients, who hold what they sent, keep out all others.
-            let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            let more =
-                Arc::clone(memory).try_acquire_many_owned(bytes).map_err(|_| ApiError::unavailable())?;
+            let more = memory.try_take(piece.len()).ok_or_else(ApiError::unavailable)?;
             match &mut taken {
                 Some(taken) => taken.merge(more),
                 None => taken = Some(more),
@@ -156,8 +154,8 @@ mod tests {
         }))
     }
 
-    fn room() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(1 << 20))
+    fn room() -> Share {
+        Share::of(1 << 20)
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,13 +194,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_room_is_refused_and_room_comes_back() {
-        let room = Arc::new(Semaphore::new(10));
+        let room = Share::of(10);
         let body = |size| RequestBody::new(Body::from(vec![0; size]), Duration::from_secs(1));
         let first = body(6).collect(10, &room).await.unwrap();
         let second = body(6).collect(10, &room).await.unwrap_err();
         assert_eq!(second.status, http::StatusCode::SERVICE_UNAVAILABLE);
         drop(first);
         body(10).collect(10, &room).await.unwrap();
-        assert_eq!(room.available_permits(), 10);
+        assert_eq!(room.held(), 0);
     }
 }

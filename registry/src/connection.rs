@@ -9,13 +9,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+
+use crate::in_use::InUse;
 
 /// How long, and how many bytes, a closing connection is read for.
 const LINGER: Duration = Duration::from_secs(2);
@@ -27,8 +29,8 @@ pub(crate) struct Connection {
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
-    /// Counts what is written, for whoever judges whether the connection is in use.
-    written: Arc<AtomicUsize>,
+    /// Is told what is written.
+    in_use: InUse,
     /// Whether a request's body was left unread: then more of it may come while we close.
     unread: Arc<AtomicBool>,
 }
@@ -39,13 +41,8 @@ struct Closing {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        stream: TcpStream,
-        idle: Duration,
-        written: Arc<AtomicUsize>,
-        unread: Arc<AtomicBool>,
-    ) -> Self {
-        Connection { stream, idle, stalled: None, closing: None, written, unread }
+    pub(crate) fn new(stream: TcpStream, idle: Duration, in_use: InUse, unread: Arc<AtomicBool>) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, in_use, unread }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -80,7 +77,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
-            self.written.fetch_add(bytes, Ordering::Relaxed);
+            self.in_use.wrote(bytes);
         }
         self.watch(context, outcome)
     }
@@ -92,7 +89,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
-            self.written.fetch_add(bytes, Ordering::Relaxed);
+            self.in_use.wrote(bytes);
         }
         self.watch(context, outcome)
     }

@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use stella_storage::{GcSummary, ScrubNext, Store, StoreOptions};
+use stella_storage::{Budget, GcSummary, ScrubNext, Store, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -28,7 +28,7 @@ use crate::app::App;
 use crate::body::Unread;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::in_use::{Handling, InUse};
+use crate::in_use::InUse;
 use crate::metrics::Metrics;
 use crate::{health, request};
 
@@ -51,13 +51,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     raise_file_limit();
     let options = store_options(&config)?;
-    let memory = options.memory;
     let store = Store::open(&options).await.context("cannot open the store")?;
     let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
-    let app =
-        Arc::new(App::new(store, max_manifest, memory, idle_timeout, Metrics::new(config.data.clone())));
+    let app = Arc::new(App::new(store, max_manifest, idle_timeout, Metrics::new(config.data.clone())));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),
@@ -117,7 +115,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// How the configuration wants the store.
 pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
     Ok(StoreOptions {
-        memory: usize::try_from(config.limits.memory.bytes())?,
+        memory: Budget::of(
+            usize::try_from(config.limits.memory.bytes())?,
+            usize::try_from(config.push.max_manifest_size.bytes())?,
+        ),
         engine: config.engine()?,
         allow_missing: config.push.allow_missing,
         periods: config.collection.periods(),
@@ -219,12 +220,12 @@ impl Server {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let Server { app, others, builder, drain, idle_timeout, header_timeout, .. } = self;
-        let in_use = InUse::default();
-        let (written, handling) = (Arc::clone(&in_use.written), Arc::clone(&in_use.handling));
+        let in_use = InUse::new();
+        let requests = in_use.clone();
         let unread = Unread::default();
         let left = Arc::clone(&unread.0);
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            let (app, others, handling) = (Arc::clone(&app), others.clone(), Handling::new(&handling));
+            let (app, others, handling) = (Arc::clone(&app), others.clone(), requests.handle());
             request.extensions_mut().insert(unread.clone());
             async move {
                 let response = request::handle(app, others, request.map(Body::new)).await;
@@ -232,7 +233,7 @@ impl Server {
                 Ok::<_, std::convert::Infallible>(response)
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, idle_timeout, written, left));
+        let stream = TokioIo::new(Connection::new(stream, idle_timeout, in_use.clone(), left));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut drain = drain.subscribe();
         let told = async move {

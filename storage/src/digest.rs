@@ -138,11 +138,19 @@ impl FromStr for Digest {
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Digest::Sha256(bytes) => write!(f, "sha256:{}", hex::encode(bytes)),
-            Digest::Sha512(bytes) => write!(f, "sha512:{}", hex::encode(bytes)),
+            Digest::Sha256(bytes) => write_hex::<64>(f, "sha256:", bytes),
+            Digest::Sha512(bytes) => write_hex::<128>(f, "sha512:", bytes),
             Digest::Other(text) => f.write_str(text),
         }
     }
+}
+
+/// Writes bytes as `N` hexadecimal digits. Answers print digests all the time: nothing is allocated.
+fn write_hex<const N: usize>(f: &mut fmt::Formatter<'_>, name: &str, bytes: &[u8]) -> fmt::Result {
+    let mut digits = [0; N];
+    hex::encode_to_slice(bytes, &mut digits).map_err(|_| fmt::Error)?;
+    f.write_str(name)?;
+    f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
 }
 
 impl fmt::Debug for Digest {

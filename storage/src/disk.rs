@@ -233,9 +233,24 @@ impl DiskFile {
     /// Makes the file's bytes durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         match self {
-            DiskFile::Real(file) => file.sync_data(),
+            DiskFile::Real(file) => sync_file(file),
             #[cfg(test)]
             DiskFile::Simulated(file) => file.sync(),
         }
     }
+}
+
+/// Makes the bytes of a file that is open for writing durable.
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    file.sync_data()?;
+    believe_sync(file)
+}
+
+/// Fails if a sync that has just succeeded need not have written anything.
+///
+/// A sync that runs while ext4 shuts down after an error may be told of success although its transaction
+/// was given up: the journal counts it as done. From before that moment on ext4 refuses every write, also
+/// one of nothing, so whoever may still write now was synced by a file system that was whole.
+pub(crate) fn believe_sync(file: &File) -> io::Result<()> {
+    rustix::io::pwrite(file, &[], 0).map(|_| ()).map_err(io::Error::from)
 }

@@ -86,6 +86,13 @@ impl Engine {
             // On the heap: the callers' own futures stay small.
             return Box::pin(postgres.read(&function)).await;
         }
+        if let Engine::Sqlite(sqlite) = self {
+            let mut tx = ReadTx::new(Base::Sqlite(sqlite.quick_snapshot()));
+            let result = complete(function(&mut tx));
+            if tx.stands() {
+                return result;
+            }
+        }
         let mut tx = self.snapshot()?;
         complete(function(&mut tx))
     }
@@ -328,6 +335,12 @@ impl ReadTx {
 impl ReadTx {
     fn new(base: Base) -> Self {
         ReadTx { base, overlay: Overlay::default(), rows: 0 }
+    }
+
+    /// Whether all that was read is of one commit.
+    fn stands(&self) -> bool {
+        let Base::Sqlite(snapshot) = &self.base else { return true };
+        snapshot.stands()
     }
 
     /// How many rows were looked at so far: the cost of what was done.

@@ -14,6 +14,8 @@
 //! 5. Only the holder of an upload's current epoch advances it.
 //! 6. Everything that nothing protects has a review row, so collection need not search.
 
+mod budget;
+mod cache;
 mod clock;
 mod digest;
 mod disk;
@@ -27,6 +29,8 @@ mod pattern;
 mod rows;
 mod store;
 
+pub use budget::{Budget, Share, Taken};
+pub use cache::CacheStats;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{DataFault, Error, Result, What};

@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::budget::Share;
 use crate::disk::Disk;
 use crate::error::{Error, Result, What};
 
@@ -27,7 +29,7 @@ mod reader;
 pub(crate) use draft::Draft;
 pub(crate) use inspection::Inspection;
 pub use reader::BlobReader;
-use reader::BufferPool;
+use reader::{BufferPool, OpenBlob};
 
 /// Names an upload session and, for ever, the bytes that it brings. Random, hence unguessable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,13 +143,26 @@ impl LocalBlobs {
         &self,
         location: Location,
         ranges: impl IntoIterator<Item = Range<u64>>,
+        memory: &Share,
     ) -> Result<Vec<BlobReader>> {
         let path = self.path(location);
-        let file = Arc::new(self.disk.open(&path).map_err(|error| Error::io("open", &path, error))?);
-        let path: Arc<Path> = path.into();
-        let reader =
-            |range| BlobReader::new(Arc::clone(&file), Arc::clone(&path), range, self.buffers.clone());
-        Ok(ranges.into_iter().map(reader).collect())
+        let file = self.disk.open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let blob = Arc::new(OpenBlob { file, path, buffers: self.buffers.clone(), memory: memory.clone() });
+        Ok(ranges.into_iter().map(|range| BlobReader::new(Arc::clone(&blob), range)).collect())
+    }
+
+    /// All bytes of a small blob. Blocks.
+    pub(crate) fn read_whole(&self, location: Location, size: u64) -> Result<Bytes> {
+        let path = self.path(location);
+        let failed = |doing, error| Error::io(doing, &path, error);
+        let file = self.disk.open(&path).map_err(|error| failed("open", error))?;
+        let size = usize::try_from(size).map_err(|_| Error::TooLarge(format!("a blob of {size} bytes")))?;
+        let mut bytes = vec![0; size];
+        let read = file.read_full_at(&mut bytes, 0).map_err(|error| failed("read", error))?;
+        if read < size {
+            return Err(Error::Corrupt(format!("{} ends at byte {read}", path.display())));
+        }
+        Ok(bytes.into())
     }
 
     /// Whether the file of a finished upload is there in its full size.
@@ -282,8 +297,13 @@ mod tests {
         }
         draft.sync().unwrap();
         for (start, end) in [(0, 1_000_003), (0, 0), (5, 6), (262_143, 524_289), (1_000_002, 1_000_003)] {
-            let chunks: Vec<Bytes> =
-                blobs.read(location, Some(start..end)).unwrap().remove(0).try_collect().await.unwrap();
+            let chunks: Vec<Bytes> = blobs
+                .read(location, Some(start..end), &Share::of(1 << 20))
+                .unwrap()
+                .remove(0)
+                .try_collect()
+                .await
+                .unwrap();
             let (start, end) = (usize::try_from(start).unwrap(), usize::try_from(end).unwrap());
             assert!(chunks.concat() == content[start..end], "{start}..{end}");
         }
@@ -297,8 +317,13 @@ mod tests {
         blobs.draft(location, 0).unwrap().append(&[Bytes::from_static(b"hello wrong")]).unwrap();
         let mut draft = blobs.draft(location, 6).unwrap();
         draft.append(&[Bytes::from_static(b"world")]).unwrap();
-        let chunks: Vec<Bytes> =
-            blobs.read(location, Some(0..11)).unwrap().remove(0).try_collect().await.unwrap();
+        let chunks: Vec<Bytes> = blobs
+            .read(location, Some(0..11), &Share::of(1 << 20))
+            .unwrap()
+            .remove(0)
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(chunks.concat(), b"hello world");
         // A file that is shorter than what was acknowledged is damage, not a place to go on.
         assert!(matches!(blobs.draft(location, 12), Err(Error::Corrupt(_))));
@@ -347,7 +372,7 @@ mod tests {
         let location = Location::new();
         blobs.draft(location, 0).unwrap().append(&[Bytes::from_static(b"abc")]).unwrap();
         let read: Result<Vec<Bytes>> =
-            blobs.read(location, Some(0..10)).unwrap().remove(0).try_collect().await;
+            blobs.read(location, Some(0..10), &Share::of(1 << 20)).unwrap().remove(0).try_collect().await;
         assert!(matches!(read, Err(Error::Corrupt(_))));
     }
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
-use tokio::sync::Semaphore;
 
+use crate::budget::Budget;
+use crate::cache::{CacheStats, ContentCache};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::disk::{Ballast, Room};
 use crate::error::{Error, Result};
@@ -67,8 +68,8 @@ pub struct Actor {
 pub struct StoreOptions {
     /// The data directory; created when absent.
     pub data: PathBuf,
-    /// The memory budget in bytes: engine cache, and buffers of uploads.
-    pub memory: usize,
+    /// The memory budget.
+    pub memory: Budget,
     /// What keeps the metadata.
     pub engine: EngineOptions,
     /// Whether a manifest may name blobs that its repository does not have.
@@ -86,7 +87,7 @@ impl StoreOptions {
     pub fn new(data: PathBuf) -> Self {
         StoreOptions {
             data,
-            memory: 256 << 20,
+            memory: Budget::of(256 << 20, 4 << 20),
             engine: EngineOptions::default(),
             allow_missing: false,
             periods: Periods::default(),
@@ -102,8 +103,10 @@ pub struct Store {
     blobs: LocalBlobs,
     clock: Arc<dyn Clock>,
     sessions: Arc<Sessions>,
-    /// Bytes that uploads may hold in memory together; each reserves before it reads.
-    receive: Arc<Semaphore>,
+    memory: Budget,
+    /// Where uploads find memory.
+    intake: uploads::Intake,
+    cache: ContentCache,
     pulls: pulls::Pulls,
     allow_missing: bool,
     periods: Periods,
@@ -165,9 +168,9 @@ impl Store {
             clock,
             room: Arc::new(room),
             sessions: Arc::new(Sessions::new(lock)),
-            receive: Arc::new(Semaphore::new(
-                (options.memory / 2).clamp(4 * uploads::BATCH, Semaphore::MAX_PERMITS),
-            )),
+            memory: options.memory.clone(),
+            intake: uploads::Intake::new(options.memory.uploads()),
+            cache: ContentCache::new(options.memory.cache()),
             pulls: pulls::Pulls::default(),
             allow_missing: options.allow_missing,
             periods: options.periods,
@@ -187,6 +190,16 @@ impl Store {
             return Ok(());
         }
         self.engine.write(0, async |tx: &mut WriteTx| tx.put(keys::PROBE.to_vec(), Vec::new())).await
+    }
+
+    /// The memory budget.
+    pub fn memory(&self) -> &Budget {
+        &self.memory
+    }
+
+    /// What the cache of small contents has done so far.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
     }
 
     fn now(&self) -> Timestamp {
@@ -268,7 +281,7 @@ async fn index_names(engine: &Engine) -> Result<()> {
 
 /// Opens the metadata, or creates it.
 async fn open_engine(options: &StoreOptions, ballast: Option<Arc<Ballast>>) -> Result<Engine> {
-    options.engine.open(&options.data, options.memory / 4, ballast).await
+    options.engine.open(&options.data, options.memory.engine(), ballast).await
 }
 
 /// The folder of blob files.

@@ -9,6 +9,7 @@ mod containerd;
 mod crane;
 mod crash;
 mod docker;
+mod dying_disk;
 mod helm;
 mod memory;
 mod mounts;

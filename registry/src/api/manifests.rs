@@ -4,9 +4,9 @@
 use axum::body::Body;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
 use http::{HeaderMap, Response, StatusCode};
-use stella_storage::{Algorithm, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag};
-
-use tokio::sync::OwnedSemaphorePermit;
+use stella_storage::{
+    Algorithm, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, Taken,
+};
 
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
 use crate::body::RequestBody;
@@ -31,7 +31,7 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answ
     if conditional::not_modified(call.headers, &head.digest) {
         return Ok(not_modified(&head.digest));
     }
-    let room = call.app.answer_memory.reserve(head.size).await?;
+    let room = call.app.answer_memory(head.size).await?;
     let body = match small {
         Some(bytes) => bytes,
         None => call.app.store.manifest(&repo, &Reference::Digest(head.digest.clone())).await?.bytes,
@@ -121,17 +121,14 @@ fn content_type(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(value.split(';').next().map(str::trim).filter(|text| !text.is_empty()))
 }
 
-async fn receive(
-    call: &Call<'_>,
-    body: RequestBody,
-) -> Result<(bytes::Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+async fn receive(call: &Call<'_>, body: RequestBody) -> Result<(bytes::Bytes, Option<Taken>), ApiError> {
     let limit = call.app.max_manifest;
     let announced =
         call.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > limit) {
         return Err(ApiError::manifest_too_large(limit));
     }
-    body.collect(limit, &call.app.manifest_memory).await
+    body.collect(limit, call.app.store.memory().manifests()).await
 }
 
 /// The digest by which the client names the manifest, if it does.

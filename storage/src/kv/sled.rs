@@ -30,6 +30,7 @@ use ::sled::{Batch, Db, Tree};
 use super::overlay::{Overlay, bounds, merge};
 use super::queue::{Queue, Queued, stopped};
 use super::{Base, Row, WriteTx};
+use crate::disk::sync_file;
 use crate::error::{Error, Result};
 use crate::local::sync_folder;
 
@@ -99,8 +100,9 @@ impl Sled {
         let tree = db.open_tree("rows").map_err(failed)?;
         db.flush().map_err(failed)?;
         let file = path.join("db");
-        let file = File::open(&file).map_err(|error| Error::io("open", &file, error))?;
-        file.sync_all().map_err(|error| Error::io("sync", path, error))?;
+        let file =
+            File::options().write(true).open(&file).map_err(|error| Error::io("open", &file, error))?;
+        sync_file(&file).map_err(|error| Error::io("sync", path, error))?;
         sync_folder(path)?;
         if let Some(above) = path.parent() {
             sync_folder(above)?;
@@ -408,7 +410,7 @@ impl Writer {
         };
         tree.apply_batch(batch).map_err(|error| unknown(&error))?;
         tree.flush().map_err(|error| unknown(&error))?;
-        self.file.sync_all().map_err(|error| unknown(&error))?;
+        sync_file(&self.file).map_err(|error| unknown(&error))?;
         let mut versions = self.shared.versions();
         versions.current = version;
         versions.forget();

@@ -4,7 +4,8 @@
 //! The writer thread (`queue.rs`) runs each function of a batch on an overlay over the open SQLite
 //! transaction, lays the successful ones down, and commits them all with ONE durable commit. After an
 //! I/O error the engine stops writing, says so, and reopens the file before the next batch.
-//! Readers have connections of their own and see the last commit as a snapshot (WAL).
+//! Readers have connections of their own and see the last commit as a snapshot (WAL); rows that are read
+//! often they find in memory (`cache.rs`).
 //!
 //! SQLite goes on writing to a file that was removed or renamed together with its folder. So the writer
 //! looks before and after each commit whether the paths still lead to the files that it has open, and a
@@ -22,11 +23,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::overlay::Overlay;
 use super::queue::{Queue, Queued, stopped};
 use super::{Base, Row, WriteTx};
-use crate::disk::{Ballast, Place};
+use crate::disk::{Ballast, Place, believe_sync};
 use crate::error::{Error, Result};
 
+mod cache;
 mod connection;
 
+use cache::{RowCache, View};
 use connection::{failure, open_reader, open_writer};
 
 const IDLE_READERS: usize = 8;
@@ -38,7 +41,7 @@ const MOST_FAULTS: usize = 20;
 pub struct SqliteOptions {
     /// The file; created when absent.
     pub path: PathBuf,
-    /// Page cache in bytes, shared out over the connections.
+    /// Bytes for rows in memory (half of them) and for the page caches of the connections.
     pub cache: usize,
 }
 
@@ -61,6 +64,7 @@ impl Sqlite {
         let connection = open_writer(options, OpenFlags::SQLITE_OPEN_CREATE)?;
         let place = Place::of([options.path.clone()])?;
         let files = files(options)?;
+        let rows = Arc::new(RowCache::new(options.cache / 2));
         let mut writer = Writer {
             connection: Some(connection),
             options: options.clone(),
@@ -68,13 +72,14 @@ impl Sqlite {
             files,
             log: open_log(options)?,
             ballast,
+            rows: Arc::clone(&rows),
         };
         let queue = Queue::start(move |batch| writer.commit(batch))
             .map_err(|error| Error::io("start the writer of", &options.path, error))?;
         Ok(Sqlite {
             queue,
             turns: Arc::new(Semaphore::new(IDLE_READERS)),
-            readers: Arc::new(Readers { options: options.clone(), place, idle: Mutex::default() }),
+            readers: Arc::new(Readers { options: options.clone(), place, idle: Mutex::default(), rows }),
         })
     }
 
@@ -82,8 +87,17 @@ impl Sqlite {
         self.queue.health()
     }
 
+    /// The last commit, read on a connection from the start.
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::begin(&self.readers)
+        let mut snapshot = Snapshot::over(&self.readers, None);
+        snapshot.begun()?;
+        Ok(snapshot)
+    }
+
+    /// The last commit, from memory as far as it is there: for point reads. What was read stands only if
+    /// [`Snapshot::stands`] says so at the end.
+    pub(super) fn quick_snapshot(&self) -> Snapshot {
+        Snapshot::over(&self.readers, self.readers.rows.view())
     }
 
     /// SQLite's own check of the file, on a connection of its own.
@@ -136,6 +150,7 @@ struct Writer {
     /// The log, to see after a commit whether it can still be written.
     log: File,
     ballast: Option<Arc<Ballast>>,
+    rows: Arc<RowCache>,
 }
 
 impl Writer {
@@ -169,7 +184,7 @@ impl Writer {
         let failed = |doing: &str, error: &rusqlite::Error| failure(doing, &self.options.path, error);
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed("write to", &error))?;
         let mut snapshot = Snapshot::writer(connection);
-        let mut outcome = Ok(());
+        let (mut outcome, mut changed) = (Ok(()), Vec::new());
         for queued in batch {
             let mut tx = WriteTx::new(Base::Sqlite(snapshot));
             let wanted = queued.run(&mut tx);
@@ -177,12 +192,15 @@ impl Writer {
             let Base::Sqlite(returned) = base else { return Err(stopped()) };
             snapshot = returned;
             if wanted && outcome.is_ok() {
-                outcome =
-                    lay_down(snapshot.connection()?, overlay).map_err(|error| failed("write to", &error));
+                outcome = lay_down(snapshot.begun()?, overlay, &mut changed)
+                    .map_err(|error| failed("write to", &error));
             }
         }
         let connection = snapshot.into_connection()?;
+        let rows = Arc::clone(&self.rows);
         let begun = outcome.is_ok();
+        // Until it ends readers find nothing in memory; at its end what was changed is gone from there.
+        let committing = rows.commit();
         if begun {
             outcome = connection.execute_batch("COMMIT").map_err(|error| match failed("commit to", &error) {
                 Error::Full => Error::Full,
@@ -191,12 +209,12 @@ impl Writer {
         }
         match &outcome {
             Ok(()) => {
+                committing.succeeded(&changed);
                 self.connection = Some(connection);
                 // What was committed to files that nobody will find again must not be acknowledged.
                 self.files.check().map_err(|error| Error::CommitUnknown(error.to_string()))?;
-                // Nor what was synced while the file system shut down: ext4 may still call that a success,
-                // and refuses any write from then on, also one of nothing.
-                rustix::io::pwrite(&self.log, &[], 0)
+                // Nor what a disk that was failing may have dropped.
+                believe_sync(&self.log)
                     .map_err(|error| Error::CommitUnknown(format!("the disk failed: {error}")))?;
             }
             // SQLite goes on with the same handle once there is room.
@@ -249,7 +267,8 @@ fn open_log(options: &SqliteOptions) -> Result<File> {
     File::options().write(true).open(&path).map_err(|error| Error::io("open", path, error))
 }
 
-fn lay_down(connection: &Connection, overlay: Overlay) -> rusqlite::Result<()> {
+/// Writes what a function wanted, and notes which keys that changes.
+fn lay_down(connection: &Connection, overlay: Overlay, changed: &mut Vec<Vec<u8>>) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO kv (k, v) VALUES (?1, ?2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
     )?;
@@ -259,6 +278,7 @@ fn lay_down(connection: &Connection, overlay: Overlay) -> rusqlite::Result<()> {
             Some(value) => put.execute(params![key, value])?,
             None => delete.execute(params![key])?,
         };
+        changed.push(key);
     }
     Ok(())
 }
@@ -268,37 +288,60 @@ struct Readers {
     options: SqliteOptions,
     place: Place,
     idle: Mutex<Vec<Connection>>,
+    rows: Arc<RowCache>,
 }
 
-/// A connection inside a transaction.
-pub(super) struct Snapshot {
-    connection: Option<Connection>,
-    // Where a reader's connection goes back to; the writer's has none.
-    readers: Option<Arc<Readers>>,
-}
-
-impl Snapshot {
-    fn begin(readers: &Arc<Readers>) -> Result<Self> {
-        let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+impl Readers {
+    /// A connection inside a transaction that has yet to read.
+    fn begin(&self) -> Result<Connection> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = if let Some(connection) = idle {
             connection
         } else {
-            let connection = open_reader(&readers.options)?;
-            readers.place.check()?;
+            let connection = open_reader(&self.options)?;
+            self.place.check()?;
             connection
         };
         connection
             .prepare_cached("BEGIN DEFERRED")
             .and_then(|mut begin| begin.execute([]))
-            .map_err(|error| failure("read", &readers.options.path, &error))?;
-        Ok(Snapshot { connection: Some(connection), readers: Some(Arc::clone(readers)) })
+            .map_err(|error| failure("read", &self.options.path, &error))?;
+        Ok(connection)
+    }
+
+    fn end(&self, connection: Connection) {
+        let ended = connection.prepare_cached("ROLLBACK").and_then(|mut end| end.execute([])).is_ok();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended && idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+    }
+}
+
+/// The state of the last commit; for the writer, that of its open transaction.
+pub(super) struct Snapshot {
+    /// Begun when something is first read on it.
+    connection: Option<Connection>,
+    // Where a reader's connection comes from and goes back to; the writer's has none.
+    readers: Option<Arc<Readers>>,
+    /// What is found in memory, if this snapshot may look there.
+    view: Option<View>,
+}
+
+impl Snapshot {
+    fn over(readers: &Arc<Readers>, view: Option<View>) -> Self {
+        Snapshot { connection: None, readers: Some(Arc::clone(readers)), view }
     }
 
     fn writer(connection: Connection) -> Self {
-        Snapshot { connection: Some(connection), readers: None }
+        Snapshot { connection: Some(connection), readers: None, view: None }
     }
 
-    fn connection(&self) -> Result<&Connection> {
+    fn begun(&mut self) -> Result<&Connection> {
+        if self.connection.is_none() {
+            let readers = self.readers.as_ref().ok_or_else(stopped)?;
+            self.connection = Some(readers.begin()?);
+        }
         self.connection.as_ref().ok_or_else(stopped)
     }
 
@@ -306,15 +349,33 @@ impl Snapshot {
         self.connection.take().ok_or_else(stopped)
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    /// Whether all that was read is of one commit: always, but for rows from memory while the writer went on.
+    pub(super) fn stands(&self) -> bool {
+        match (&self.view, &self.readers) {
+            (Some(view), Some(readers)) => readers.rows.stands(view),
+            _ => true,
+        }
+    }
+
+    pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let (Some(view), Some(readers)) = (&mut self.view, &self.readers)
+            && let Some(value) = readers.rows.get(view, key)
+        {
+            return Ok(Some(value));
+        }
         let get = |connection: &Connection| {
             let mut select = connection.prepare_cached("SELECT v FROM kv WHERE k = ?1")?;
             select.query_row(params![key], |row| row.get(0)).optional()
         };
-        get(self.connection()?).map_err(|error| failure("read", Path::new("the metadata"), &error))
+        let value: Option<Vec<u8>> =
+            get(self.begun()?).map_err(|error| failure("read", Path::new("the metadata"), &error))?;
+        if let (Some(view), Some(readers), Some(value)) = (&self.view, &self.readers, &value) {
+            readers.rows.keep(view, key, value);
+        }
+        Ok(value)
     }
 
-    pub(super) fn range(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Row>> {
+    pub(super) fn range(&mut self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Row>> {
         let range = |connection: &Connection| {
             let mut select = connection.prepare_cached(
                 "SELECT k, v FROM kv WHERE k >= ?1 AND (?2 IS NULL OR k < ?2) ORDER BY k LIMIT ?3",
@@ -323,12 +384,12 @@ impl Snapshot {
             let rows = select.query_map(params![from, to, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect::<rusqlite::Result<Vec<Row>>>()
         };
-        range(self.connection()?).map_err(|error| failure("read", Path::new("the metadata"), &error))
+        range(self.begun()?).map_err(|error| failure("read", Path::new("the metadata"), &error))
     }
 
-    pub(super) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    pub(super) fn for_each(mut self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let failed = |error: rusqlite::Error| failure("read", Path::new("the metadata"), &error);
-        let mut select = self.connection()?.prepare("SELECT k, v FROM kv ORDER BY k").map_err(failed)?;
+        let mut select = self.begun()?.prepare("SELECT k, v FROM kv ORDER BY k").map_err(failed)?;
         let mut rows = select.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let key_and_value = || Ok((row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?));
@@ -341,11 +402,8 @@ impl Snapshot {
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        let (Some(connection), Some(readers)) = (self.connection.take(), &self.readers) else { return };
-        let ended = connection.prepare_cached("ROLLBACK").and_then(|mut end| end.execute([])).is_ok();
-        let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended && idle.len() < IDLE_READERS {
-            idle.push(connection);
+        if let (Some(connection), Some(readers)) = (self.connection.take(), &self.readers) {
+            readers.end(connection);
         }
     }
 }

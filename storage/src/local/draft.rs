@@ -4,16 +4,17 @@
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
-use bytes::Bytes;
-
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 
 /// An open upload file and where its next byte goes.
 pub(crate) struct Draft {
     file: DiskFile,
+    disk: Disk,
     path: PathBuf,
     offset: u64,
+    /// Whether the file's name is durable.
+    named: bool,
 }
 
 impl Draft {
@@ -30,19 +31,14 @@ impl Draft {
         if len > offset {
             file.set_len(offset).map_err(|error| failed("truncate", error))?;
         }
-        if offset == 0 {
-            // The entry must be durable before anything in the catalog relies on the file.
-            if let Some(folder) = path.parent() {
-                disk.sync_folder(folder)?;
-            }
-        }
-        Ok(Draft { file, path, offset })
+        Ok(Draft { file, disk: disk.clone(), path, offset, named: offset > 0 })
     }
 
     /// Appends buffers as they are.
-    pub(crate) fn append(&mut self, buffers: &[Bytes]) -> Result<()> {
+    pub(crate) fn append(&mut self, buffers: &[impl AsRef<[u8]>]) -> Result<()> {
         for group in buffers.chunks(64) {
-            let mut slices: Vec<IoSlice<'_>> = group.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let mut slices: Vec<IoSlice<'_>> =
+                group.iter().map(|buffer| IoSlice::new(buffer.as_ref())).collect();
             let mut rest = slices.as_mut_slice();
             IoSlice::advance_slices(&mut rest, 0);
             while !rest.is_empty() {
@@ -65,9 +61,15 @@ impl Draft {
         self.offset
     }
 
-    /// Makes what was appended durable.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync().map_err(|error| self.failed("sync", error))
+    /// Makes what was appended durable, and the file's name, before anything in the catalog relies on them.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.file.sync().map_err(|error| self.failed("sync", error))?;
+        // After the file: what its sync made durable with it costs nothing more here.
+        if let (false, Some(folder)) = (self.named, self.path.parent()) {
+            self.disk.sync_folder(folder)?;
+            self.named = true;
+        }
+        Ok(())
     }
 
     /// Reads the file from its start, for a hash that was not computed on the way.

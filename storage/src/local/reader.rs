@@ -5,10 +5,13 @@
 //! `RWF_NOWAIT`); only a miss goes to the blocking pool. No memory map: a disk error would end the
 //! process instead of one request. Buffers come from a small pool and return to it when the
 //! network is done with them.
+//!
+//! Each piece is taken from the budget's share of answers. While slow clients hold all of it, others go
+//! on with small pieces, so that nobody waits for them.
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,78 +20,111 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::task::JoinHandle;
 
+use crate::budget::{Share, Taken};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 
 /// Large enough for few calls, small enough for the processor's cache.
 const PIECE: usize = 256 << 10;
-const POOLED: usize = 32;
+/// What a reader takes that finds the share empty.
+const SMALL: usize = 16 << 10;
+const POOLED: usize = 16;
 /// EAGAIN; EOPNOTSUPP and ENOSYS, where the file system or the kernel cannot say; EINTR.
 const NOT_CACHED: [io::ErrorKind; 3] =
     [io::ErrorKind::WouldBlock, io::ErrorKind::Unsupported, io::ErrorKind::Interrupted];
 
 /// A stream of a blob's bytes.
 pub struct BlobReader {
-    file: Arc<DiskFile>,
-    path: Arc<Path>,
+    source: Source,
     rest: Range<u64>,
-    buffers: BufferPool,
-    waiting: Option<JoinHandle<io::Result<Buffer>>>,
+}
+
+enum Source {
+    /// What is left of bytes in memory.
+    Memory(Bytes),
+    File {
+        blob: Arc<OpenBlob>,
+        waiting: Option<JoinHandle<io::Result<Buffer>>>,
+    },
+}
+
+/// An open file, and where its readers find memory.
+pub(super) struct OpenBlob {
+    pub(super) file: DiskFile,
+    pub(super) path: PathBuf,
+    pub(super) buffers: BufferPool,
+    pub(super) memory: Share,
 }
 
 impl BlobReader {
-    pub(super) fn new(file: Arc<DiskFile>, path: Arc<Path>, range: Range<u64>, buffers: BufferPool) -> Self {
-        BlobReader { file, path, rest: range, buffers, waiting: None }
+    pub(super) fn new(blob: Arc<OpenBlob>, range: Range<u64>) -> Self {
+        BlobReader { source: Source::File { blob, waiting: None }, rest: range }
+    }
+
+    /// A range of bytes that are in memory.
+    pub(crate) fn of(bytes: &Bytes, range: Range<u64>) -> Self {
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let inside = at(range.start).min(at(range.end))..at(range.end);
+        BlobReader { source: Source::Memory(bytes.slice(inside)), rest: range }
     }
 
     /// Bytes that are still to come.
     pub fn remaining(&self) -> u64 {
         self.rest.end.saturating_sub(self.rest.start)
     }
+}
 
-    fn deliver(&mut self, buffer: Buffer) -> Result<Bytes> {
-        if buffer.filled == 0 {
-            let path = self.path.display();
-            return Err(Error::Corrupt(format!("{path} ends at byte {}", self.rest.start)));
-        }
-        self.rest.start += buffer.filled as u64;
-        Ok(Bytes::from_owner(buffer))
+fn deliver(rest: &mut Range<u64>, blob: &OpenBlob, buffer: Buffer) -> Result<Bytes> {
+    if buffer.filled == 0 {
+        let path = blob.path.display();
+        return Err(Error::Corrupt(format!("{path} ends at byte {}", rest.start)));
     }
+    rest.start += buffer.filled as u64;
+    Ok(Bytes::from_owner(buffer))
 }
 
 impl Stream for BlobReader {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        loop {
-            if let Some(waiting) = &mut this.waiting {
-                let read = ready!(Pin::new(waiting).poll(context));
-                this.waiting = None;
-                let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
-                let piece = read.map_err(|error| Error::io("read", &*this.path, error));
-                return Poll::Ready(Some(piece.and_then(|buffer| this.deliver(buffer))));
+        let left = self.remaining();
+        let BlobReader { source, rest } = &mut *self;
+        let (blob, waiting) = match source {
+            Source::Memory(bytes) => {
+                rest.start += bytes.len() as u64;
+                let bytes = std::mem::take(bytes);
+                return Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)));
             }
-            if this.remaining() == 0 {
+            Source::File { blob, waiting } => (blob, waiting),
+        };
+        let failed = |error| Error::io("read", &blob.path, error);
+        loop {
+            if let Some(reading) = waiting {
+                let read = ready!(Pin::new(reading).poll(context));
+                *waiting = None;
+                let read = read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed);
+                return Poll::Ready(Some(read.and_then(|buffer| deliver(rest, blob, buffer))));
+            }
+            if left == 0 {
                 return Poll::Ready(None);
             }
-            let want = usize::try_from(this.remaining()).unwrap_or(PIECE).min(PIECE);
-            let mut buffer = this.buffers.take();
-            let at = this.rest.start;
-            match this.file.read_cached(&mut buffer.bytes[..want], at) {
+            let mut buffer = blob.buffers.take(&blob.memory);
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.bytes.len());
+            let at = rest.start;
+            match blob.file.read_cached(&mut buffer.bytes[..want], at) {
                 Ok(filled) => {
                     buffer.filled = filled;
-                    return Poll::Ready(Some(this.deliver(buffer)));
+                    return Poll::Ready(Some(deliver(rest, blob, buffer)));
                 }
                 // Not cached, or the file system cannot say.
                 Err(error) if NOT_CACHED.contains(&error.kind()) => {
-                    let file = Arc::clone(&this.file);
-                    this.waiting = Some(tokio::task::spawn_blocking(move || {
-                        buffer.filled = file.read_full_at(&mut buffer.bytes[..want], at)?;
+                    let open = Arc::clone(blob);
+                    *waiting = Some(tokio::task::spawn_blocking(move || {
+                        buffer.filled = open.file.read_full_at(&mut buffer.bytes[..want], at)?;
                         Ok(buffer)
                     }));
                 }
-                Err(error) => return Poll::Ready(Some(Err(Error::io("read", &*this.path, error)))),
+                Err(error) => return Poll::Ready(Some(Err(failed(error)))),
             }
         }
     }
@@ -99,17 +135,22 @@ impl Stream for BlobReader {
 pub(super) struct BufferPool(Arc<Mutex<Vec<Box<[u8]>>>>);
 
 impl BufferPool {
-    fn take(&self) -> Buffer {
+    /// A large buffer if the share has room for it, else a small one.
+    fn take(&self, memory: &Share) -> Buffer {
+        let Some(taken) = memory.try_take(PIECE) else {
+            return Buffer { bytes: vec![0; SMALL].into(), filled: 0, pooled: None };
+        };
         let pooled = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = pooled.unwrap_or_else(|| vec![0; PIECE].into());
-        Buffer { bytes, filled: 0, pool: self.clone() }
+        Buffer { bytes, filled: 0, pooled: Some((self.clone(), taken)) }
     }
 }
 
 struct Buffer {
     bytes: Box<[u8]>,
     filled: usize,
-    pool: BufferPool,
+    /// Where a large one goes back to, and what it takes of the budget.
+    pooled: Option<(BufferPool, Taken)>,
 }
 
 impl AsRef<[u8]> for Buffer {
@@ -120,7 +161,8 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut pool = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((pool, _taken)) = &self.pooled else { return };
+        let mut pool = pool.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOLED {
             pool.push(std::mem::take(&mut self.bytes));
         }
@@ -138,5 +180,16 @@ mod tests {
             assert!(NOT_CACHED.contains(&io::Error::from(error).kind()), "{error:?}");
         }
         assert!(!NOT_CACHED.contains(&io::Error::from(Errno::IO).kind()));
+    }
+
+    #[test]
+    fn who_finds_the_share_empty_goes_on_with_small_pieces() {
+        let (pool, memory) = (BufferPool::default(), Share::of(2 * PIECE));
+        let held = [pool.take(&memory), pool.take(&memory)];
+        assert!(held.iter().all(|buffer| buffer.bytes.len() == PIECE));
+        assert_eq!(pool.take(&memory).bytes.len(), SMALL);
+        drop(held);
+        assert_eq!(pool.take(&memory).bytes.len(), PIECE);
+        assert_eq!(memory.held(), 0);
     }
 }

@@ -3,8 +3,11 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::lease::Moment;
 use super::{Actor, Store, repositories};
+use crate::cache;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId, Review};
@@ -18,6 +21,7 @@ use crate::rows::{self, kind};
 pub struct Blob {
     /// Bytes.
     pub size: u64,
+    sha256: [u8; 32],
     location: Location,
 }
 
@@ -139,9 +143,29 @@ impl Store {
     }
 
     /// Opens a blob's bytes, with a reader for each range.
-    pub fn read_blob(&self, blob: &Blob, ranges: &[Range<u64>]) -> Result<Vec<BlobReader>> {
+    pub async fn read_blob(&self, blob: &Blob, ranges: &[Range<u64>]) -> Result<Vec<BlobReader>> {
         let inside = ranges.iter().map(|range| range.start..range.end.min(blob.size));
-        self.blobs.read(blob.location, inside)
+        if blob.size > cache::LARGEST {
+            return self.blobs.read(blob.location, inside, self.memory.answers());
+        }
+        let bytes = self.small_blob(blob).await?;
+        Ok(inside.map(|range| BlobReader::of(&bytes, range)).collect())
+    }
+
+    /// The bytes of a small blob, from memory or from its file.
+    async fn small_blob(&self, blob: &Blob) -> Result<Bytes> {
+        if let Some(bytes) = self.cache.get(&blob.sha256) {
+            return Ok(bytes);
+        }
+        let (blobs, location, size) = (self.blobs.clone(), blob.location, blob.size);
+        let read = tokio::task::spawn_blocking(move || blobs.read_whole(location, size)).await;
+        let bytes =
+            read.map_err(|error| Error::Unavailable(format!("a read ended abnormally: {error}")))??;
+        if self.cache.keep(&blob.sha256, &bytes) {
+            Ok(bytes)
+        } else {
+            Err(damaged(&Digest::Sha256(blob.sha256)))
+        }
     }
 
     /// Makes a blob of another repository readable in this one. Without `from`, any will do.
@@ -209,7 +233,7 @@ async fn resolve(
     let repo = repositories::expect(tx, repo).await?;
     let link = find_link(tx, repo, digest).await?.ok_or(Error::NotFound(What::Blob))?;
     let content = intact(tx, &link.sha256).await?.ok_or_else(|| broken(digest))?;
-    Ok((Blob { size: content.size, location: content.location }, link))
+    Ok((Blob { size: content.size, sha256: link.sha256, location: content.location }, link))
 }
 
 /// A manifest of the repository whose edge protects this digest.

@@ -86,7 +86,7 @@ pub struct StoredManifest {
     /// What a HEAD tells.
     pub head: ManifestHead,
     /// The document exactly as pushed.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 impl Store {
@@ -127,7 +127,7 @@ impl Store {
     pub async fn manifest(&self, repo: &RepoName, reference: &Reference) -> Result<StoredManifest> {
         match self.manifest_within(repo, reference, u64::MAX).await? {
             (head, Some(bytes)) => Ok(StoredManifest { head, bytes }),
-            (head, None) => Err(Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest))),
+            (head, None) => Err(gone(&head.digest)),
         }
     }
 
@@ -138,18 +138,30 @@ impl Store {
         repo: &RepoName,
         reference: &Reference,
         most: u64,
-    ) -> Result<(ManifestHead, Option<Vec<u8>>)> {
-        self.engine
+    ) -> Result<(ManifestHead, Option<Bytes>)> {
+        let (head, sha256, found) = self
+            .engine
             .read(async |tx: &mut ReadTx| {
-                let (id, head, _) = resolve(tx, repo, reference).await?;
+                let (id, head, row) = resolve(tx, repo, reference).await?;
                 if head.size > most {
-                    return Ok((head, None));
+                    return Ok((head, row.sha256, None));
                 }
-                let bytes = tx.get(&keys::manifest_bytes(id, &head.digest)).await?;
-                let gone = || Error::Corrupt(format!("the bytes of manifest {} are gone", head.digest));
-                Ok((head.clone(), Some(bytes.ok_or_else(gone)?)))
+                let found = match self.cache.get(&row.sha256) {
+                    Some(bytes) => Found::Cached(bytes),
+                    None => Found::Stored(tx.get(&keys::manifest_bytes(id, &head.digest)).await?),
+                };
+                Ok((head, row.sha256, Some(found)))
             })
-            .await
+            .await?;
+        let stored = match found {
+            None => return Ok((head, None)),
+            Some(Found::Cached(bytes)) => return Ok((head, Some(bytes))),
+            Some(Found::Stored(bytes)) => bytes.map(Bytes::from),
+        };
+        match stored {
+            Some(bytes) if self.cache.keep(&sha256, &bytes) => Ok((head, Some(bytes))),
+            _ => Err(gone(&head.digest)),
+        }
     }
 
     /// What a HEAD tells, for someone who may push: a positive answer promises that it stays.
@@ -200,6 +212,17 @@ impl Store {
             }
         }
     }
+}
+
+/// Where the bytes of a manifest were found.
+enum Found {
+    Cached(Bytes),
+    Stored(Option<Vec<u8>>),
+}
+
+/// The error for a reader whose manifest is there and cannot be served.
+fn gone(digest: &Digest) -> Error {
+    Error::Corrupt(format!("the bytes of manifest {digest} are gone or damaged; push it again"))
 }
 
 pub(super) async fn find(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<rows::Manifest>> {

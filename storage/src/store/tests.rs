@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::budget::Share;
 use crate::clock::ManualClock;
 use crate::digest::{Algorithm, Digest, DigestError};
 use crate::keys::{RepoId, Review};
@@ -123,7 +124,8 @@ impl Lab {
         };
         let clock = Arc::new(ManualClock::new(START));
         // The least memory budget, so that every test is one of bounded memory too.
-        let mut options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
+        let mut options =
+            StoreOptions { memory: Budget::of(0, 4 << 20), ..StoreOptions::new(folder.path().to_owned()) };
         tune(&mut options);
         let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
         Lab { store: Arc::new(store), clock, folder }
@@ -200,7 +202,7 @@ impl Lab {
 
     /// The bytes of a file.
     async fn file(&self, location: Location, size: u64) -> Vec<u8> {
-        let mut readers = self.store.blobs.read(location, Some(0..size)).unwrap();
+        let mut readers = self.store.blobs.read(location, Some(0..size), &Share::of(1 << 20)).unwrap();
         readers.remove(0).try_collect::<Vec<Bytes>>().await.unwrap().concat()
     }
 
@@ -251,7 +253,7 @@ impl Lab {
 async fn read(store: &Store, repo: &RepoName, digest: &Digest) -> Result<Vec<u8>> {
     let blob = store.blob(repo, digest).await?;
     let pieces: Vec<Bytes> =
-        store.read_blob(&blob, std::slice::from_ref(&(0..u64::MAX)))?.remove(0).try_collect().await?;
+        store.read_blob(&blob, std::slice::from_ref(&(0..u64::MAX))).await?.remove(0).try_collect().await?;
     Ok(pieces.concat())
 }
 

@@ -21,15 +21,16 @@ use crate::local::Location;
 use crate::name::RepoName;
 use crate::rows;
 
+mod batch;
 mod intake;
 mod resume;
 mod sessions;
 
-pub(super) use intake::BATCH;
+pub(super) use batch::Intake;
 pub(super) use sessions::Sessions;
 
 use intake::{Message, forward};
-use resume::{Writer, Written, find};
+use resume::{FIRST_EPOCH, Writer, Written, find};
 use sessions::Holder;
 
 /// What a request says of the bytes that it carries.
@@ -101,7 +102,7 @@ impl Store {
         let row = rows::Upload {
             repo: repo.as_str().to_owned(),
             offset: 0,
-            epoch: 0,
+            epoch: FIRST_EPOCH,
             hash: Hasher::new(algorithm).state(),
             started: now,
             touched: now,
@@ -113,7 +114,9 @@ impl Store {
                 tx.put(keys::review(expires, &Review::Upload(id)), Vec::new())?;
                 tx.put(keys::upload(id), rows::encode(&row)?)
             })
-            .await
+            .await?;
+        self.sessions.began(id);
+        Ok(())
     }
 
     /// How far an upload has come.
@@ -231,7 +234,7 @@ impl Store {
             }
             result
         });
-        let end = forward(body, chunk.len, &self.receive, &gone.0, &sender).await;
+        let end = forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
         // Fails only when the writer has ended, whose result says why.
         let _ended = sender.send(Message::End(end)).await;
         let result = writing

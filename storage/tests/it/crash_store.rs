@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream};
 use stella_storage::{
-    Actor, Algorithm, Chunk, Digest, Error, Location, Manifest, NewManifest, Reference, RepoName, Store,
-    StoreOptions,
+    Actor, Algorithm, Budget, Chunk, Digest, Error, Location, Manifest, NewManifest, Reference, RepoName,
+    Store, StoreOptions,
 };
 
 use crate::crash::{ROUNDS, acknowledge, child, content, run_and_kill};
@@ -20,7 +20,8 @@ use crate::crash::{ROUNDS, acknowledge, child, content, run_and_kill};
 const TASKS: u32 = 4;
 
 async fn open(folder: &Path) -> Store {
-    let options = StoreOptions { memory: 8 << 20, ..StoreOptions::new(folder.join("data")) };
+    let options =
+        StoreOptions { memory: Budget::of(8 << 20, 4 << 20), ..StoreOptions::new(folder.join("data")) };
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match Store::open(&options).await {
@@ -112,6 +113,7 @@ async fn read(store: &Store, digest: &Digest) -> Vec<u8> {
     let blob = store.blob(&repo(), digest).await.unwrap();
     let pieces: Vec<Bytes> = store
         .read_blob(&blob, std::slice::from_ref(&(0..u64::MAX)))
+        .await
         .unwrap()
         .remove(0)
         .try_collect()

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stella_storage::{
-    Actor, Algorithm, Digest, Error, Manifest, NewManifest, Reference, RepoName, Store, StoreOptions,
+    Actor, Algorithm, Budget, Digest, Error, Manifest, NewManifest, Reference, RepoName, Store, StoreOptions,
 };
 
 const FOLDER: &str = "STELLA_IO_ERRORS_FOLDER";
@@ -85,7 +85,11 @@ fn size(path: &Path) -> u64 {
 fn io_errors_child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let options = StoreOptions { memory: 8 << 20, disk_reserve: 0, ..StoreOptions::new(folder.join("data")) };
+    let options = StoreOptions {
+        memory: Budget::of(8 << 20, 4 << 20),
+        disk_reserve: 0,
+        ..StoreOptions::new(folder.join("data"))
+    };
     let log = options.data.join("metadata.sqlite-wal");
     runtime.block_on(async {
         let store = Arc::new(Store::open(&options).await.unwrap());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Opening connections to the file: its format, and the pragmas that make a commit survive a power cut.
 
+use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,12 +13,15 @@ use crate::error::{Error, Result};
 /// "STEL": tells our files from other programs' SQLite files.
 pub(super) const APPLICATION_ID: i32 = 0x5354_454c;
 pub(super) const FORMAT: i32 = 1;
+/// How SQLite calls the system: the file is this process's alone, and the index of its log is memory of ours.
+/// Elsewhere that index is a file that is mapped, and a disk that dies would end the process (SIGBUS).
+const VFS: &CStr = c"unix-excl";
 
 pub(super) fn open_writer(options: &SqliteOptions, create: OpenFlags) -> Result<Connection> {
     let path = &options.path;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let failed = |error: rusqlite::Error| failure("open", path, &error);
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS).map_err(failed)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     // First of all: the pragmas below would change a file that is not ours.
     check_format(&connection, path)?;
@@ -28,7 +32,7 @@ pub(super) fn open_writer(options: &SqliteOptions, create: OpenFlags) -> Result<
         // The writer checkpoints inside its own commits; 1 000 pages gave the best p99 (ADR/0001).
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        set_cache(&connection, options.cache / 2)
+        set_cache(&connection, options.cache / 4)
     };
     configure().map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(16);
@@ -41,9 +45,9 @@ pub(super) fn open_writer(options: &SqliteOptions, create: OpenFlags) -> Result<
 pub(super) fn open_reader(options: &SqliteOptions) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
-        let connection = Connection::open_with_flags(&options.path, flags)?;
+        let connection = Connection::open_with_flags_and_vfs(&options.path, flags, VFS)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        set_cache(&connection, options.cache / 2 / IDLE_READERS)?;
+        set_cache(&connection, options.cache / 4 / IDLE_READERS)?;
         connection.set_prepared_statement_cache_capacity(16);
         Ok(connection)
     };

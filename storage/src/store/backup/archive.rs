@@ -24,7 +24,7 @@ use super::dump::{DumpReader, Seal};
 use super::files::{failed, open_file};
 use super::name::SnapshotName;
 use crate::digest::Digest;
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, believe_sync, sync_file};
 use crate::error::{Error, Result};
 use crate::local::{Inspection, Location, create_folder};
 
@@ -175,7 +175,7 @@ impl Archive {
     /// Makes a blob visible that is complete. Its entry is durable after [`Archive::sync_blobs`].
     pub(super) fn add_blob(&self, mut new: NewBlob, sha256: &[u8; 32]) -> Result<()> {
         let path = self.blob_path(sha256);
-        new.file.sync_all().map_err(|error| failed("sync", &path, error))?;
+        sync_file(&new.file).map_err(|error| failed("sync", &path, error))?;
         if let Some(written) = new.path.take() {
             fs::rename(&written, &path).map_err(|error| failed("write", &path, error))?;
         }
@@ -219,15 +219,17 @@ impl Archive {
             let mut file = File::create_new(&written)?;
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
-            file.sync_all()
+            sync_file(&file)?;
+            Ok(file)
         };
-        write().map_err(|error| failed("write", &written, error))?;
+        let manifest = write().map_err(|error| failed("write", &written, error))?;
         sync_folder(&folder)?;
         sync_folder(&self.root.join(SNAPSHOTS))?;
         // From here on it is a snapshot.
         let to = folder.join(MANIFEST);
         fs::rename(&written, &to).map_err(|error| failed("write", &to, error))?;
-        sync_folder(&folder)
+        sync_folder(&folder)?;
+        believe_sync(&manifest).map_err(|error| failed("write", &to, error))
     }
 
     /// The manifest of a snapshot; `None` when the snapshot is unfinished.

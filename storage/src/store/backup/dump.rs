@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::files;
+use crate::disk::sync_file;
 use crate::error::{Error, Result};
 use crate::kv::{MAX_WRITE_BYTES, Row};
 
@@ -82,7 +83,7 @@ impl DumpWriter {
         self.put(&trailer)?;
         let DumpWriter { out, path, hash, bytes, rows } = self;
         let file = out.into_inner().map_err(|error| files::failed("write", &path, error.into_error()))?;
-        file.sync_all().map_err(|error| files::failed("sync", &path, error))?;
+        sync_file(&file).map_err(|error| files::failed("sync", &path, error))?;
         Ok(Seal { bytes, sha256: hex::encode(hash.finalize()), rows })
     }
 

@@ -264,9 +264,7 @@ fn copy(
         return Ok(((sha256, content), outcome));
     }
     let mut draft = blobs.draft(content.location, 0)?;
-    let outcome = transfer(source, &sha256, content.size, listener, |piece| {
-        draft.append(&[bytes::Bytes::copy_from_slice(piece)])
-    })?;
+    let outcome = transfer(source, &sha256, content.size, listener, |piece| draft.append(&[piece]))?;
     match outcome {
         Ok(()) => draft.sync()?,
         Err(_) => blobs.delete_all(&[content.location])?,

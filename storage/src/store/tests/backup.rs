@@ -36,7 +36,7 @@ async fn check(from: &Path) -> (VerifySummary, Vec<BackupItem>) {
 }
 
 async fn bring_back(from: &Path, data: &Path) -> Result<RestoreSummary> {
-    let options = StoreOptions { memory: 1 << 20, ..StoreOptions::new(data.to_owned()) };
+    let options = StoreOptions { memory: Budget::of(1 << 20, 4 << 20), ..StoreOptions::new(data.to_owned()) };
     gather(async |items| restore(from, None, &options, items).await).await.0
 }
 
@@ -52,7 +52,8 @@ async fn faults(store: &Store) -> Vec<&'static str> {
 }
 
 async fn open(data: &Path) -> Result<Store> {
-    Store::open(&StoreOptions { memory: 1 << 20, ..StoreOptions::new(data.to_owned()) }).await
+    Store::open(&StoreOptions { memory: Budget::of(1 << 20, 4 << 20), ..StoreOptions::new(data.to_owned()) })
+        .await
 }
 
 /// All rows, but where contents lie.

@@ -33,7 +33,7 @@ async fn a_range_never_leaves_the_blob() {
         [(0..6, "abcdef"), (2..4, "cd"), (4..99, "ef"), (6..6, ""), (7..9, ""), (u64::MAX..u64::MAX, "")]
     {
         let pieces: Vec<Bytes> =
-            lab.store.read_blob(&blob, &[range]).unwrap().remove(0).try_collect().await.unwrap();
+            lab.store.read_blob(&blob, &[range]).await.unwrap().remove(0).try_collect().await.unwrap();
         assert_eq!(pieces.concat(), expected.as_bytes());
     }
 }
@@ -149,7 +149,7 @@ async fn the_last_link_takes_the_content_with_it() {
         }
         // Whoever is reading it may finish.
         let pieces: Vec<Bytes> =
-            store.read_blob(&blob, &[0..3, 1..2]).unwrap().remove(0).try_collect().await.unwrap();
+            store.read_blob(&blob, &[0..3, 1..2]).await.unwrap().remove(0).try_collect().await.unwrap();
         assert_eq!(pieces.concat(), b"abc");
         let again = store.delete_blob(&b, &digest).await;
         assert!(matches!(again, Err(Error::NotFound(What::Blob))));

@@ -178,7 +178,7 @@ async fn a_new_rule_reaches_manifests_that_were_judged_by_the_old_one() {
     let Ok(store) = Arc::try_unwrap(store) else { panic!("one owner") };
     let Ok(engine) = Arc::try_unwrap(store.engine) else { panic!("one owner") };
     let options = StoreOptions {
-        memory: 0,
+        memory: Budget::of(0, 4 << 20),
         rules: vec![rule("**", Some(1), 1)],
         ..StoreOptions::new(folder.path().to_owned())
     };

@@ -10,7 +10,8 @@ const DELETED: usize = 1_000;
 async fn store_with(images: usize) -> (Lab, Vec<(RepoName, Digest)>) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(START));
-    let options = StoreOptions { memory: 0, ..StoreOptions::new(folder.path().to_owned()) };
+    let options =
+        StoreOptions { memory: Budget::of(0, 4 << 20), ..StoreOptions::new(folder.path().to_owned()) };
     let engine = Engine::Memory(Memory::new());
     let store = Store::with_engine(engine, Arc::clone(&clock) as Arc<dyn Clock>, &options).await.unwrap();
     let lab = Lab { store: Arc::new(store), clock, folder };

@@ -38,7 +38,7 @@ async fn bytes_that_cannot_be_read_are_an_error_and_never_others() {
     let blob = lab.store.blob(&app, &digest).await.unwrap();
     for broken_at in [0, 1, 2] {
         let range = 0..u64::MAX;
-        let mut reader = lab.store.read_blob(&blob, std::slice::from_ref(&range)).unwrap().remove(0);
+        let mut reader = lab.store.read_blob(&blob, std::slice::from_ref(&range)).await.unwrap().remove(0);
         let mut read = Vec::new();
         for _ in 0..broken_at {
             read.extend(reader.try_next().await.unwrap().unwrap());

@@ -70,7 +70,7 @@ async fn served(lab: &Lab) -> Vec<(String, String)> {
                     lab.read(&name, &digest).await
                 } else {
                     let stored = lab.store.manifest(&name, &Reference::Digest(digest.clone())).await;
-                    stored.map(|stored| stored.bytes)
+                    stored.map(|stored| stored.bytes.to_vec())
                 };
                 let bytes = bytes.unwrap();
                 assert_eq!(digest.algorithm().unwrap().digest(&bytes), digest);
@@ -86,7 +86,7 @@ async fn is_served(lab: &Lab, wanted: &[(String, String)]) -> Result<()> {
         let (name, digest): (RepoName, Digest) = (name.parse()?, digest.parse()?);
         let blob = lab.read(&name, &digest).await;
         let manifest = lab.store.manifest(&name, &Reference::Digest(digest.clone())).await;
-        let bytes = blob.or(manifest.map(|stored| stored.bytes))?;
+        let bytes = blob.or(manifest.map(|stored| stored.bytes.to_vec()))?;
         assert_eq!(digest.algorithm().unwrap().digest(&bytes), digest);
     }
     Ok(())

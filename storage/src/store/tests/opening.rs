@@ -5,7 +5,7 @@ use super::*;
 use crate::error::DataFault;
 
 fn options(folder: &TempDir) -> StoreOptions {
-    StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join("data")) }
+    StoreOptions { memory: Budget::of(1 << 20, 4 << 20), ..StoreOptions::new(folder.path().join("data")) }
 }
 
 #[tokio::test]
@@ -92,7 +92,12 @@ async fn any_budget_and_any_depth_of_new_folders_will_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("new/newer/newest");
     for memory in [0, usize::MAX] {
-        let store = Store::open(&StoreOptions { memory, ..StoreOptions::new(data.clone()) }).await.unwrap();
+        let store = Store::open(&StoreOptions {
+            memory: Budget::of(memory, 4 << 20),
+            ..StoreOptions::new(data.clone())
+        })
+        .await
+        .unwrap();
         store.push_blob(&repo("a"), &sha256(b"x"), None, body(b"x"), &actor("ci")).await.unwrap();
         store.ready().await.unwrap();
     }

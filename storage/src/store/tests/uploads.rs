@@ -63,7 +63,10 @@ async fn a_session_is_known_in_its_repository_only() {
         unknown(store.finish_upload(&other, id, at(0), body(b"x"), &sha256(b"x")).await.map(drop));
         unknown(store.cancel_upload(&other, id).await);
         unknown(store.cancel_upload(&mine, Location::new()).await);
-        assert_eq!(lab.upload(id).await.unwrap().epoch, 0, "strangers claim nothing");
+        let epoch = async || lab.upload(id).await.unwrap().epoch;
+        assert_eq!(epoch().await, 1);
+        store.append_upload(&mine, id, at(0), body(b"x")).await.unwrap();
+        assert_eq!(epoch().await, 1, "strangers claim nothing: the first claim was still to come");
     })
     .await;
 }
@@ -241,7 +244,10 @@ async fn each_algorithm_closes_either_session() {
 #[tokio::test]
 async fn an_upload_resumes_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let options = StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join("data")) };
+    let options = StoreOptions {
+        memory: Budget::of(1 << 20, 4 << 20),
+        ..StoreOptions::new(folder.path().join("data"))
+    };
     let repo = repo("a/b");
     for (algorithm, digest) in
         [(Algorithm::Sha256, sha256(b"abcdef")), (Algorithm::Sha512, sha512(b"abcdef"))]

@@ -4,30 +4,24 @@
 //! One batch is written while the next one arrives. Memory is reserved from the first byte of a
 //! batch on, so a client that sends nothing holds none.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::batch::{Batch, Intake};
 use super::sessions::Holder;
 use crate::error::{Error, Result};
 
-/// What is hashed and written at once.
-pub(in crate::store) const BATCH: usize = 1 << 20;
-/// Pieces in one batch: a client that sends byte by byte must not fill memory with bookkeeping.
-const MAX_PIECES: usize = 1024;
-/// What a batch reserves at least, and by which it grows: clients that trickle share the budget fairly.
-const SHARE: usize = 64 << 10;
 /// A client that does not fill its batch in this time gets its bytes written, and its memory goes to
 /// others. Counted from the batch's first byte: else a client that trickles would hold memory for minutes.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// What a writer gets.
 pub(super) enum Message {
-    Batch(Vec<Bytes>, OwnedSemaphorePermit),
+    Batch(Batch),
     End(End),
 }
 
@@ -44,7 +38,7 @@ pub(super) enum End {
 pub(super) async fn forward<S, E>(
     mut body: S,
     expected: Option<u64>,
-    memory: &Arc<Semaphore>,
+    intake: &Intake,
     holder: &Holder,
     sender: &mpsc::Sender<Message>,
 ) -> End
@@ -52,54 +46,60 @@ where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
 {
-    let (mut received, mut ended) = (0u64, false);
-    while !ended {
+    // What has come and found no room in the last batch.
+    let (mut received, mut ended, mut left) = (0u64, false, Bytes::new());
+    while !ended || !left.is_empty() {
         // One batch is written while the next one arrives; a third would only take memory.
         let Ok(place) = sender.reserve().await else { return End::Complete };
-        // Once the writer has ended, its result is the answer; a client may be silent for long.
-        holder.wait_for_client(true);
-        let first = tokio::select! {
+        let mut failure = None;
+        if left.is_empty() {
+            // Once the writer has ended, its result is the answer; a client may be silent for long.
+            holder.wait_for_client(true);
+            let first = tokio::select! {
+                biased;
+                () = sender.closed() => return End::Complete,
+                first = body.next() => first,
+            };
+            holder.wait_for_client(false);
+            match first {
+                None => break,
+                Some(Ok(piece)) => left = piece,
+                Some(Err(error)) => return End::Cut(Error::Body(error.to_string())),
+            }
+        }
+        let batch = tokio::select! {
             biased;
             () = sender.closed() => return End::Complete,
-            first = body.next() => first,
+            batch = intake.begin() => batch,
         };
-        holder.wait_for_client(false);
-        let Some(first) = first else { break };
-        let size = first.as_ref().map_or(0, Bytes::len);
-        let permit = tokio::select! {
-            biased;
-            () = sender.closed() => return End::Complete,
-            permit = Arc::clone(memory).acquire_many_owned(share(size)) => permit,
-        };
-        let Ok(mut permit) = permit else {
+        let Some(mut batch) = batch else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
         let full_by = Instant::now() + QUIET;
-        let (mut batch, mut bytes, mut next, mut failure) = (Vec::new(), 0, Some(first), None);
-        while let Some(piece) = next.take() {
-            match piece {
-                Err(error) => failure = Some(Error::Body(error.to_string())),
-                Ok(piece) => {
-                    bytes += piece.len();
-                    batch.push(piece);
-                    // A batch that finds no more memory is written as it is.
-                    if bytes < BATCH && batch.len() < MAX_PIECES && grow(&mut permit, bytes, memory) {
-                        match tokio::time::timeout_at(full_by, body.next()).await {
-                            Ok(Some(piece)) => next = Some(piece),
-                            Ok(None) => ended = true,
-                            Err(_) => {}
-                        }
-                    }
-                }
+        loop {
+            let copied = batch.fill(&left);
+            left = left.split_off(copied);
+            // A batch that finds no more memory is written as it is.
+            if !left.is_empty() || batch.is_full() {
+                break;
+            }
+            match tokio::time::timeout_at(full_by, body.next()).await {
+                Ok(Some(Ok(piece))) => left = piece,
+                Ok(Some(Err(error))) => failure = Some(Error::Body(error.to_string())),
+                Ok(None) => ended = true,
+                Err(_) => {}
+            }
+            if left.is_empty() {
+                break;
             }
         }
-        received += bytes as u64;
+        received += batch.len() as u64;
         if let Some(expected) = expected
             && received > expected
         {
             return End::Refused(Error::SizeMismatch { expected, actual: received });
         }
-        place.send(Message::Batch(batch, permit));
+        place.send(Message::Batch(batch));
         if let Some(failure) = failure {
             return End::Cut(failure);
         }
@@ -109,22 +109,5 @@ where
             End::Refused(Error::SizeMismatch { expected, actual: received })
         }
         _ => End::Complete,
-    }
-}
-
-fn share(bytes: usize) -> u32 {
-    u32::try_from(bytes.next_multiple_of(SHARE).clamp(SHARE, 4 * BATCH)).unwrap_or(u32::MAX)
-}
-
-/// Makes room for another piece beside the `bytes` of a batch, if there is memory for it.
-fn grow(permit: &mut OwnedSemaphorePermit, bytes: usize, memory: &Arc<Semaphore>) -> bool {
-    let wanted = share(bytes + 1) as usize;
-    let more = wanted.saturating_sub(permit.num_permits());
-    match Arc::clone(memory).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) {
-        Ok(more) => {
-            permit.merge(more);
-            true
-        }
-        Err(_) => false,
     }
 }

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::batch::Batch;
 use super::intake::{End, Message};
 use super::sessions::Held;
 use crate::clock::{Clock, Timestamp};
@@ -27,6 +27,9 @@ use crate::store::{Actor, Store, blobs, repositories};
 /// A long request acknowledges to itself what it has, so that a crash loses no more than this.
 const CHECKPOINT: u64 = 64 << 20;
 
+/// The epoch with which a session begins.
+pub(super) const FIRST_EPOCH: u64 = 1;
+
 /// What a request has done to a session.
 pub(super) struct Written {
     /// Bytes that the session now holds.
@@ -36,12 +39,21 @@ pub(super) struct Written {
 }
 
 impl Store {
-    /// Takes the session for one request: in this process, then in the catalog by raising its epoch.
+    /// Takes the session for one request: in this process, then in the catalog by raising its epoch. The
+    /// process that began a session has its first epoch already, and needs no write for it.
     pub(super) async fn claim(&self, repo: &RepoName, id: Location, start: Option<u64>) -> Result<Writer> {
         // A stranger to the session must not disturb its writer.
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
         let held = self.sessions.take(id, start, row.offset).await?;
         let (name, now) = (repo.clone(), self.now());
+        // Read again: before the session was held, another may have claimed or ended it.
+        let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
+        if start.is_none_or(|start| start == row.offset)
+            && row.epoch == FIRST_EPOCH
+            && self.sessions.is_first_claim(id)
+        {
+            return self.writer(row, repo, id, held);
+        }
         let row = self
             .engine
             .write(0, async move |tx: &mut WriteTx| {
@@ -55,6 +67,10 @@ impl Store {
                 Ok(row)
             })
             .await?;
+        self.writer(row, repo, id, held)
+    }
+
+    fn writer(&self, row: rows::Upload, repo: &RepoName, id: Location, held: Held) -> Result<Writer> {
         held.holder.set_written(row.offset);
         Ok(Writer {
             id,
@@ -111,13 +127,11 @@ impl Writer {
                 message = inbox.recv() => message,
             };
             match message {
-                Some(Message::Batch(batch, permit)) => {
-                    if let Err(error) = self.room.take_for(batch.iter().map(|piece| piece.len() as u64).sum())
-                    {
+                Some(Message::Batch(batch)) => {
+                    if let Err(error) = self.room.take_for(batch.len() as u64) {
                         break End::Cut(error);
                     }
                     self = self.append(batch).await?;
-                    drop(permit);
                     if self.written() - self.acknowledged >= CHECKPOINT {
                         self = self.checkpoint().await?;
                     }
@@ -169,13 +183,13 @@ impl Writer {
             .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
     }
 
-    async fn append(self, batch: Vec<Bytes>) -> Result<Self> {
+    async fn append(self, batch: Batch) -> Result<Self> {
         let (writer, written) = self
             .with_draft(move |draft, hasher| {
-                for piece in &batch {
-                    hasher.update(piece);
+                for block in batch.blocks() {
+                    hasher.update(block);
                 }
-                draft.append(&batch)?;
+                draft.append(batch.blocks())?;
                 Ok(draft.offset())
             })
             .await?;
@@ -221,7 +235,7 @@ impl Writer {
     }
 
     async fn finish(self, digest: Digest) -> Result<Written> {
-        let (mut writer, ()) = self.with_draft(|_, _| Ok(())).await?;
+        let mut writer = self;
         let hasher = std::mem::replace(&mut writer.hasher, Hasher::new(Algorithm::Sha256));
         let mut found = hasher.finish();
         let reread = found.confirm(&digest).is_none();

@@ -7,7 +7,7 @@
 //! otherwise. So of several requests that bring the same chunk at once, one wins. The catalog's epoch
 //! fences off a writer that was taken over; this table keeps it from touching the file meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +22,15 @@ use crate::local::Location;
 #[derive(Default)]
 pub(in crate::store) struct Sessions {
     holders: Mutex<HashMap<Location, Arc<Holder>>>,
+    /// Sessions that this process began and nobody has claimed, the oldest first.
+    unclaimed: Mutex<VecDeque<Location>>,
     // Here, and so with each writer: one that outlives its request and its store must not meet, in
     // its file, the writer of a store that was opened after it.
     _lock: Option<File>,
 }
+
+/// Sessions whose first claim needs no write; one that is forgotten is claimed as any other.
+const UNCLAIMED: usize = 1024;
 
 /// How long a client must have sent nothing before another request may take its session over.
 const SILENT: Duration = Duration::from_secs(1);
@@ -162,6 +167,25 @@ impl Sessions {
                 },
                 Some(holder) => holder.hand_over().await,
             }
+        }
+    }
+
+    /// This process began a session, whose first epoch is for its first claim here.
+    pub(super) fn began(&self, id: Location) {
+        let mut unclaimed = self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+        if unclaimed.len() >= UNCLAIMED {
+            unclaimed.pop_front();
+        }
+        unclaimed.push_back(id);
+    }
+
+    /// Whether this is the first claim of a session that this process began; true once only.
+    pub(super) fn is_first_claim(&self, id: Location) -> bool {
+        let mut unclaimed = self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Clients claim what they have just begun: the newest are at the end.
+        match unclaimed.iter().rposition(|&other| other == id) {
+            None => false,
+            Some(at) => unclaimed.remove(at).is_some(),
         }
     }
 

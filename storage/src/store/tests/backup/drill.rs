@@ -85,7 +85,10 @@ async fn a_registry_that_was_lost_during_pushes_comes_back_from_its_backup() {
     names.sort();
     assert_eq!(names[2].to_str().unwrap(), whole.snapshot);
     for (name, acknowledged) in names.iter().zip(acknowledged) {
-        let options = StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join(name)) };
+        let options = StoreOptions {
+            memory: Budget::of(1 << 20, 4 << 20),
+            ..StoreOptions::new(folder.path().join(name))
+        };
         let snapshot = name.to_str().unwrap().parse().unwrap();
         let restored = gather(async |items| restore(&backup, Some(&snapshot), &options, items).await).await.0;
         assert_eq!(restored.unwrap().damaged, 0);

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Rows in memory, as the last commit left them, so that a pull costs no call into SQLite.
+//!
+//! This is no copy that may be stale: nobody but this process's writer changes the file, and it says so here
+//! before each commit. Commits are numbered. An even number means that memory and file agree; the writer
+//! makes it odd before SQLite commits, drops the rows that it changed, and makes it even again. A reader
+//! notes the number at its start and finds nothing while it is odd; if it has changed at the end, rows may be
+//! of several commits, and the reader runs again on SQLite alone. A row is kept only while the number is
+//! the reader's own, under a lock that the writer takes to make it odd: so nothing old comes in later.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+/// Larger rows (the bytes of manifests) have a cache of their own.
+const LARGEST: usize = 4 << 10;
+/// What an entry takes beside its bytes, about.
+const ENTRY: usize = 128;
+
+/// Rows by their keys.
+pub(super) struct RowCache {
+    rows: Cache<Box<[u8]>, Box<[u8]>, ByBytes>,
+    /// Even: rows are those of the last commit.
+    commits: AtomicU64,
+    keeping: Mutex<()>,
+}
+
+/// What a reader sees.
+pub(super) struct View {
+    commit: u64,
+    /// Whether something was found here.
+    used: bool,
+}
+
+impl RowCache {
+    pub(super) fn new(bytes: usize) -> Self {
+        let rows = Cache::with_weighter((bytes / 256).max(16), bytes as u64, ByBytes);
+        RowCache { rows, commits: AtomicU64::new(0), keeping: Mutex::new(()) }
+    }
+
+    /// A view of the last commit; none while the next one is being made.
+    pub(super) fn view(&self) -> Option<View> {
+        let commit = self.commits.load(Ordering::SeqCst);
+        commit.is_multiple_of(2).then_some(View { commit, used: false })
+    }
+
+    /// A row, if it is here.
+    pub(super) fn get(&self, view: &mut View, key: &[u8]) -> Option<Vec<u8>> {
+        let value = self.rows.get(key)?;
+        view.used = true;
+        Some(value.into_vec())
+    }
+
+    /// Whether what was found for this view is all of its commit.
+    pub(super) fn stands(&self, view: &View) -> bool {
+        !view.used || self.commits.load(Ordering::SeqCst) == view.commit
+    }
+
+    /// Keeps a row that was read from the file after the view was made.
+    pub(super) fn keep(&self, view: &View, key: &[u8], value: &[u8]) {
+        if value.len() > LARGEST {
+            return;
+        }
+        let _keeping = self.lock();
+        if self.commits.load(Ordering::SeqCst) == view.commit {
+            self.rows.insert(key.into(), value.into());
+        }
+    }
+
+    /// The writer begins to commit. Until the guard is dropped nothing is found here.
+    pub(super) fn commit(&self) -> Committing<'_> {
+        let _keeping = self.lock();
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        Committing { cache: self, done: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A commit under way. Unless it succeeded, nobody knows what the file holds, and all rows are dropped.
+pub(super) struct Committing<'c> {
+    cache: &'c RowCache,
+    done: bool,
+}
+
+impl Committing<'_> {
+    /// It changed these keys.
+    pub(super) fn succeeded(mut self, changed: &[Vec<u8>]) {
+        for key in changed {
+            self.cache.rows.remove(key.as_slice());
+        }
+        self.done = true;
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.cache.rows.clear();
+        }
+        self.cache.commits.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Box<[u8]>, Box<[u8]>> for ByBytes {
+    fn weight(&self, key: &Box<[u8]>, value: &Box<[u8]>) -> u64 {
+        (key.len() + value.len() + ENTRY) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_found_until_a_commit_changes_it() {
+        let cache = RowCache::new(1 << 20);
+        let mut view = cache.view().unwrap();
+        assert_eq!(cache.get(&mut view, b"a"), None);
+        cache.keep(&view, b"a", b"1");
+        cache.keep(&view, b"b", b"1");
+        assert_eq!(cache.get(&mut view, b"a").unwrap(), b"1");
+        assert!(cache.stands(&view));
+        let committing = cache.commit();
+        assert!(cache.view().is_none(), "while it commits nobody looks here");
+        assert!(!cache.stands(&view), "who looked before must look again");
+        committing.succeeded(&[b"a".to_vec()]);
+        let mut view = cache.view().unwrap();
+        assert_eq!(cache.get(&mut view, b"a"), None);
+        assert_eq!(cache.get(&mut view, b"b").unwrap(), b"1");
+    }
+
+    #[test]
+    fn what_was_read_before_a_commit_does_not_come_in_after_it() {
+        let cache = RowCache::new(1 << 20);
+        let before = cache.view().unwrap();
+        cache.commit().succeeded(&[b"a".to_vec()]);
+        cache.keep(&before, b"a", b"old");
+        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), None);
+        assert!(cache.stands(&before), "it found nothing here, so nothing here is wrong");
+    }
+
+    #[test]
+    fn after_a_commit_that_failed_nothing_is_known() {
+        let cache = RowCache::new(1 << 20);
+        let view = cache.view().unwrap();
+        cache.keep(&view, b"a", b"1");
+        drop(cache.commit());
+        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), None);
+    }
+}
