@@ -10,10 +10,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use stella_storage::{Clock as _, SystemClock};
 
 use crate::admin::Failed;
 use crate::admin::exit::{INTERNAL, USAGE};
 use crate::config::{Config, ConfigError, Overrides};
+use crate::tls::Tls;
 use crate::{logging, server};
 
 mod administer;
@@ -126,6 +128,7 @@ fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
     // Before the first log line, so that the person at the terminal sees a plain error.
     config.listen_addresses()?;
     config.engine()?;
+    Tls::load(&config)?;
     logging::init(&config.log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
@@ -136,6 +139,10 @@ fn check(source: Source, env: Environment) -> anyhow::Result<()> {
     let config = source.load(env)?;
     config.listen_addresses()?;
     config.engine()?;
+    for warning in Tls::load(&config)?.iter().flat_map(|tls| tls.warnings(&config, SystemClock.now())) {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     print("configuration is valid\n")
 }
 

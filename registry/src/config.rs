@@ -15,24 +15,30 @@ mod collection;
 mod decode;
 mod environment;
 mod error;
+mod external_url;
 mod file;
 mod level;
 mod listen;
 mod metadata;
+mod network;
 mod node;
 mod origin;
 mod period;
 mod render;
 mod size;
+mod tls;
 
 pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;
+pub use external_url::ExternalUrl;
 pub use level::LogLevel;
 pub use listen::Listen;
 pub use metadata::{Metadata, MetadataEngine, Secret};
+pub use network::Network;
 pub use origin::Origin;
 pub use period::Period;
 pub use size::ByteSize;
+pub use tls::{CertificateFiles, Tls, TlsVersion};
 
 use node::{Node, Schema};
 
@@ -42,6 +48,12 @@ use node::{Node, Schema};
 pub struct Config {
     /// Where to listen: `HOST:PORT`. Port 0 takes any free port. Default `127.0.0.1:5000`.
     pub listen: Listen,
+    /// How clients are spoken to: with certificates `listen` serves https only. Default: none, plain http.
+    pub tls: Tls,
+    /// What clients call this registry, such as `https://registry.example`. Default: they use `listen`.
+    pub external_url: Option<ExternalUrl>,
+    /// The networks of proxies whose word for a client's address is taken. Default none.
+    pub trusted_proxies: Vec<Network>,
     /// The directory that holds everything the registry keeps. Default `./stella-data`.
     pub data: PathBuf,
     /// What is logged, and how.
@@ -208,6 +220,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Listen::default(),
+            tls: Tls::default(),
+            external_url: None,
+            trusted_proxies: Vec::new(),
             data: PathBuf::from("./stella-data"),
             log: Log::default(),
             push: Push::default(),

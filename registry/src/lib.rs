@@ -2,7 +2,7 @@
 //! Stella Registry: the HTTP API and the `stella` command line. What is kept on disk lives in
 //! `stella-storage`; this crate knows HTTP, configuration and the terminal, and no storage engine.
 //!
-//! A request's way: [`server`] accepts the connection (`connection.rs` guards it), `request.rs` gives
+//! A request's way: [`server`] accepts the connection (`tls.rs` shakes hands, `connection.rs` guards it), `request.rs` gives
 //! it an id and a line in the log, `route.rs` says what its path means, one file of `api/`
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
 
@@ -20,8 +20,10 @@ mod health;
 mod in_use;
 pub mod logging;
 mod metrics;
+mod proxy;
 mod query;
 mod range;
 mod request;
 mod route;
 pub mod server;
+mod tls;

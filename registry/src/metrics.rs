@@ -6,6 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,6 +16,8 @@ use stella_storage::{CollectionStats, Queues, ScrubStats, Store};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::tls::{Tls, TlsStats};
+
 /// The version of the text format.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// How old the lengths of the queues may be.
@@ -23,12 +26,13 @@ const AGE: Duration = Duration::from_mins(1);
 /// What metrics need beside the store.
 pub(crate) struct Metrics {
     data: PathBuf,
+    tls: Option<Arc<Tls>>,
     counted: Mutex<Option<(Instant, Counted)>>,
 }
 
 impl Metrics {
-    pub(crate) fn new(data: PathBuf) -> Self {
-        Metrics { data, counted: Mutex::default() }
+    pub(crate) fn new(data: PathBuf, tls: Option<Arc<Tls>>) -> Self {
+        Metrics { data, tls, counted: Mutex::default() }
     }
 
     /// What was counted not long ago; nothing while it cannot be counted.
@@ -71,6 +75,9 @@ pub(crate) async fn page(store: &Store, metrics: &Metrics) -> Response<Body> {
     let mut page = Page::default();
     page.collection(&store.collection_stats());
     page.scrub(&store.scrub_stats());
+    if let Some(tls) = &metrics.tls {
+        page.certificates(&tls.stats());
+    }
     // A gauge that is not known is left out.
     if let Some(Counted { queues, uploads }) = metrics.counted(store).await {
         page.queues(&queues);
@@ -96,6 +103,21 @@ fn free_bytes(data: &Path) -> rustix::io::Result<u64> {
 struct Page(String);
 
 impl Page {
+    fn certificates(&mut self, stats: &TlsStats) {
+        let TlsStats { reloaded, failed, expiries } = stats;
+        let results = [("{result=\"ok\"}", *reloaded), ("{result=\"error\"}", *failed)];
+        let help = "Certificates that were read again; after an error the one from before is served.";
+        self.family("stella_certificate_reloads_total", "counter", help, &results);
+        // No name has a quote or a backslash in it.
+        let labels: Vec<_> = expiries
+            .iter()
+            .map(|(name, expires)| (format!("{{name=\"{name}\"}}"), expires.0 / 1000))
+            .collect();
+        let samples: Vec<_> = labels.iter().map(|(label, expires)| (label.as_str(), *expires)).collect();
+        let help = "When a certificate expires, in seconds since 1970.";
+        self.family("stella_certificate_expiry_seconds", "gauge", help, &samples);
+    }
+
     fn scrub(&mut self, stats: &ScrubStats) {
         let objects = [("{kind=\"blob\"}", stats.blobs), ("{kind=\"manifest\"}", stats.manifests)];
         let help = "What was read again to learn of damage.";

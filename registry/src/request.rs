@@ -8,18 +8,23 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt as _;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Request, Response, Version};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
+use tracing::field::display;
 use uuid::Uuid;
 
 use crate::api;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::proxy::{ClientAddress, Scheme};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// As much of a client's name for itself is logged.
+const MAX_AGENT: usize = 200;
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>) -> Response<Body> {
@@ -29,6 +34,11 @@ pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let registry = path == "/v2" || path.starts_with("/v2/");
     let addressed = addressed(&request);
+    let version = request.version();
+    let client = request.extensions().get::<ClientAddress>().copied().map(display);
+    let scheme = request.extensions().get::<Scheme>().copied().map(display);
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = agent.map(|agent| agent.get(..MAX_AGENT).unwrap_or(agent).to_owned());
     let answer = async {
         if !addressed {
             ApiError::host_missing().into_response()
@@ -49,7 +59,9 @@ pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>
     }
     let status = response.status().as_u16();
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    span.in_scope(|| tracing::info!(%method, path, status, micros, "answered"));
+    span.in_scope(|| {
+        tracing::info!(%method, path, status, micros, ?version, scheme, client, agent, "answered");
+    });
     response
 }
 

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,7 +19,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use stella_storage::{Budget, GcSummary, ScrubNext, Store, StoreOptions};
+use stella_storage::{Budget, Clock as _, GcSummary, ScrubNext, Store, StoreOptions, SystemClock};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,9 +29,11 @@ use crate::admin::Admin;
 use crate::app::App;
 use crate::body::Unread;
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, Stream};
 use crate::in_use::InUse;
 use crate::metrics::Metrics;
+use crate::proxy::{Proxies, Scheme};
+use crate::tls::{Accepted, Tls};
 use crate::{health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
@@ -48,18 +52,23 @@ const SCRUB_AGAIN: Duration = Duration::from_mins(10);
 /// Serves the registry until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let addresses = config.listen_addresses()?;
+    let tls = Tls::load(&config)?.map(Arc::new);
     let mut signals = Signals::new()?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     raise_file_limit();
     let options = store_options(&config)?;
     let store = Store::open(&options).await.context("cannot open the store")?;
     let header_timeout = config.limits.header_timeout.duration();
     let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
-    let app = Arc::new(App::new(store, max_manifest, idle_timeout, Metrics::new(config.data.clone())));
+    let metrics = Metrics::new(config.data.clone(), tls.clone());
+    let app = Arc::new(App::new(store, max_manifest, idle_timeout, metrics));
     let server = Server {
         others: health::router(Arc::clone(&app)),
         app: Arc::clone(&app),
         builder: builder(header_timeout),
+        tls: tls.clone(),
+        proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
         places: Arc::new(Semaphore::new(config.limits.connections)),
         drain: watch::Sender::new(false),
         header_timeout,
@@ -74,13 +83,22 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         }
     };
     for listener in &listeners {
-        announce(listener.local_addr()?)?;
+        announce(if tls.is_some() { Scheme::Https } else { Scheme::Http }, listener.local_addr()?)?;
     }
     let accepting: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(server.clone().accept(listener))).collect();
     let flushing = tokio::spawn(flush_pulls(Arc::clone(&app)));
     let collecting = tokio::spawn(collect(Arc::clone(&app), config.collection.interval.duration()));
     let scrubbing = tokio::spawn(scrub(Arc::clone(&app), config.scrub.rate.bytes()));
+    let certificates = match tls {
+        Some(tls) => {
+            for warning in tls.warnings(&config, SystemClock.now()) {
+                tracing::warn!("{warning}");
+            }
+            Some(tokio::spawn(renew(tls, hangup)))
+        }
+        None => None,
+    };
     let name = signals.next().await;
     tracing::info!(signal = name, "shutting down");
     app.drain();
@@ -108,6 +126,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     flushing.abort();
     collecting.abort();
     scrubbing.abort();
+    if let Some(certificates) = certificates {
+        certificates.abort();
+    }
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
     Ok(())
 }
@@ -157,9 +178,9 @@ async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// Says where to connect, on stdout: with port 0 nobody else knows.
-fn announce(address: SocketAddr) -> anyhow::Result<()> {
+fn announce(scheme: Scheme, address: SocketAddr) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on http://{address}")
+    writeln!(out, "listening on {scheme}://{address}")
         .and_then(|()| out.flush())
         .context("cannot write to stdout")
 }
@@ -189,6 +210,9 @@ struct Server {
     app: Arc<App>,
     others: Router,
     builder: Builder<TokioExecutor>,
+    /// Without it, plain HTTP is spoken.
+    tls: Option<Arc<Tls>>,
+    proxies: Arc<Proxies>,
     /// One for each connection that may be open.
     places: Arc<Semaphore>,
     /// Tells connections to finish what they are doing and end.
@@ -203,8 +227,8 @@ impl Server {
             // Without a place nothing is accepted: newcomers wait in the kernel's queue.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(self.clone().serve(stream, place));
+                Ok((stream, peer)) => {
+                    tokio::spawn(self.clone().serve(stream, peer, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -215,17 +239,30 @@ impl Server {
         }
     }
 
-    async fn serve(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Server { app, others, builder, drain, idle_timeout, header_timeout, .. } = self;
         let in_use = InUse::new();
-        let requests = in_use.clone();
         let unread = Unread::default();
-        let left = Arc::clone(&unread.0);
+        let guard =
+            |stream| Connection::new(stream, self.idle_timeout, in_use.clone(), Arc::clone(&unread.0));
+        let (stream, builder, scheme) = match self.open(stream, peer).await {
+            Ok(opened) => opened,
+            Err(None) => return,
+            Err(Some(plain)) => {
+                unread.0.store(true, Ordering::Relaxed);
+                return refuse_plain_http(guard(Stream::Plain(plain))).await;
+            }
+        };
+        let stream = TokioIo::new(guard(stream));
+        let Server { app, others, proxies, drain, idle_timeout, header_timeout, .. } = self;
+        let requests = in_use.clone();
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             let (app, others, handling) = (Arc::clone(&app), others.clone(), requests.handle());
+            let (client, scheme) = proxies.client(peer.ip(), scheme, request.headers());
+            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(scheme);
             request.extensions_mut().insert(unread.clone());
             async move {
                 let response = request::handle(app, others, request.map(Body::new)).await;
@@ -233,7 +270,6 @@ impl Server {
                 Ok::<_, std::convert::Infallible>(response)
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, idle_timeout, in_use.clone(), left));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut drain = drain.subscribe();
         let told = async move {
@@ -261,6 +297,73 @@ impl Server {
         }
         drop(place);
     }
+
+    /// Shakes hands where TLS is spoken, within the time for a request's head. Fails with a client that
+    /// speaks plain HTTP there, or with nobody.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<(Stream, Builder<TokioExecutor>, Scheme), Option<TcpStream>> {
+        let builder = self.builder.clone();
+        let Some(tls) = &self.tls else { return Ok((Stream::Plain(stream), builder, Scheme::Http)) };
+        let mut drain = self.drain.subscribe();
+        let told = async move {
+            // The sender lives as long as the server.
+            let _told = drain.wait_for(|drain| *drain).await.is_ok();
+        };
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(self.header_timeout, tls.accept(stream)) => shaken,
+            () = told => return Err(None),
+        };
+        match shaken {
+            Ok(Ok(Accepted::Tls(stream))) => {
+                let builder = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => builder.http2_only(),
+                    Some(b"http/1.1") => builder.http1_only(),
+                    _ => builder,
+                };
+                Ok((Stream::Tls(stream), builder, Scheme::Https))
+            }
+            Ok(Ok(Accepted::PlainHttp(stream))) => {
+                tracing::debug!(%peer, "plain http on a port that speaks https");
+                Err(Some(stream))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS handshake");
+                Err(None)
+            }
+            Err(_late) => {
+                tracing::debug!(%peer, "the TLS handshake took too long");
+                Err(None)
+            }
+        }
+    }
+}
+
+/// What Go's servers say, which clients know, and how to mend it.
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                          Content-Length: 70\r\nConnection: close\r\n\r\n\
+                          Client sent an HTTP request to an HTTPS server. Use https:// instead.\n";
+
+async fn refuse_plain_http(mut connection: Connection) {
+    let told = async {
+        connection.write_all(PLAIN_HTTP.as_bytes()).await?;
+        connection.shutdown().await
+    };
+    // Whoever has gone needs no answer.
+    let _told: std::io::Result<()> = told.await;
+}
+
+/// Takes over certificates that have changed, at once on SIGHUP.
+async fn renew(tls: Arc<Tls>, mut hangup: tokio::signal::unix::Signal) {
+    let asked = async {
+        while hangup.recv().await.is_some() {
+            let good = tls.reload(SystemClock.now()).await;
+            tracing::info!(good, "certificates read again on SIGHUP");
+        }
+    };
+    tokio::join!(tls.watch(|| SystemClock.now()), asked);
 }
 
 async fn flush_pulls(app: Arc<App>) {

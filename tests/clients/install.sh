@@ -39,6 +39,9 @@ ctr        containerd
 pg_lsclusters postgresql
 xfs_io     xfsprogs
 mkfs.ext4  e2fsprogs
+nginx      nginx
+curl       curl
+ip         iproute2
 '
 
 wanted() {

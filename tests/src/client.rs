@@ -32,6 +32,10 @@ pub enum Client {
     Helm,
     /// regctl, of regclient.
     Regctl,
+    /// curl, which is no registry's client.
+    Curl,
+    /// nginx, which stands before the registry.
+    Nginx,
 }
 
 impl Client {
@@ -47,7 +51,19 @@ impl Client {
             Self::Oras => &["oras"],
             Self::Helm => &["helm"],
             Self::Regctl => &["regctl"],
+            Self::Curl => &["curl"],
+            Self::Nginx => &["nginx"],
         }
+    }
+
+    /// Whether it agrees on HTTP/2 where TLS lets it choose.
+    pub(crate) fn prefers_http2(self) -> bool {
+        matches!(self, Self::Crane | Self::Oras | Self::Helm | Self::Regctl | Self::Curl)
+    }
+
+    /// Whether it looks for CAs in `~/.config/containers/certs.d`, where its users put them.
+    pub(crate) fn has_certs_d(self) -> bool {
+        matches!(self, Self::Skopeo | Self::Podman | Self::Buildah)
     }
 
     /// Whether tests run it as root: it mounts, or keeps files of several owners.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The harness of the end-to-end tests: it starts the real `stella` program, finds the real clients, runs
 //! them in a scratch directory of the test's own and compares contents byte for byte. The tests are in
-//! `tests/it`. Invariants: a test speaks to loopback only, ends only processes that it started, says on
+//! `tests/it`. Invariants: a test speaks to loopback only, and to network namespaces of its own, ends only processes that it started, says on
 //! stderr when it was skipped, and keeps its files in its scratch directory, but for what a client that
 //! runs as root keeps elsewhere whatever it is told (skopeo's and buildah's cache of blob digests in
-//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`).
+//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`; the CA of one test is in `/etc/docker/certs.d` while that runs).
 //!
 //! | variable | says |
 //! | --- | --- |
@@ -17,12 +17,17 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
 #![expect(clippy::missing_panics_doc, reason = "every function here panics on the first surprise")]
 
+mod authority;
 mod bench;
+mod channel;
 mod chaos;
 mod client;
 mod content;
+mod host;
 mod http;
 mod layout;
+mod network;
+mod nginx;
 mod noise;
 mod process;
 mod program;
@@ -30,15 +35,21 @@ mod repository;
 mod server;
 mod tar;
 mod tool;
+mod transport;
 
+pub use authority::{Authority, Issued};
 pub use bench::Bench;
+pub use channel::Channel;
 pub use chaos::{Campaign, Disk, FileSystem};
 pub use client::{Client, find};
 pub use content::{Artifact, Content, Image, media_type};
+pub use host::Host;
 pub use http::{Connection, Request, Response};
+pub use network::Network;
 pub use noise::{Noise, digest, digest_of, noise};
 pub use process::{Process, poll};
 pub use program::{benches, stella};
 pub use repository::{Repository, Upload};
 pub use server::Server;
 pub use tool::{Outcome, Tool};
+pub use transport::Transport;

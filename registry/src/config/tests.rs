@@ -10,6 +10,15 @@ use super::*;
 
 const FULL: &str = "\
 listen: localhost:0
+tls:
+  certificates:
+    - certificate: /etc/stella/a.crt
+      key: /etc/stella/a.key
+  min_version: 1.3
+external_url: https://registry.example
+trusted_proxies:
+  - 10.0.0.0/8
+  - ::1
 data: /srv/stella
 log:
   format: json
@@ -89,6 +98,10 @@ fn every_key_can_be_set_in_the_file() {
         disk_reserve: ByteSize::mib(2048),
     };
     assert_eq!(config.limits, limits);
+    let files = CertificateFiles { certificate: "/etc/stella/a.crt".into(), key: "/etc/stella/a.key".into() };
+    assert_eq!(config.tls, Tls { certificates: vec![files], min_version: TlsVersion::V1_3 });
+    assert_eq!(config.external_url.unwrap().to_string(), "https://registry.example");
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1"].map(|network| network.parse().unwrap()));
 }
 
 #[test]
@@ -132,7 +145,11 @@ fn every_key_can_be_set_in_the_environment() {
             node::Value::Bool(value) => value.to_string(),
             node::Value::Unsigned(value) => value.to_string(),
             node::Value::Text(text) => text.clone(),
-            node::Value::List(_) => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
+            node::Value::List(_) => match key.as_str() {
+                "tls.certificates" => "[{certificate: /etc/stella/a.crt, key: /etc/stella/a.key}]".to_owned(),
+                "trusted_proxies" => "[10.0.0.0/8, '::1']".to_owned(),
+                _ => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
+            },
             other => panic!("{other:?}"),
         };
         (super::origin::variable(&key), value)
@@ -212,7 +229,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `scrub`, `listen`, `limits`, `metadata`, `collection`, `repositories`",
+            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `scrub`, `listen`, `limits`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));
@@ -311,6 +328,32 @@ fn rules_of_repositories_are_read_and_their_faults_told() {
 }
 
 #[test]
+fn what_is_wrong_about_tls_and_proxies_is_told_with_its_place() {
+    for (yaml, expected) in [
+        ("tls: {min_version: 1.1}", "1:20: `tls.min_version`: expected 1.2 or 1.3, found \"1.1\""),
+        ("tls: {min_version: '1.4'}", "1:20: `tls.min_version`: expected 1.2 or 1.3, found \"1.4\""),
+        (
+            "tls:\n  certificates:\n    - {cert: a, key: b}\n",
+            "3:8: unknown key `tls.certificates.cert`; known keys: `certificate`, `key`",
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            "1:18: `trusted_proxies`: \"10.0.0.1/8\" is an address within a network; write 10.0.0.0/8",
+        ),
+        (
+            "external_url: https://registry.example/images",
+            "1:15: `external_url`: \"https://registry.example/images\" has more than a host: clients put nothing \
+             before /v2/; write for example https://registry.example",
+        ),
+    ] {
+        let told = load(yaml, &[]).unwrap_err().to_string();
+        assert!(told.ends_with(&format!("/stella.yaml:{expected}")), "{told}");
+    }
+    let config = load("tls: {min_version: '1.2'}", &[]).unwrap();
+    assert_eq!(config.tls.min_version, TlsVersion::V1_2);
+}
+
+#[test]
 fn what_is_not_a_configuration_file_is_refused() {
     let missing = Config::load(Some(Path::new("nowhere.yaml")), [], Overrides::default());
     assert!(told(missing).starts_with("cannot read the configuration file nowhere.yaml: No such file"));
@@ -339,10 +382,11 @@ fn the_effective_configuration_names_every_origin() {
         load("push:\n  allow_missing: true\n", &[("STELLA_LOG__LEVEL", "warn")]).unwrap().to_yaml().unwrap();
     let shown: Vec<_> = yaml.lines().collect();
     assert_eq!(shown[0], r#"listen: "127.0.0.1:5000" # default"#);
-    assert_eq!(shown[2], "log:");
-    assert_eq!(shown[4], r#"  level: "warn" # from environment STELLA_LOG__LEVEL"#);
+    let log = shown.iter().position(|line| *line == "log:").unwrap();
+    assert_eq!(shown[log + 2], r#"  level: "warn" # from environment STELLA_LOG__LEVEL"#);
+    let allow = shown[log + 4];
     assert!(
-        shown[6].starts_with("  allow_missing: true # from ") && shown[6].ends_with("/stella.yaml:2:18"),
+        allow.starts_with("  allow_missing: true # from ") && allow.ends_with("/stella.yaml:2:18"),
         "{yaml}"
     );
     assert!(shown.iter().all(|line| line.contains(" # ") || line.ends_with(':')), "{yaml}");

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use rustls::ClientConfig;
+use stella_tests::{Authority, Channel};
 use tempfile::TempDir;
 
 use crate::client::{PATIENCE, Wire};
@@ -20,6 +22,7 @@ pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    tls: Option<Arc<ClientConfig>>,
     data: PathBuf,
     // Removed after the program has ended.
     folder: Option<TempDir>,
@@ -35,6 +38,27 @@ impl Server {
     pub(crate) fn with(env: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let mut server = Self::on(&folder.path().join("data"), env);
+        server.folder = Some(folder);
+        server
+    }
+
+    /// Starts with a certificate for 127.0.0.1, whose CA its clients trust.
+    pub(crate) fn over_tls(env: &[(&str, &str)]) -> Self {
+        Self::offering(b"http/1.1", env)
+    }
+
+    /// The same, and its clients offer HTTP/2 and nothing else.
+    pub(crate) fn over_tls_http2(env: &[(&str, &str)]) -> Self {
+        Self::offering(b"h2", env)
+    }
+
+    fn offering(protocol: &[u8], env: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let authority = Authority::new();
+        let certificates = format!("[{}]", authority.issue(&["127.0.0.1"]).write(folder.path(), "server"));
+        let certificates = ("STELLA_TLS__CERTIFICATES", certificates.as_str());
+        let mut server = Self::on(&folder.path().join("data"), &[env, &[certificates]].concat());
+        server.tls = Some(authority.client(&[protocol]));
         server.folder = Some(folder);
         server
     }
@@ -66,14 +90,15 @@ impl Server {
         });
         let line = hear.recv_timeout(PATIENCE);
         let address = line.as_ref().ok().and_then(|line| {
-            let address = line.trim().strip_prefix("listening on http://")?;
+            let url = line.trim().strip_prefix("listening on ")?;
+            let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
             address.parse().ok()
         });
         let Some(address) = address else {
             let _ended = child.kill().and_then(|()| child.wait());
             panic!("the server did not start: {line:?}, log: {}", log.lock().unwrap());
         };
-        Server { child, address, log, data: data.to_owned(), folder: None }
+        Server { child, address, log, tls: None, data: data.to_owned(), folder: None }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -89,7 +114,15 @@ impl Server {
     }
 
     pub(crate) fn connect(&self) -> Wire {
-        Wire::open(self.address)
+        match &self.tls {
+            None => Wire::open(self.address),
+            Some(tls) => Wire::through(self.channel(tls, "127.0.0.1")),
+        }
+    }
+
+    /// Connects with TLS to a server of that name.
+    pub(crate) fn channel(&self, tls: &Arc<ClientConfig>, name: &str) -> Channel {
+        Channel::tls(Wire::socket(self.address), tls, name)
     }
 
     pub(crate) fn repo(&self, name: &str) -> Repo<'_> {
@@ -99,6 +132,11 @@ impl Server {
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Asks it to read again what may have changed.
+    pub(crate) fn hang_up(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// Asks it to end.
