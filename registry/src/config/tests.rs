@@ -11,6 +11,7 @@ use super::*;
 const FULL: &str = "\
 listen: localhost:0
 data: /srv/stella
+upgrade: wait
 log:
   format: json
   level: debug
@@ -78,6 +79,7 @@ fn every_key_can_be_set_in_the_file() {
     let config = load(FULL, &[]).unwrap();
     assert_eq!(config.listen, "localhost:0".parse().unwrap());
     assert_eq!(config.data, Path::new("/srv/stella"));
+    assert_eq!(config.upgrade, Upgrade::Wait);
     assert_eq!(config.log, Log { format: LogFormat::Json, level: "debug".parse().unwrap() });
     assert_eq!(config.push, Push { allow_missing: true, max_manifest_size: ByteSize::mib(6) });
     let limits = Limits {
@@ -212,7 +214,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `scrub`, `listen`, `limits`, `metadata`, `collection`, `repositories`",
+            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `scrub`, `listen`, `limits`, `upgrade`, `metadata`, `collection`, `repositories`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));

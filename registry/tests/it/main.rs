@@ -39,3 +39,4 @@ mod shutdown;
 mod slow;
 mod smuggling;
 mod tags;
+mod upgrade;
