@@ -8,15 +8,15 @@ use std::time::Duration;
 use stella_tests::{Bench, Client, Content, Image, Process, Tool, media_type, noise, poll};
 
 /// An engine of the test's own. Its namespaces are mounted until this is dropped.
-struct Engine {
-    docker: Tool,
+pub(crate) struct Engine {
+    pub(crate) docker: Tool,
     mounted: String,
     daemon: Option<Process>,
-    bench: Bench,
+    pub(crate) bench: Bench,
 }
 
 impl Engine {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let bench = Bench::with(&[Client::Docker])?;
         let own = |name: &str| bench.path(name).display().to_string();
         let socket = format!("unix://{}", own("docker.sock"));
@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// Builds an image of three layers, one of them without bytes.
-    fn build(&self, name: &str) {
+    pub(crate) fn build(&self, name: &str) {
         let dockerfile = "FROM scratch\nCOPY noise /noise\nCOPY tiny /\nCOPY none /\nCMD [\"/noise\"]\n";
         self.bench.write("context/Dockerfile", dockerfile);
         self.bench.write("context/noise", noise(1, 400_000));

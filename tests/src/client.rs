@@ -11,7 +11,7 @@ use std::thread;
 
 use rustix::process::geteuid;
 
-/// A client that `tests/clients/install.sh` installs.
+/// A client, or another program that a test needs, that `tests/clients/install.sh` installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// Docker's engine and command line.
@@ -32,6 +32,10 @@ pub enum Client {
     Helm,
     /// regctl, of regclient.
     Regctl,
+    /// Prometheus and its promtool.
+    Prometheus,
+    /// What judges units, of systemd.
+    Systemd,
 }
 
 impl Client {
@@ -47,6 +51,8 @@ impl Client {
             Self::Oras => &["oras"],
             Self::Helm => &["helm"],
             Self::Regctl => &["regctl"],
+            Self::Prometheus => &["prometheus", "promtool"],
+            Self::Systemd => &["systemd-analyze"],
         }
     }
 

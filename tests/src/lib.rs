@@ -12,6 +12,8 @@
 //! | `STELLA_CLIENTS` | where `tests/clients/install.sh` put what it built |
 //! | `STELLA_REQUIRE_CLIENTS` | `1`: a client that is missing, or a disk that cannot be mounted, is a failure, not a skip |
 //! | `STELLA_CRASH_ROUNDS`, `STELLA_CUT_ROUNDS`, `STELLA_CRASH_SEED` | see `chaos.rs` |
+//! | `STELLA_SOAK_MINUTES` | see `soak.rs` |
+//! | `STELLA_IMAGE` | the archive that `deploy/image/build.sh` made; without it the image is not tested |
 //! | `STELLA_TEST_BIG_BLOB` | the size in MiB of the blob that must not cost memory; 512 if not set |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
@@ -28,8 +30,10 @@ mod process;
 mod program;
 mod repository;
 mod server;
+mod soak;
 mod tar;
 mod tool;
+mod workshop;
 
 pub use bench::Bench;
 pub use chaos::{Campaign, Disk, FileSystem};
@@ -39,6 +43,8 @@ pub use http::{Connection, Request, Response};
 pub use noise::{Noise, digest, digest_of, noise};
 pub use process::{Process, poll};
 pub use program::{benches, stella};
-pub use repository::{Repository, Upload};
+pub use repository::{Repository, Upload, repository};
 pub use server::Server;
+pub use soak::{Disturbed, Meter, SOAK_SETTINGS, Samples, Soaked, soak, soak_time};
 pub use tool::{Outcome, Tool};
+pub use workshop::Workshop;

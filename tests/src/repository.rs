@@ -15,6 +15,11 @@ pub struct Repository {
     name: String,
 }
 
+/// The repository `name` of the registry at `host`, whoever started that.
+pub fn repository(host: &str, name: &str) -> Repository {
+    Repository::new(host, name)
+}
+
 impl Repository {
     pub(crate) fn new(host: &str, name: &str) -> Self {
         Self { host: host.to_owned(), name: name.to_owned() }
