@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use stella_storage::{Clock as _, SystemClock};
 
 use crate::admin::Failed;
-use crate::admin::exit::{INTERNAL, USAGE};
+use crate::admin::exit::{self, INTERNAL, USAGE};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::tls::Tls;
 use crate::{logging, server};
@@ -22,10 +22,12 @@ mod administer;
 mod backup;
 mod fsck;
 mod gc;
+mod upgrade;
 
 use backup::BackupCommand;
 use fsck::FsckArgs;
 use gc::GcArgs;
+use upgrade::UpgradeArgs;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -54,6 +56,8 @@ enum Command {
     /// Back up, verify or restore everything that the registry keeps
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Bring data that an older version wrote to the present one; a server with `upgrade: auto` does so by itself
+    Upgrade(UpgradeArgs),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -108,6 +112,7 @@ pub fn run(
         Command::Gc(args) => gc::gc(args, env),
         Command::Fsck(args) => fsck::fsck(args, env),
         Command::Backup(command) => backup::backup(command, env),
+        Command::Upgrade(args) => upgrade::upgrade(args, env),
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
     });
@@ -179,6 +184,9 @@ fn unicode(env: impl IntoIterator<Item = (OsString, OsString)>) -> anyhow::Resul
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(failed) = error.downcast_ref::<Failed>() {
         return failed.exit;
+    }
+    if let Some(error) = error.downcast_ref::<stella_storage::Error>() {
+        return exit::of(error);
     }
     match error.downcast_ref::<ConfigError>() {
         None | Some(ConfigError::Render { .. }) => INTERNAL,

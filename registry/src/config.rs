@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stella_storage::Upgrade;
 
 mod bounds;
 mod collection;
@@ -68,6 +69,8 @@ pub struct Config {
     pub collection: Collection,
     /// The reading of everything, to learn of damage.
     pub scrub: Scrub,
+    /// What happens with data that an older version wrote: `auto` or `wait`. Default `auto`.
+    pub upgrade: Upgrade,
     /// What repositories keep; the first entry that matches one decides. Default: everything that is tagged,
     /// named by what is kept, or untagged.
     pub repositories: Vec<RepositoryRule>,
@@ -230,6 +233,7 @@ impl Default for Config {
             metadata: Metadata::default(),
             collection: Collection::default(),
             scrub: Scrub::default(),
+            upgrade: Upgrade::default(),
             repositories: Vec::new(),
             origins: BTreeMap::new(),
         }

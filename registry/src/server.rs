@@ -145,6 +145,7 @@ pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
         periods: config.collection.periods(),
         rules: config.repositories.iter().cloned().map(Into::into).collect(),
         disk_reserve: config.limits.disk_reserve.bytes(),
+        upgrade: config.upgrade,
         ..StoreOptions::new(config.data.clone())
     })
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: AGPL-3.0-only
-# Installs the real clients that the client tests and the official suite use, and PostgreSQL.
+# Installs the real clients that the client tests and the official suite use, PostgreSQL, Prometheus,
+# and what judges systemd units.
 #
 # Go programs are built into $STELLA_CLIENTS (default: ~/.cache/stella-clients),
 # outside the checkout; what is already there at the right version is skipped.
@@ -37,6 +38,10 @@ podman     podman
 buildah    buildah
 ctr        containerd
 pg_lsclusters postgresql
+promtool   prometheus
+systemd-analyze systemd
+openssl    openssl
+ip         iproute2
 xfs_io     xfsprogs
 mkfs.ext4  e2fsprogs
 nginx      nginx

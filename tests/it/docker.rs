@@ -19,15 +19,15 @@ over! {
 }
 
 /// An engine of the test's own. Its namespaces are mounted until this is dropped.
-struct Engine {
-    docker: Tool,
+pub(crate) struct Engine {
+    pub(crate) docker: Tool,
     mounted: String,
     daemon: Option<Process>,
-    bench: Bench,
+    pub(crate) bench: Bench,
 }
 
 impl Engine {
-    fn start(over: Transport) -> Option<Self> {
+    pub(crate) fn start(over: Transport) -> Option<Self> {
         Some(Self::on(Bench::with(&[Client::Docker], over)?))
     }
 
@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Builds an image of three layers, one of them without bytes.
-    fn build(&self, name: &str) {
+    pub(crate) fn build(&self, name: &str) {
         let dockerfile = "FROM scratch\nCOPY noise /noise\nCOPY tiny /\nCOPY none /\nCMD [\"/noise\"]\n";
         self.bench.write("context/Dockerfile", dockerfile);
         self.bench.write("context/noise", noise(1, 400_000));

@@ -11,7 +11,7 @@ use std::thread;
 
 use rustix::process::geteuid;
 
-/// A client that `tests/clients/install.sh` installs.
+/// A client, or another program that a test needs, that `tests/clients/install.sh` installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// Docker's engine and command line.
@@ -36,6 +36,10 @@ pub enum Client {
     Curl,
     /// nginx, which stands before the registry.
     Nginx,
+    /// Prometheus and its promtool.
+    Prometheus,
+    /// What judges units, of systemd.
+    Systemd,
 }
 
 impl Client {
@@ -53,6 +57,8 @@ impl Client {
             Self::Regctl => &["regctl"],
             Self::Curl => &["curl"],
             Self::Nginx => &["nginx"],
+            Self::Prometheus => &["prometheus", "promtool"],
+            Self::Systemd => &["systemd-analyze"],
         }
     }
 

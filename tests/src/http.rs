@@ -155,7 +155,8 @@ impl Connection {
         read.unwrap_or_else(|error| panic!("{}: {error}", request.line()))
     }
 
-    fn try_response(&mut self, request: &Request) -> io::Result<Response> {
+    /// As [`Connection::response`], from a server that may be gone.
+    pub fn try_response(&mut self, request: &Request) -> io::Result<Response> {
         let mut response = self.try_response_head(request)?;
         let bodiless = request.method == "HEAD" || matches!(response.status, 204 | 304);
         if bodiless {

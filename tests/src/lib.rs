@@ -12,6 +12,8 @@
 //! | `STELLA_CLIENTS` | where `tests/clients/install.sh` put what it built |
 //! | `STELLA_REQUIRE_CLIENTS` | `1`: a client that is missing, or a disk that cannot be mounted, is a failure, not a skip |
 //! | `STELLA_CRASH_ROUNDS`, `STELLA_CUT_ROUNDS`, `STELLA_CRASH_SEED` | see `chaos.rs` |
+//! | `STELLA_SOAK_MINUTES` | see `soak.rs` |
+//! | `STELLA_IMAGE` | the archive that `deploy/image/build.sh` made; without it the image is not tested |
 //! | `STELLA_TEST_BIG_BLOB` | the size in MiB of the blob that must not cost memory; 512 if not set |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
@@ -33,9 +35,11 @@ mod process;
 mod program;
 mod repository;
 mod server;
+mod soak;
 mod tar;
 mod tool;
 mod transport;
+mod workshop;
 
 pub use authority::{Authority, Issued};
 pub use bench::Bench;
@@ -51,5 +55,7 @@ pub use process::{Process, poll};
 pub use program::{benches, stella};
 pub use repository::{Repository, Upload};
 pub use server::Server;
+pub use soak::{Disturbed, Meter, SOAK_SETTINGS, Samples, Soaked, soak, soak_time};
 pub use tool::{Outcome, Tool};
 pub use transport::Transport;
+pub use workshop::Workshop;

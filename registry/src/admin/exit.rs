@@ -21,10 +21,11 @@ pub(crate) fn of(error: &Error) -> u8 {
         Error::Corrupt(_) | Error::DamagedBackup(_) | Error::Restoring(_) => INTEGRITY,
         Error::Busy(_)
         | Error::Locked { .. }
+        | Error::DatabaseLocked { .. }
         | Error::Unavailable(_)
         | Error::CommitUnknown(_)
         | Error::Full => RETRY,
-        Error::Refused(_) | Error::NewerSchema { .. } => USAGE,
+        Error::Refused(_) | Error::NewerSchema { .. } | Error::OlderSchema { .. } => USAGE,
         _ => INTERNAL,
     }
 }

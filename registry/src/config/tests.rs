@@ -20,6 +20,7 @@ trusted_proxies:
   - 10.0.0.0/8
   - ::1
 data: /srv/stella
+upgrade: wait
 log:
   format: json
   level: debug
@@ -87,6 +88,7 @@ fn every_key_can_be_set_in_the_file() {
     let config = load(FULL, &[]).unwrap();
     assert_eq!(config.listen, "localhost:0".parse().unwrap());
     assert_eq!(config.data, Path::new("/srv/stella"));
+    assert_eq!(config.upgrade, Upgrade::Wait);
     assert_eq!(config.log, Log { format: LogFormat::Json, level: "debug".parse().unwrap() });
     assert_eq!(config.push, Push { allow_missing: true, max_manifest_size: ByteSize::mib(6) });
     let limits = Limits {
@@ -229,7 +231,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `scrub`, `listen`, `limits`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
+            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `scrub`, `listen`, `limits`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));

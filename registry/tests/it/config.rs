@@ -127,6 +127,7 @@ collection:
   uploads: "1d" # default
 scrub:
   rate: "8MiB" # default
+upgrade: "auto" # default
 repositories: [] # default
 "#;
     assert_eq!(run.stdout, expected);

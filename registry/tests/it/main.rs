@@ -41,3 +41,4 @@ mod slow;
 mod smuggling;
 mod tags;
 mod tls;
+mod upgrade;

@@ -106,7 +106,7 @@ fn a_second_process_on_the_same_data_is_refused_and_told_who_has_it() {
     let mut server = Server::on(folder.path(), &[]);
     let output = command(folder.path(), &[]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(10), b"".as_slice()));
     assert!(said.contains(&format!("process {}", server.process())), "{said}");
     assert!(said.contains(&folder.path().display().to_string()), "{said}");
     assert!(said.contains("while it serves, `stella gc`, `fsck` and `backup` work through it"), "{said}");

@@ -56,6 +56,7 @@ mod referrers;
 mod rows_left;
 mod scrub;
 mod tags;
+mod upgrades;
 mod uploads;
 mod writers;
 
