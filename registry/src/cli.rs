@@ -7,13 +7,14 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::Failed;
 use crate::admin::exit::{INTERNAL, USAGE};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::{logging, server};
 
 mod administer;
@@ -122,20 +123,21 @@ pub fn run(
 type Environment = Vec<(String, String)>;
 
 fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
-    let config = source.load(env)?;
+    let sources = source.sources(env);
     // Before the first log line, so that the person at the terminal sees a plain error.
-    config.listen_addresses()?;
-    config.engine()?;
-    logging::init(&config.log)?;
+    let config = sources.load()?;
+    let logging = Arc::new(logging::init(&config.log, config.otlp()?)?);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(server::serve(config))
+    let served = runtime.block_on(server::serve(config, sources, Arc::clone(&logging)));
+    // What requests still hold is dropped before the last traces are sent.
+    drop(runtime);
+    logging.end();
+    served
 }
 
 fn check(source: Source, env: Environment) -> anyhow::Result<()> {
-    let config = source.load(env)?;
-    config.listen_addresses()?;
-    config.engine()?;
+    source.sources(env).load()?;
     print("configuration is valid\n")
 }
 
@@ -145,8 +147,13 @@ fn show(source: Source, env: Environment) -> anyhow::Result<()> {
 
 impl Source {
     fn load(self, env: Environment) -> Result<Config, ConfigError> {
+        let Sources { file, env, overrides } = self.sources(env);
+        Config::load(file.as_deref(), env, overrides)
+    }
+
+    fn sources(self, env: Environment) -> Sources {
         let Place { config, data } = self.place;
-        Config::load(config.as_deref(), env, Overrides { listen: self.listen, data })
+        Sources { file: config, env, overrides: Overrides { listen: self.listen, data } }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::in_use::InUse;
+use crate::metrics::CountedConnection;
 
 /// How long, and how many bytes, a closing connection is read for.
 const LINGER: Duration = Duration::from_secs(2);
@@ -33,6 +34,8 @@ pub(crate) struct Connection {
     in_use: InUse,
     /// Whether a request's body was left unread: then more of it may come while we close.
     unread: Arc<AtomicBool>,
+    /// Counts all bytes, for metrics.
+    counted: CountedConnection,
 }
 
 struct Closing {
@@ -41,8 +44,14 @@ struct Closing {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, idle: Duration, in_use: InUse, unread: Arc<AtomicBool>) -> Self {
-        Connection { stream, idle, stalled: None, closing: None, in_use, unread }
+    pub(crate) fn new(
+        stream: TcpStream,
+        idle: Duration,
+        in_use: InUse,
+        unread: Arc<AtomicBool>,
+        counted: CountedConnection,
+    ) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, in_use, unread, counted }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -65,7 +74,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if outcome.is_ready() {
+            self.counted.received(buffer.filled().len() - before);
+        }
+        outcome
     }
 }
 
@@ -78,6 +92,7 @@ impl AsyncWrite for Connection {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.in_use.wrote(bytes);
+            self.counted.sent(bytes);
         }
         self.watch(context, outcome)
     }
@@ -90,6 +105,7 @@ impl AsyncWrite for Connection {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.in_use.wrote(bytes);
+            self.counted.sent(bytes);
         }
         self.watch(context, outcome)
     }
@@ -124,6 +140,7 @@ impl AsyncWrite for Connection {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     closing.dropped += buffer.filled().len();
+                    this.counted.received(buffer.filled().len());
                 }
                 // The client has closed too, or is gone.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),

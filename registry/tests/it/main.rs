@@ -9,6 +9,7 @@ mod role;
 mod server;
 
 mod administration;
+mod audit;
 mod backup;
 mod collection;
 mod concurrency;
@@ -28,12 +29,16 @@ mod manifests;
 mod metrics;
 mod mount;
 mod mounted;
+mod notify;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod paths;
 mod pull;
 mod push;
 mod ranges;
 mod references;
 mod referrers;
+mod reload;
 mod resume;
 mod shutdown;
 mod slow;

@@ -137,7 +137,7 @@ fn a_slow_but_steady_body_may_take_its_time() {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {
-    let server = Server::with(&[IDLE]);
+    let server = Server::with(&[IDLE, ("STELLA_LOG__LEVEL", "info,access=debug")]);
     let before = sockets(&server);
     let repo = server.repo("team/app");
     let digest = repo.push_blob(noise(32 << 20));
