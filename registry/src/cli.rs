@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -14,7 +15,7 @@ use stella_storage::{Clock as _, SystemClock};
 
 use crate::admin::Failed;
 use crate::admin::exit::{self, INTERNAL, USAGE};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::tls::Tls;
 use crate::{logging, server};
 
@@ -129,19 +130,24 @@ pub fn run(
 type Environment = Vec<(String, String)>;
 
 fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
-    let config = source.load(env)?;
+    let sources = source.sources(env);
     // Before the first log line, so that the person at the terminal sees a plain error.
+    let config = sources.load()?;
     config.listen_addresses()?;
     config.engine()?;
     Tls::load(&config)?;
-    logging::init(&config.log)?;
+    let logging = Arc::new(logging::init(&config.log, config.otlp()?)?);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(server::serve(config))
+    let served = runtime.block_on(server::serve(config, sources, Arc::clone(&logging)));
+    // What requests still hold is dropped before the last traces are sent.
+    drop(runtime);
+    logging.end();
+    served
 }
 
 fn check(source: Source, env: Environment) -> anyhow::Result<()> {
-    let config = source.load(env)?;
+    let config = source.sources(env).load()?;
     config.listen_addresses()?;
     config.engine()?;
     for warning in Tls::load(&config)?.iter().flat_map(|tls| tls.warnings(&config, SystemClock.now())) {
@@ -157,8 +163,13 @@ fn show(source: Source, env: Environment) -> anyhow::Result<()> {
 
 impl Source {
     fn load(self, env: Environment) -> Result<Config, ConfigError> {
+        let Sources { file, env, overrides } = self.sources(env);
+        Config::load(file.as_deref(), env, overrides)
+    }
+
+    fn sources(self, env: Environment) -> Sources {
         let Place { config, data } = self.place;
-        Config::load(config.as_deref(), env, Overrides { listen: self.listen, data })
+        Sources { file: config, env, overrides: Overrides { listen: self.listen, data } }
     }
 }
 

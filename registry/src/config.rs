@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use stella_storage::Upgrade;
 
 mod bounds;
+mod changes;
 mod collection;
 mod decode;
 mod environment;
@@ -21,6 +22,7 @@ mod file;
 mod level;
 mod listen;
 mod metadata;
+mod monitoring;
 mod network;
 mod node;
 mod origin;
@@ -35,6 +37,7 @@ pub use external_url::ExternalUrl;
 pub use level::LogLevel;
 pub use listen::Listen;
 pub use metadata::{Metadata, MetadataEngine, Secret};
+pub use monitoring::{Audit, Endpoint, Metrics, Tracing};
 pub use network::Network;
 pub use origin::Origin;
 pub use period::Period;
@@ -59,6 +62,12 @@ pub struct Config {
     pub data: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// Where metrics are served.
+    pub metrics: Metrics,
+    /// Where each change is written down.
+    pub audit: Audit,
+    /// Where traces go.
+    pub tracing: Tracing,
     /// What a push may do.
     pub push: Push,
     /// What one client, or all of them together, may take.
@@ -125,6 +134,9 @@ pub struct Limits {
     pub idle_timeout: Period,
     /// How long requests under way may take to finish at shutdown; 10ms to 1d. Default `30s`.
     pub shutdown_timeout: Period,
+    /// How long connections are still accepted at shutdown, so that whoever balances load notices; 0s to 1h.
+    /// Default `0s`.
+    pub drain_delay: Period,
     /// Memory for the metadata cache, the buffers of uploads and manifests on their way in, in bytes;
     /// 16MiB to 1TiB. Default `256MiB`.
     pub memory: ByteSize,
@@ -154,6 +166,29 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--data`, for the key `data`.
     pub data: Option<PathBuf>,
+}
+
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The flags.
+    pub overrides: Overrides,
+}
+
+impl Sources {
+    /// Reads it, and checks what can be checked without serving.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let config = Config::load(self.file.as_deref(), self.env.iter().cloned(), self.overrides.clone())?;
+        config.listen_addresses()?;
+        config.metrics_addresses()?;
+        config.engine()?;
+        config.otlp()?;
+        Ok(config)
+    }
 }
 
 impl Config {
@@ -228,6 +263,9 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             data: PathBuf::from("./stella-data"),
             log: Log::default(),
+            metrics: Metrics::default(),
+            audit: Audit::default(),
+            tracing: Tracing::default(),
             push: Push::default(),
             limits: Limits::default(),
             metadata: Metadata::default(),
@@ -253,6 +291,7 @@ impl Default for Limits {
             header_timeout: Period::seconds(30),
             idle_timeout: Period::seconds(60),
             shutdown_timeout: Period::seconds(30),
+            drain_delay: Period::seconds(0),
             memory: ByteSize::mib(256),
             disk_reserve: ByteSize::mib(512),
         }

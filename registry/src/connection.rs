@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::in_use::InUse;
+use crate::metrics::CountedConnection;
 
 /// How long, and how many bytes, a closing connection is read for.
 const LINGER: Duration = Duration::from_secs(2);
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     in_use: InUse,
     /// Whether a request's body was left unread: then more of it may come while we close.
     unread: Arc<AtomicBool>,
+    /// Counts all bytes, for metrics.
+    counted: CountedConnection,
 }
 
 /// What the bytes go through.
@@ -69,8 +72,14 @@ macro_rules! of {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, idle: Duration, in_use: InUse, unread: Arc<AtomicBool>) -> Self {
-        Connection { stream, idle, stalled: None, closing: None, in_use, unread }
+    pub(crate) fn new(
+        stream: Stream,
+        idle: Duration,
+        in_use: InUse,
+        unread: Arc<AtomicBool>,
+        counted: CountedConnection,
+    ) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, in_use, unread, counted }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -93,7 +102,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        of!(self.stream, poll_read, context, buffer)
+        let before = buffer.filled().len();
+        let outcome = of!(self.stream, poll_read, context, buffer);
+        if outcome.is_ready() {
+            self.counted.received(buffer.filled().len() - before);
+        }
+        outcome
     }
 }
 
@@ -106,6 +120,7 @@ impl AsyncWrite for Connection {
         let outcome = of!(self.stream, poll_write, context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.in_use.wrote(bytes);
+            self.counted.sent(bytes);
         }
         self.watch(context, outcome)
     }
@@ -118,6 +133,7 @@ impl AsyncWrite for Connection {
         let outcome = of!(self.stream, poll_write_vectored, context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.in_use.wrote(bytes);
+            self.counted.sent(bytes);
         }
         self.watch(context, outcome)
     }
@@ -153,6 +169,7 @@ impl AsyncWrite for Connection {
                 Poll::Pending if this.unread.load(Ordering::Relaxed) => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     closing.dropped += buffer.filled().len();
+                    this.counted.received(buffer.filled().len());
                 }
                 // The client has closed too, is gone, or had sent no more than what was read: the end of a
                 // TLS client that has closed its half is such a rest.

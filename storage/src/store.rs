@@ -8,7 +8,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -33,6 +34,7 @@ mod pulls;
 mod referrers;
 mod repositories;
 mod rules;
+mod running;
 mod scrub;
 mod tags;
 mod upgrade;
@@ -48,7 +50,7 @@ pub use referrers::ReferrersPage;
 pub use rules::{RELEASED, RepositoryRule};
 pub use scrub::{ScrubNext, ScrubStats};
 pub use upgrade::Upgrade;
-pub use uploads::{Chunk, Finished, UploadStatus};
+pub use uploads::{Chunk, Finished, UploadStats, UploadStatus};
 
 use lease::Moment;
 use uploads::Sessions;
@@ -112,10 +114,11 @@ pub struct Store {
     /// Where uploads find memory.
     intake: uploads::Intake,
     cache: ContentCache,
+    uploaded: Arc<uploads::Counters>,
     pulls: pulls::Pulls,
-    allow_missing: bool,
+    allow_missing: AtomicBool,
     periods: Periods,
-    rules: Arc<rules::Rules>,
+    rules: RwLock<Arc<rules::Rules>>,
     pace: collection::Pace,
     collected: collection::Counters,
     /// What running backups keep from being swept.
@@ -174,10 +177,11 @@ impl Store {
             memory: options.memory.clone(),
             intake: uploads::Intake::new(options.memory.uploads()),
             cache: ContentCache::new(options.memory.cache()),
+            uploaded: Arc::default(),
             pulls: pulls::Pulls::default(),
-            allow_missing: options.allow_missing,
+            allow_missing: options.allow_missing.into(),
             periods: options.periods,
-            rules: Arc::new(rules::Rules::new(options.rules.clone())),
+            rules: RwLock::new(Arc::new(rules::Rules::new(options.rules.clone()))),
             pace: collection::Pace::default(),
             collected: collection::Counters::default(),
             holds: holds::Holds::default(),

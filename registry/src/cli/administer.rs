@@ -117,7 +117,7 @@ pub(super) fn expect_data(options: &StoreOptions) -> Result<(), Failed> {
 
 /// Logs and threads, for a command that works itself.
 pub(super) fn begin(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
-    logging::init(&config.log)?;
+    logging::init(&config.log, None)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
 }
 

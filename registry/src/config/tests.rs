@@ -24,6 +24,12 @@ upgrade: wait
 log:
   format: json
   level: debug
+metrics:
+  listen: localhost:9
+audit:
+  file: /var/log/audit
+tracing:
+  otlp: http://localhost:4318
 push:
   allow_missing: true
   max_manifest_size: 6MiB
@@ -32,6 +38,7 @@ limits:
   header_timeout: 1s
   idle_timeout: 2m
   shutdown_timeout: 500ms
+  drain_delay: 5s
   memory: 1GiB
   disk_reserve: 2GiB
 metadata:
@@ -96,6 +103,7 @@ fn every_key_can_be_set_in_the_file() {
         header_timeout: Period::seconds(1),
         idle_timeout: Period::seconds(120),
         shutdown_timeout: Period::millis(500),
+        drain_delay: Period::seconds(5),
         memory: ByteSize::mib(1024),
         disk_reserve: ByteSize::mib(2048),
     };
@@ -295,6 +303,7 @@ fn a_value_out_of_range_is_told_with_the_range() {
         ("limits.header_timeout", "0s", "10ms to 1h"),
         ("limits.idle_timeout", "0s", "10ms to 1d"),
         ("limits.shutdown_timeout", "2d", "10ms to 1d"),
+        ("limits.drain_delay", "2h", "0s to 1h"),
         ("limits.memory", "1MiB", "16MiB to 1TiB"),
         ("limits.disk_reserve", "1025TiB", "0 to 1024TiB"),
         ("collection.lease", "0s", "1s to 365d"),
@@ -386,7 +395,7 @@ fn the_effective_configuration_names_every_origin() {
     assert_eq!(shown[0], r#"listen: "127.0.0.1:5000" # default"#);
     let log = shown.iter().position(|line| *line == "log:").unwrap();
     assert_eq!(shown[log + 2], r#"  level: "warn" # from environment STELLA_LOG__LEVEL"#);
-    let allow = shown[log + 4];
+    let allow = *shown.iter().find(|line| line.starts_with("  allow_missing:")).unwrap();
     assert!(
         allow.starts_with("  allow_missing: true # from ") && allow.ends_with("/stella.yaml:2:18"),
         "{yaml}"
@@ -410,10 +419,10 @@ proptest! {
             log: Log { format, level: "info,hyper=warn".parse().unwrap() },
             push: Push { allow_missing, max_manifest_size: ByteSize::new(manifest) },
             limits: Limits {
-                connections, header_timeout, idle_timeout, shutdown_timeout, memory: ByteSize::new(memory),
+                connections, header_timeout, idle_timeout, shutdown_timeout, drain_delay: idle_timeout, memory: ByteSize::new(memory),
                 disk_reserve: ByteSize::new(reserve),
             },
-            collection: Collection { interval: idle_timeout, ..Collection::default() },
+            collection: Collection { interval: idle_timeout.max(Period::seconds(1)), ..Collection::default() },
             repositories: vec![RepositoryRule {
                 repositories: "dev/**".parse().unwrap(),
                 untagged: if allow_missing { Keep::For(idle_timeout) } else { Keep::Always },

@@ -106,6 +106,12 @@ data: "here" # from flag --data
 log:
   format: "auto" # default
   level: "warn" # from stella.yaml:2:10
+metrics:
+  listen: null # default
+audit:
+  file: null # default
+tracing:
+  otlp: null # default
 push:
   allow_missing: true # from environment STELLA_PUSH__ALLOW_MISSING
   max_manifest_size: "4MiB" # default
@@ -114,6 +120,7 @@ limits:
   header_timeout: "30s" # default
   idle_timeout: "1m" # default
   shutdown_timeout: "30s" # default
+  drain_delay: "0s" # default
   memory: "256MiB" # default
   disk_reserve: "512MiB" # default
 metadata:

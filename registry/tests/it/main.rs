@@ -9,6 +9,7 @@ mod role;
 mod server;
 
 mod administration;
+mod audit;
 mod backup;
 mod collection;
 mod concurrency;
@@ -28,6 +29,9 @@ mod manifests;
 mod metrics;
 mod mount;
 mod mounted;
+mod notify;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod paths;
 mod proxies;
 mod pull;
@@ -35,6 +39,7 @@ mod push;
 mod ranges;
 mod references;
 mod referrers;
+mod reload;
 mod resume;
 mod shutdown;
 mod slow;

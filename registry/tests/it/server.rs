@@ -23,6 +23,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     log: Arc<Mutex<String>>,
     tls: Option<Arc<ClientConfig>>,
+    /// What it said on stdout after its address.
+    said: Arc<Mutex<String>>,
     data: PathBuf,
     // Removed after the program has ended.
     folder: Option<TempDir>,
@@ -68,6 +70,13 @@ impl Server {
         Self::run(command(data, env), data)
     }
 
+    /// Starts with a configuration file.
+    pub(crate) fn configured(data: &Path, file: &Path, env: &[(&str, &str)]) -> Self {
+        let mut command = command(data, env);
+        command.arg("--config").arg(file);
+        Self::run(command, data)
+    }
+
     /// Starts with a log that goes to `log` and is not read here.
     pub(crate) fn logging_to(data: &Path, log: Stdio, env: &[(&str, &str)]) -> Self {
         let mut command = command(data, env);
@@ -82,11 +91,14 @@ impl Server {
             gather(stderr, Arc::clone(&log));
         }
         let (said, hear) = mpsc::channel();
+        let after = Arc::new(Mutex::new(String::new()));
+        let rest = Arc::clone(&after);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             let mut line = String::new();
             // Nobody listens once the deadline is over.
             let _unheard = stdout.read_line(&mut line).map(|_| said.send(line));
+            gather(stdout, rest);
         });
         let line = hear.recv_timeout(PATIENCE);
         let address = line.as_ref().ok().and_then(|line| {
@@ -98,7 +110,7 @@ impl Server {
             let _ended = child.kill().and_then(|()| child.wait());
             panic!("the server did not start: {line:?}, log: {}", log.lock().unwrap());
         };
-        Server { child, address, log, tls: None, data: data.to_owned(), folder: None }
+        Server { child, address, log, said: after, tls: None, data: data.to_owned(), folder: None }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -139,9 +151,37 @@ impl Server {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
+    /// Where it serves metrics and health, if not on its address.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        let find = || {
+            let said = self.said.lock().unwrap();
+            let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let line = whole.lines().find_map(|line| line.strip_prefix("metrics on http://"))?;
+            Some(line.strip_suffix("/metrics").unwrap().parse().unwrap())
+        };
+        eventually("it says where metrics are", || find().is_some());
+        find().unwrap()
+    }
+
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again, and waits until it has.
+    pub(crate) fn reload(&self) {
+        let done = || {
+            let log = self.log();
+            log.matches("the configuration was reloaded").count()
+                + log.matches("the configuration was not reloaded").count()
+        };
+        let before = done();
+        self.signal(Signal::HUP);
+        eventually("the configuration is reloaded", || done() > before);
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Ends it without a chance to tidy up.

@@ -256,8 +256,8 @@ fn certificates_are_exchanged_on_sighup_and_connections_stay() {
     assert_eq!(served.shown("b.example").unwrap(), der(&served.issued[1]));
     assert_eq!(served.shown("127.0.0.1").unwrap(), der(&next));
     let figures = served.scrape();
-    assert!(figures.contains("stella_certificate_reloads_total{result=\"error\"} 1\n"), "{figures}");
-    assert!(!figures.contains("stella_certificate_reloads_total{result=\"ok\"} 0\n"), "{figures}");
+    assert!(figures.contains("stella_certificate_reloads_total{result=\"failure\"} 1\n"), "{figures}");
+    assert!(!figures.contains("stella_certificate_reloads_total{result=\"success\"} 0\n"), "{figures}");
     assert!(!served.server.log().contains("PRIVATE KEY"), "{}", served.server.log());
 }
 

@@ -54,6 +54,7 @@ mod power_cuts;
 mod pulls;
 mod referrers;
 mod rows_left;
+mod running;
 mod scrub;
 mod tags;
 mod upgrades;

@@ -4,7 +4,7 @@
 use super::*;
 
 fn options(folder: &TempDir) -> StoreOptions {
-    StoreOptions { memory: 1 << 20, ..StoreOptions::new(folder.path().join("data")) }
+    StoreOptions { memory: Budget::of(1 << 20, 4 << 20), ..StoreOptions::new(folder.path().join("data")) }
 }
 
 /// Makes of an engine's rows what a program of schema version 1 would have written.
