@@ -5,6 +5,9 @@
 //! A request's way: [`server`] accepts the connection (`connection.rs` guards it), `request.rs` gives
 //! it an id and a line in the log, `route.rs` says what its path means, one file of `api/`
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
+//!
+//! Apart from the server, and used by the command line alone: `remote.rs` is a client of any registry,
+//! `layout.rs` an OCI layout on disk, `copy.rs` carries images between them.
 
 mod admin;
 mod api;
@@ -15,13 +18,17 @@ mod conditional;
 pub mod config;
 mod connection;
 mod content_range;
+mod copy;
 mod error;
+mod exit;
 mod health;
 mod in_use;
+mod layout;
 pub mod logging;
 mod metrics;
 mod query;
 mod range;
+mod remote;
 mod request;
 mod route;
 pub mod server;
