@@ -11,6 +11,7 @@ mod server;
 mod administration;
 mod backup;
 mod collection;
+mod commands;
 mod concurrency;
 mod conditions;
 mod config;
