@@ -39,6 +39,8 @@ ctr        containerd
 pg_lsclusters postgresql
 xfs_io     xfsprogs
 mkfs.ext4  e2fsprogs
+docker-registry docker-registry
+openssl    openssl
 '
 
 wanted() {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use crate::client::{Client, find, path_variable, usable};
+use crate::program::stella;
 use crate::server::Server;
 use crate::tar::tar_of;
 use crate::tool::Tool;
@@ -75,9 +76,17 @@ impl Bench {
         self.program(client.programs()[0])
     }
 
+    /// Our own command line.
+    pub fn stella(&self) -> Tool {
+        self.at(stella().to_owned())
+    }
+
     /// Another program of a client, such as its daemon.
     pub fn program(&self, name: &str) -> Tool {
-        let path = find(name).unwrap_or_else(|| panic!("{name} is not installed"));
+        self.at(find(name).unwrap_or_else(|| panic!("{name} is not installed")))
+    }
+
+    fn at(&self, path: PathBuf) -> Tool {
         let home = self.scratch.path();
         Tool::new(path, home)
             .env("PATH", path_variable())

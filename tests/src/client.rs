@@ -32,6 +32,8 @@ pub enum Client {
     Helm,
     /// regctl, of regclient.
     Regctl,
+    /// Debian's docker-registry, a server; and what its certificates and passwords are made with.
+    DockerRegistry,
 }
 
 impl Client {
@@ -47,6 +49,7 @@ impl Client {
             Self::Oras => &["oras"],
             Self::Helm => &["helm"],
             Self::Regctl => &["regctl"],
+            Self::DockerRegistry => &["docker-registry", "openssl", "perl"],
         }
     }
 
