@@ -18,8 +18,9 @@ use stella_storage::{
 };
 use tokio::sync::mpsc;
 
+use crate::exit;
+
 pub(crate) mod client;
-pub(crate) mod exit;
 mod server;
 mod socket;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The command line of `stella`. It reads flags, loads the configuration, calls one function and turns
-//! its outcome into an exit code (`admin/exit.rs`). What a command was asked for goes to stdout;
+//! its outcome into an exit code (`exit.rs`). What a command was asked for goes to stdout;
 //! everything else goes to stderr.
 
 use std::ffi::OsString;
@@ -14,20 +14,34 @@ use clap::{Args, Parser, Subcommand};
 use stella_storage::{Clock as _, SystemClock};
 
 use crate::admin::Failed;
-use crate::admin::exit::{self, INTERNAL, USAGE};
 use crate::config::{Config, ConfigError, Overrides, Sources};
+use crate::exit::{self, INTERNAL, USAGE};
 use crate::tls::Tls;
 use crate::{logging, server};
 
 mod administer;
 mod backup;
+mod connection;
+mod copy;
+mod digest;
 mod fsck;
 mod gc;
+mod health;
+mod inspect;
+mod progress;
+mod table;
+mod tags;
 mod upgrade;
 
 use backup::BackupCommand;
+use connection::AllVariables;
+use copy::CopyArgs;
+use digest::DigestArgs;
 use fsck::FsckArgs;
 use gc::GcArgs;
+use health::HealthArgs;
+use inspect::InspectArgs;
+use tags::TagsArgs;
 use upgrade::UpgradeArgs;
 
 const VERSION: &str = concat!(
@@ -40,7 +54,7 @@ const VERSION: &str = concat!(
 
 /// An OCI registry.
 #[derive(Parser)]
-#[command(name = "stella", version = VERSION, arg_required_else_help = true)]
+#[command(name = "stella", version = VERSION, arg_required_else_help = true, after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -62,6 +76,16 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tell whether a server is ready, and how its queues are
+    Health(HealthArgs),
+    /// List the tags of a repository, at any registry
+    Tags(TagsArgs),
+    /// Print the digest that a tag names now
+    Digest(DigestArgs),
+    /// Show what an image or artifact is: platforms, layers, labels, what refers to it
+    Inspect(InspectArgs),
+    /// Copy an image between registries, or to and from an OCI layout on disk
+    Copy(CopyArgs),
 }
 
 #[derive(Subcommand)]
@@ -108,7 +132,8 @@ pub fn run(
             return ExitCode::from(if printed.is_err() { INTERNAL } else { code });
         }
     };
-    let outcome = unicode(env).and_then(|env| match cli.command {
+    let all = AllVariables(env.into_iter().collect());
+    let outcome = unicode(all.0.clone()).and_then(|env| match cli.command {
         Command::Serve(source) => serve(source, env).map(|()| 0),
         Command::Gc(args) => gc::gc(args, env),
         Command::Fsck(args) => fsck::fsck(args, env),
@@ -116,6 +141,11 @@ pub fn run(
         Command::Upgrade(args) => upgrade::upgrade(args, env),
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
+        Command::Health(args) => health::health(args, env, &all),
+        Command::Tags(args) => tags::tags(args, &all),
+        Command::Digest(args) => digest::digest(args, &all),
+        Command::Inspect(args) => inspect::inspect(args, &all),
+        Command::Copy(args) => copy::copy(args, &all),
     });
     match outcome {
         Ok(code) => ExitCode::from(code),

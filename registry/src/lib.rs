@@ -5,6 +5,9 @@
 //! A request's way: [`server`] accepts the connection (`tls.rs` shakes hands, `connection.rs` guards it), `request.rs` gives
 //! it an id and a line in the log, `route.rs` says what its path means, one file of `api/`
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
+//!
+//! Apart from the server, and used by the command line alone: `remote.rs` is a client of any registry,
+//! `layout.rs` an OCI layout on disk, `copy.rs` carries images between them.
 
 mod admin;
 mod api;
@@ -17,9 +20,12 @@ mod conditional;
 pub mod config;
 mod connection;
 mod content_range;
+mod copy;
 mod error;
+mod exit;
 mod health;
 mod in_use;
+mod layout;
 mod live;
 pub mod logging;
 mod metrics;
@@ -28,6 +34,7 @@ mod proxy;
 mod query;
 mod range;
 mod reload;
+mod remote;
 mod request;
 mod route;
 pub mod server;

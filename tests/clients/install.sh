@@ -26,10 +26,6 @@ conformance github.com/opencontainers/distribution-spec/conformance      v0.0.0-
 peer_go_tools='
 registry    github.com/distribution/distribution/v3/cmd/registry         v3.0.0
 '
-peer_debian_tools='
-docker-registry docker-registry
-nginx           nginx
-'
 # command, Debian package
 debian_tools='
 dockerd    docker.io
@@ -46,7 +42,7 @@ xfs_io     xfsprogs
 mkfs.ext4  e2fsprogs
 nginx      nginx
 curl       curl
-ip         iproute2
+docker-registry docker-registry
 '
 
 wanted() {
@@ -60,7 +56,6 @@ wanted() {
 
 if [ $# -gt 0 ]; then
   go_tools+=$peer_go_tools
-  debian_tools+=$peer_debian_tools
 fi
 
 for name in "$@"; do

@@ -5,6 +5,7 @@
 
 mod benches;
 mod buildah;
+mod command_line;
 mod containerd;
 mod crane;
 mod crash;

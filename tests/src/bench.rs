@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, find, path_variable, usable};
 use crate::network::{ADDRESSES, Network};
+use crate::program::stella;
 use crate::server::Server;
 use crate::tar::tar_of;
 use crate::tool::Tool;
@@ -92,9 +93,17 @@ impl Bench {
         self.program(client.programs()[0])
     }
 
+    /// Our own command line.
+    pub fn stella(&self) -> Tool {
+        self.at("stella", stella().to_owned())
+    }
+
     /// Another program of a client, such as its daemon.
     pub fn program(&self, name: &str) -> Tool {
-        let path = find(name).unwrap_or_else(|| panic!("{name} is not installed"));
+        self.at(name, find(name).unwrap_or_else(|| panic!("{name} is not installed")))
+    }
+
+    fn at(&self, name: &str, path: PathBuf) -> Tool {
         let home = self.scratch.path();
         let tool = Tool::new(path, home)
             .env("PATH", path_variable())

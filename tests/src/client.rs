@@ -40,6 +40,8 @@ pub enum Client {
     Prometheus,
     /// What judges units, of systemd.
     Systemd,
+    /// Debian's docker-registry, a server; and what its certificates and passwords are made with.
+    DockerRegistry,
 }
 
 impl Client {
@@ -59,6 +61,7 @@ impl Client {
             Self::Nginx => &["nginx"],
             Self::Prometheus => &["prometheus", "promtool"],
             Self::Systemd => &["systemd-analyze"],
+            Self::DockerRegistry => &["docker-registry", "openssl", "perl"],
         }
     }
 

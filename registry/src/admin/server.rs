@@ -14,9 +14,10 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::{Done, Failed, ITEMS, Operation, Request, exit, socket};
+use super::{Done, Failed, ITEMS, Operation, Request, socket};
 use crate::app::App;
 use crate::audit::Entry;
+use crate::exit;
 
 /// A request has a few words and a path.
 const MAX_REQUEST: u64 = 64 << 10;

@@ -11,9 +11,9 @@ use stella_storage::{Error, Store, StoreOptions, Upgrade};
 use tokio::sync::mpsc;
 
 use super::{Environment, Outcome, Place};
-use crate::admin::exit::{self, NOT_FOUND};
 use crate::admin::{Done, Failed, ITEMS, Operation, client};
 use crate::config::Config;
+use crate::exit::{self, NOT_FOUND};
 use crate::{logging, server};
 
 /// How a command tells what it does.

@@ -12,6 +12,7 @@ mod administration;
 mod audit;
 mod backup;
 mod collection;
+mod commands;
 mod concurrency;
 mod conditions;
 mod config;
