@@ -4,7 +4,7 @@
 //! layouts on disk.
 
 use serde_json::Value;
-use stella_tests::{Artifact, Bench, Client, Content, Image, Peer, Tool};
+use stella_tests::{Artifact, Bench, Client, Content, Image, Peer, Tool, Transport};
 
 use crate::samples::samples;
 
@@ -110,7 +110,7 @@ fn signatures_and_sboms_go_along_and_other_clients_find_them() {
 
 #[test]
 fn layouts_are_exchanged_with_other_clients() {
-    let Some(bench) = Bench::with(&[Client::Skopeo, Client::Crane]) else { return };
+    let Some(bench) = Bench::with(&[Client::Skopeo, Client::Crane], Transport::Plain) else { return };
     let (skopeo, crane, stella) = (bench.tool(Client::Skopeo), bench.tool(Client::Crane), bench.stella());
     let host = bench.server.host();
     for (tag, content) in &samples() {
@@ -168,7 +168,7 @@ fn whoever_is_not_let_in_is_told_why() {
 
 #[test]
 fn a_token_service_is_asked_for_what_a_copy_needs_and_no_more() {
-    let Some(bench) = Bench::with(&[Client::DockerRegistry]) else { return };
+    let Some(bench) = Bench::with(&[Client::DockerRegistry], Transport::Plain) else { return };
     let peer = Peer::with_tokens(&bench.path("peer"));
     bench.write("docker/config.json", peer.docker_config(Peer::PASSWORD));
     let stella = bench.stella();
