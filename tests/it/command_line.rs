@@ -10,7 +10,7 @@ use crate::samples::samples;
 
 /// A bench, docker-registry beside it, and `stella` logged in there.
 fn bench(clients: &[Client]) -> Option<(Bench, Peer, Tool)> {
-    let bench = Bench::with(&[clients, &[Client::DockerRegistry]].concat())?;
+    let bench = Bench::with(&[clients, &[Client::DockerRegistry]].concat(), Transport::Plain)?;
     let peer = Peer::start(&bench.path("peer"));
     bench.write("docker/config.json", peer.docker_config(Peer::PASSWORD));
     let stella = bench.stella().env("SSL_CERT_FILE", peer.ca());
