@@ -18,8 +18,9 @@ use stella_storage::{
 };
 use tokio::sync::mpsc;
 
+use crate::exit;
+
 pub(crate) mod client;
-pub(crate) mod exit;
 mod server;
 mod socket;
 
@@ -58,6 +59,9 @@ pub(crate) trait Operation: Sized + Send + Sync + 'static {
         items: mpsc::Sender<Self::Item>,
     ) -> impl Future<Output = Result<Self::Summary>> + Send;
 
+    /// What it is called in the audit trail, if it changes something.
+    fn audited(&self) -> Option<&'static str>;
+
     /// Whether it found faults, which is an exit code of its own.
     fn faults(summary: &Self::Summary) -> bool;
 }
@@ -76,6 +80,10 @@ impl Operation for Gc {
 
     fn request(self) -> Request {
         Request::Gc(self)
+    }
+
+    fn audited(&self) -> Option<&'static str> {
+        (!self.dry_run).then_some("gc")
     }
 
     async fn run(&self, store: &Store, items: mpsc::Sender<GcItem>) -> Result<GcSummary> {
@@ -118,6 +126,10 @@ impl Operation for Resume {
         Request::Resume(self)
     }
 
+    fn audited(&self) -> Option<&'static str> {
+        Some("gc.resume")
+    }
+
     async fn run(&self, store: &Store, _: mpsc::Sender<GcItem>) -> Result<Resumed> {
         Ok(Resumed { was_off: store.resume_collection().await? })
     }
@@ -141,6 +153,10 @@ impl Operation for Fsck {
 
     fn request(self) -> Request {
         Request::Fsck(self)
+    }
+
+    fn audited(&self) -> Option<&'static str> {
+        self.repair.then_some("fsck.repair")
     }
 
     async fn run(&self, store: &Store, items: mpsc::Sender<Fault>) -> Result<FsckSummary> {
@@ -167,6 +183,10 @@ impl Operation for Backup {
 
     fn request(self) -> Request {
         Request::Backup(self)
+    }
+
+    fn audited(&self) -> Option<&'static str> {
+        Some("backup.create")
     }
 
     async fn run(&self, store: &Store, items: mpsc::Sender<BackupItem>) -> Result<BackupSummary> {

@@ -40,7 +40,7 @@ struct Call<'r> {
 /// Answers a request below `/v2/`.
 pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let body = RequestBody::new(body, app.idle_timeout).telling(parts.extensions.get().cloned());
+    let body = RequestBody::new(body, app.live.idle_timeout()).telling(parts.extensions.get().cloned());
     match dispatch(app, &parts, body).await {
         Ok(response) => response,
         Err(error) if parts.method == Method::HEAD => without_body(error.into_response()),

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The application: what every request shares.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use stella_storage::{Actor, Store, Taken};
 
+use crate::audit::Audit;
+use crate::config::Config;
 use crate::error::ApiError;
+use crate::live::Live;
 use crate::metrics::Metrics;
 
 /// How long an answer waits for memory before the client is told to come again.
@@ -19,16 +23,25 @@ pub(crate) struct App {
     pub(crate) store: Store,
     /// The largest manifest, in bytes.
     pub(crate) max_manifest: usize,
-    /// How long a client may send nothing.
-    pub(crate) idle_timeout: Duration,
+    /// What changes while the server runs.
+    pub(crate) live: Live,
+    /// Where each change is written down.
+    pub(crate) audit: Arc<Audit>,
     /// What `/metrics` needs.
     pub(crate) metrics: Metrics,
     draining: AtomicBool,
 }
 
 impl App {
-    pub(crate) fn new(store: Store, max_manifest: usize, idle_timeout: Duration, metrics: Metrics) -> Self {
-        App { store, max_manifest, idle_timeout, metrics, draining: AtomicBool::new(false) }
+    pub(crate) fn new(
+        store: Store,
+        max_manifest: usize,
+        config: &Config,
+        metrics: Metrics,
+        audit: Audit,
+    ) -> Self {
+        let (live, audit) = (Live::new(config), Arc::new(audit));
+        App { store, max_manifest, live, audit, metrics, draining: AtomicBool::new(false) }
     }
 
     /// Takes `bytes` of the memory for answers, and waits a while for them.

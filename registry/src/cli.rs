@@ -1,29 +1,48 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The command line of `stella`. It reads flags, loads the configuration, calls one function and turns
-//! its outcome into an exit code (`admin/exit.rs`). What a command was asked for goes to stdout;
+//! its outcome into an exit code (`exit.rs`). What a command was asked for goes to stdout;
 //! everything else goes to stderr.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use stella_storage::{Clock as _, SystemClock};
 
 use crate::admin::Failed;
-use crate::admin::exit::{INTERNAL, USAGE};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Overrides, Sources};
+use crate::exit::{self, INTERNAL, USAGE};
+use crate::tls::Tls;
 use crate::{logging, server};
 
 mod administer;
 mod backup;
+mod connection;
+mod copy;
+mod digest;
 mod fsck;
 mod gc;
+mod health;
+mod inspect;
+mod progress;
+mod table;
+mod tags;
+mod upgrade;
 
 use backup::BackupCommand;
+use connection::AllVariables;
+use copy::CopyArgs;
+use digest::DigestArgs;
 use fsck::FsckArgs;
 use gc::GcArgs;
+use health::HealthArgs;
+use inspect::InspectArgs;
+use tags::TagsArgs;
+use upgrade::UpgradeArgs;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -35,7 +54,7 @@ const VERSION: &str = concat!(
 
 /// An OCI registry.
 #[derive(Parser)]
-#[command(name = "stella", version = VERSION, arg_required_else_help = true)]
+#[command(name = "stella", version = VERSION, arg_required_else_help = true, after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,9 +71,21 @@ enum Command {
     /// Back up, verify or restore everything that the registry keeps
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Bring data that an older version wrote to the present one; a server with `upgrade: auto` does so by itself
+    Upgrade(UpgradeArgs),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tell whether a server is ready, and how its queues are
+    Health(HealthArgs),
+    /// List the tags of a repository, at any registry
+    Tags(TagsArgs),
+    /// Print the digest that a tag names now
+    Digest(DigestArgs),
+    /// Show what an image or artifact is: platforms, layers, labels, what refers to it
+    Inspect(InspectArgs),
+    /// Copy an image between registries, or to and from an OCI layout on disk
+    Copy(CopyArgs),
 }
 
 #[derive(Subcommand)]
@@ -101,13 +132,20 @@ pub fn run(
             return ExitCode::from(if printed.is_err() { INTERNAL } else { code });
         }
     };
-    let outcome = unicode(env).and_then(|env| match cli.command {
+    let all = AllVariables(env.into_iter().collect());
+    let outcome = unicode(all.0.clone()).and_then(|env| match cli.command {
         Command::Serve(source) => serve(source, env).map(|()| 0),
         Command::Gc(args) => gc::gc(args, env),
         Command::Fsck(args) => fsck::fsck(args, env),
         Command::Backup(command) => backup::backup(command, env),
+        Command::Upgrade(args) => upgrade::upgrade(args, env),
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
+        Command::Health(args) => health::health(args, env, &all),
+        Command::Tags(args) => tags::tags(args, &all),
+        Command::Digest(args) => digest::digest(args, &all),
+        Command::Inspect(args) => inspect::inspect(args, &all),
+        Command::Copy(args) => copy::copy(args, &all),
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -122,20 +160,30 @@ pub fn run(
 type Environment = Vec<(String, String)>;
 
 fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
-    let config = source.load(env)?;
+    let sources = source.sources(env);
     // Before the first log line, so that the person at the terminal sees a plain error.
+    let config = sources.load()?;
     config.listen_addresses()?;
     config.engine()?;
-    logging::init(&config.log)?;
+    Tls::load(&config)?;
+    let logging = Arc::new(logging::init(&config.log, config.otlp()?)?);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(server::serve(config))
+    let served = runtime.block_on(server::serve(config, sources, Arc::clone(&logging)));
+    // What requests still hold is dropped before the last traces are sent.
+    drop(runtime);
+    logging.end();
+    served
 }
 
 fn check(source: Source, env: Environment) -> anyhow::Result<()> {
-    let config = source.load(env)?;
+    let config = source.sources(env).load()?;
     config.listen_addresses()?;
     config.engine()?;
+    for warning in Tls::load(&config)?.iter().flat_map(|tls| tls.warnings(&config, SystemClock.now())) {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     print("configuration is valid\n")
 }
 
@@ -145,8 +193,13 @@ fn show(source: Source, env: Environment) -> anyhow::Result<()> {
 
 impl Source {
     fn load(self, env: Environment) -> Result<Config, ConfigError> {
+        let Sources { file, env, overrides } = self.sources(env);
+        Config::load(file.as_deref(), env, overrides)
+    }
+
+    fn sources(self, env: Environment) -> Sources {
         let Place { config, data } = self.place;
-        Config::load(config.as_deref(), env, Overrides { listen: self.listen, data })
+        Sources { file: config, env, overrides: Overrides { listen: self.listen, data } }
     }
 }
 
@@ -172,6 +225,9 @@ fn unicode(env: impl IntoIterator<Item = (OsString, OsString)>) -> anyhow::Resul
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(failed) = error.downcast_ref::<Failed>() {
         return failed.exit;
+    }
+    if let Some(error) = error.downcast_ref::<stella_storage::Error>() {
+        return exit::of(error);
     }
     match error.downcast_ref::<ConfigError>() {
         None | Some(ConfigError::Render { .. }) => INTERNAL,

@@ -9,30 +9,40 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stella_storage::Upgrade;
 
 mod bounds;
+mod changes;
 mod collection;
 mod decode;
 mod environment;
 mod error;
+mod external_url;
 mod file;
 mod level;
 mod listen;
 mod metadata;
+mod monitoring;
+mod network;
 mod node;
 mod origin;
 mod period;
 mod render;
 mod size;
+mod tls;
 
 pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;
+pub use external_url::ExternalUrl;
 pub use level::LogLevel;
 pub use listen::Listen;
 pub use metadata::{Metadata, MetadataEngine, Secret};
+pub use monitoring::{Audit, Endpoint, Metrics, Tracing};
+pub use network::Network;
 pub use origin::Origin;
 pub use period::Period;
 pub use size::ByteSize;
+pub use tls::{CertificateFiles, Tls, TlsVersion};
 
 use node::{Node, Schema};
 
@@ -42,10 +52,22 @@ use node::{Node, Schema};
 pub struct Config {
     /// Where to listen: `HOST:PORT`. Port 0 takes any free port. Default `127.0.0.1:5000`.
     pub listen: Listen,
+    /// How clients are spoken to: with certificates `listen` serves https only. Default: none, plain http.
+    pub tls: Tls,
+    /// What clients call this registry, such as `https://registry.example`. Default: they use `listen`.
+    pub external_url: Option<ExternalUrl>,
+    /// The networks of proxies whose word for a client's address is taken. Default none.
+    pub trusted_proxies: Vec<Network>,
     /// The directory that holds everything the registry keeps. Default `./stella-data`.
     pub data: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// Where metrics are served.
+    pub metrics: Metrics,
+    /// Where each change is written down.
+    pub audit: Audit,
+    /// Where traces go.
+    pub tracing: Tracing,
     /// What a push may do.
     pub push: Push,
     /// What one client, or all of them together, may take.
@@ -56,6 +78,8 @@ pub struct Config {
     pub collection: Collection,
     /// The reading of everything, to learn of damage.
     pub scrub: Scrub,
+    /// What happens with data that an older version wrote: `auto` or `wait`. Default `auto`.
+    pub upgrade: Upgrade,
     /// What repositories keep; the first entry that matches one decides. Default: everything that is tagged,
     /// named by what is kept, or untagged.
     pub repositories: Vec<RepositoryRule>,
@@ -110,6 +134,9 @@ pub struct Limits {
     pub idle_timeout: Period,
     /// How long requests under way may take to finish at shutdown; 10ms to 1d. Default `30s`.
     pub shutdown_timeout: Period,
+    /// How long connections are still accepted at shutdown, so that whoever balances load notices; 0s to 1h.
+    /// Default `0s`.
+    pub drain_delay: Period,
     /// Memory for the metadata cache, the buffers of uploads and manifests on their way in, in bytes;
     /// 16MiB to 1TiB. Default `256MiB`.
     pub memory: ByteSize,
@@ -139,6 +166,29 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--data`, for the key `data`.
     pub data: Option<PathBuf>,
+}
+
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The flags.
+    pub overrides: Overrides,
+}
+
+impl Sources {
+    /// Reads it, and checks what can be checked without serving.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let config = Config::load(self.file.as_deref(), self.env.iter().cloned(), self.overrides.clone())?;
+        config.listen_addresses()?;
+        config.metrics_addresses()?;
+        config.engine()?;
+        config.otlp()?;
+        Ok(config)
+    }
 }
 
 impl Config {
@@ -208,13 +258,20 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Listen::default(),
+            tls: Tls::default(),
+            external_url: None,
+            trusted_proxies: Vec::new(),
             data: PathBuf::from("./stella-data"),
             log: Log::default(),
+            metrics: Metrics::default(),
+            audit: Audit::default(),
+            tracing: Tracing::default(),
             push: Push::default(),
             limits: Limits::default(),
             metadata: Metadata::default(),
             collection: Collection::default(),
             scrub: Scrub::default(),
+            upgrade: Upgrade::default(),
             repositories: Vec::new(),
             origins: BTreeMap::new(),
         }
@@ -234,6 +291,7 @@ impl Default for Limits {
             header_timeout: Period::seconds(30),
             idle_timeout: Period::seconds(60),
             shutdown_timeout: Period::seconds(30),
+            drain_delay: Period::seconds(0),
             memory: ByteSize::mib(256),
             disk_reserve: ByteSize::mib(512),
         }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A guarded connection: gives up on a client that no longer reads, and closes so that an answer
-//! sent before the request's end still arrives.
+//! A guarded connection, with or without TLS: gives up on a client that no longer reads, and closes so that
+//! an answer sent before the request's end still arrives.
 //!
 //! When a server closes a socket that holds unread bytes, the kernel resets the connection and the
 //! client may lose the answer ("connection reset by peer" instead of the error). So closing sends
-//! our end first, then reads and drops what still comes, within limits (RFC 9112, section 9.6).
+//! our end first, then reads and drops what still comes, within limits (RFC 9112, section 9.6). Over TLS our
+//! end is an alert and the socket's own, and what still comes is dropped as it is, unopened.
 
 use std::io;
 use std::pin::Pin;
@@ -16,15 +17,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
 
 use crate::in_use::InUse;
+use crate::metrics::CountedConnection;
 
 /// How long, and how many bytes, a closing connection is read for.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     idle: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -33,6 +36,14 @@ pub(crate) struct Connection {
     in_use: InUse,
     /// Whether a request's body was left unread: then more of it may come while we close.
     unread: Arc<AtomicBool>,
+    /// Counts all bytes, for metrics.
+    counted: CountedConnection,
+}
+
+/// What the bytes go through.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 struct Closing {
@@ -40,9 +51,35 @@ struct Closing {
     dropped: usize,
 }
 
+impl Stream {
+    /// The socket itself.
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_mut().0,
+        }
+    }
+}
+
+/// Calls a method of the stream, whichever it is.
+macro_rules! of {
+    ($stream:expr, $method:ident $(, $argument:expr)*) => {
+        match &mut $stream {
+            Stream::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+        }
+    };
+}
+
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, idle: Duration, in_use: InUse, unread: Arc<AtomicBool>) -> Self {
-        Connection { stream, idle, stalled: None, closing: None, in_use, unread }
+    pub(crate) fn new(
+        stream: Stream,
+        idle: Duration,
+        in_use: InUse,
+        unread: Arc<AtomicBool>,
+        counted: CountedConnection,
+    ) -> Self {
+        Connection { stream, idle, stalled: None, closing: None, in_use, unread, counted }
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -65,7 +102,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = of!(self.stream, poll_read, context, buffer);
+        if outcome.is_ready() {
+            self.counted.received(buffer.filled().len() - before);
+        }
+        outcome
     }
 }
 
@@ -75,9 +117,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let outcome = of!(self.stream, poll_write, context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.in_use.wrote(bytes);
+            self.counted.sent(bytes);
         }
         self.watch(context, outcome)
     }
@@ -87,29 +130,31 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        let outcome = of!(self.stream, poll_write_vectored, context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.in_use.wrote(bytes);
+            self.counted.sent(bytes);
         }
         self.watch(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        let outcome = of!(self.stream, poll_flush, context);
         self.watch(context, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.closing.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-            if !this.unread.load(Ordering::Relaxed) {
-                return Poll::Ready(Ok(()));
-            }
+            let outcome = of!(this.stream, poll_shutdown, context);
+            ready!(this.watch(context, outcome))?;
         }
         let closing = this
             .closing
@@ -120,13 +165,15 @@ impl AsyncWrite for Connection {
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::uninit(&mut scratch);
-            match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
+            match Pin::new(this.stream.socket()).poll_read(context, &mut buffer) {
+                Poll::Pending if this.unread.load(Ordering::Relaxed) => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     closing.dropped += buffer.filled().len();
+                    this.counted.received(buffer.filled().len());
                 }
-                // The client has closed too, or is gone.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                // The client has closed too, is gone, or had sent no more than what was read: the end of a
+                // TLS client that has closed its half is such a rest.
+                _ => return Poll::Ready(Ok(())),
             }
         }
     }

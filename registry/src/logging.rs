@@ -1,16 +1,29 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Logs: one line per event on stderr, for a person or as JSON. Fields of the spans around an event
-//! (the request id among them) are on its line. What is logged is decided where it happens.
+//! Logs: one line per event on stderr, for a person or as JSON, with the id of the request in which it
+//! happened (`line.rs`). What is logged is decided where it happens. The level can change while the program
+//! runs. Spans are for traces (`otlp.rs`), and made only if those are sent.
 
 use std::io::{self, IsTerminal};
 
+use http::Request;
 use thiserror::Error;
-use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
+use tracing::{Span, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Endpoint, Log, LogFormat};
+use crate::route::Template;
+
+mod line;
+#[cfg(feature = "otlp")]
+mod otlp;
+
+pub(crate) use line::{within, within_now};
+
+use line::Named;
 
 /// Why logging could not start.
 #[derive(Debug, Error)]
@@ -24,28 +37,111 @@ pub enum LoggingError {
         /// Why.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The level cannot be changed any more.
+    #[error("the level cannot be changed")]
+    Reload(#[source] reload::Error),
     /// Something else in this process logs already.
     #[error("logging was started twice")]
     Started(#[source] tracing_subscriber::util::TryInitError),
+    /// Traces cannot be sent.
+    #[error("`tracing.otlp`: traces cannot be sent: {reason}")]
+    Traces {
+        /// Why.
+        reason: String,
+    },
 }
 
-/// Sends the events of the whole process to stderr as `log` says.
-pub fn init(log: &Log) -> Result<(), LoggingError> {
-    subscriber(log, io::stderr().is_terminal(), io::stderr)?.try_init().map_err(LoggingError::Started)
+/// The log of this process.
+#[derive(Debug)]
+pub struct Logging {
+    filter: Filter,
+    #[cfg(feature = "otlp")]
+    traces: Option<otlp::Traces>,
 }
 
-fn subscriber<W>(
-    log: &Log,
-    terminal: bool,
-    writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, LoggingError>
+type Filter = reload::Handle<EnvFilter, Registry>;
+type Everything = Box<dyn Subscriber + Send + Sync>;
+
+impl Logging {
+    /// Logs by another level from now on.
+    pub fn set_level(&self, log: &Log) -> Result<(), LoggingError> {
+        self.filter.reload(filter(log)?).map_err(LoggingError::Reload)
+    }
+
+    /// Sends the traces that wait, and ends sending them.
+    pub fn end(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = &self.traces {
+            traces.end();
+        }
+    }
+}
+
+/// Sends the events of the whole process to stderr as `log` says, and its traces to `collector`.
+pub fn init(log: &Log, collector: Option<&Endpoint>) -> Result<Logging, LoggingError> {
+    let terminal = io::stderr().is_terminal();
+    #[cfg(feature = "otlp")]
+    if let Some(collector) = collector {
+        let (traces, layer) = otlp::start(collector).map_err(|reason| LoggingError::Traces { reason })?;
+        let (filter, handle) = reload::Layer::new(filter(log)?);
+        // The level is that of the log alone: spans are traced whatever is logged.
+        let lines = lines(log, terminal, io::stderr).with_filter(filter);
+        let everything: Everything = Box::new(Registry::default().with(lines).with(layer));
+        everything.try_init().map_err(LoggingError::Started)?;
+        return Ok(Logging { filter: handle, traces: Some(traces) });
+    }
+    if let Some(collector) = collector {
+        let reason = format!("this program cannot send any to {collector}");
+        return Err(LoggingError::Traces { reason });
+    }
+    let (everything, filter) = subscriber(log, terminal, io::stderr)?;
+    everything.try_init().map_err(LoggingError::Started)?;
+    Ok(Logging {
+        filter,
+        #[cfg(feature = "otlp")]
+        traces: None,
+    })
+}
+
+/// The span around everything that is done for a request, if anybody gathers traces.
+#[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "traces tell more"))]
+pub(crate) fn request_span<B>(id: &str, template: Template, request: &Request<B>) -> Span {
+    #[cfg(feature = "otlp")]
+    if otlp::is_on() {
+        return otlp::request_span(id, template, request);
+    }
+    Span::none()
+}
+
+/// Notes with a request's span how it was answered.
+#[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "traces tell more"))]
+pub(crate) fn record_status(span: &Span, status: u16) {
+    #[cfg(feature = "otlp")]
+    if otlp::is_on() {
+        otlp::record_status(span, status);
+    }
+}
+
+fn subscriber<W>(log: &Log, terminal: bool, writer: W) -> Result<(Everything, Filter), LoggingError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    let (filter, handle) = reload::Layer::new(filter(log)?);
+    Ok((Box::new(Registry::default().with(filter).with(lines(log, terminal, writer))), handle))
+}
+
+fn filter(log: &Log) -> Result<EnvFilter, LoggingError> {
     let level = log.level.as_str();
-    let filter = EnvFilter::builder()
+    EnvFilter::builder()
         .parse(level)
-        .map_err(|source| LoggingError::Level { level: level.to_owned(), source })?;
+        .map_err(|source| LoggingError::Level { level: level.to_owned(), source })
+}
+
+fn lines<S, W>(log: &Log, terminal: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let json = match log.format {
         LogFormat::Auto => !terminal,
         LogFormat::Human => false,
@@ -53,14 +149,14 @@ where
     };
     // A line that cannot be written is lost. Told of on stderr, which is what cannot be written, it
     // would be a panic of whoever logs.
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     if json {
-        // The list of spans would repeat the innermost one, which holds what matters.
-        return Ok(Box::new(builder.json().flatten_event(true).with_span_list(false).finish()));
+        let layer = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        return layer.map_event_format(|format| Named { format, json: true }).boxed();
     }
     // On a terminal the default stands: colour, unless NO_COLOR is set.
-    Ok(if terminal { Box::new(builder.finish()) } else { Box::new(builder.with_ansi(false).finish()) })
+    let layer = if terminal { layer } else { layer.with_ansi(false) };
+    layer.map_event_format(|format| Named { format, json: false }).boxed()
 }
 
 #[cfg(test)]
@@ -88,10 +184,10 @@ mod tests {
         let memory = Memory::default();
         let writer = memory.clone();
         let log = Log { format, level: level.parse().unwrap() };
-        let subscriber = subscriber(&log, terminal, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(&log, terminal, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            let span = tracing::info_span!("request", request_id = "r-1");
-            span.in_scope(|| tracing::info!(repo = "team/app", "manifest stored"));
+            let id = uuid::Uuid::from_u128(0xabc);
+            within_now(id, || tracing::info!(repo = "team/app", "manifest stored"));
         });
         String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
     }
@@ -102,14 +198,14 @@ mod tests {
         assert_eq!(line["message"], "manifest stored");
         assert_eq!(line["repo"], "team/app");
         assert_eq!(line["level"], "INFO");
-        assert_eq!(line["span"]["request_id"], "r-1");
+        assert_eq!(line["request_id"], "00000000000000000000000000000abc");
     }
 
     #[test]
     fn a_human_line_holds_the_event_and_its_request() {
         let line = logged(LogFormat::Human, "info", false);
         assert!(
-            line.contains("manifest stored") && line.contains("r-1") && line.contains("team/app"),
+            line.contains("manifest stored") && line.contains("0000abc ") && line.contains("team/app"),
             "{line}"
         );
         assert!(!line.contains('\u{1b}'), "colour only on a terminal: {line:?}");

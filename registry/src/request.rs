@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What happens to every request: an id, an answer whatever fails, one line in the log.
+//! What happens to every request: an id, an answer whatever fails, a count, a line in the audit trail if it
+//! changed something, and one in the log.
+//!
+//! Reads that succeed are most of the traffic and are logged at `debug`, all else at `info`, under the
+//! target `access`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,26 +12,57 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt as _;
-use http::header::{HOST, HeaderName, HeaderValue};
-use http::{Request, Response, Version};
+use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, Uri, Version};
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
-use crate::api;
 use crate::app::App;
+use crate::audit::Changed;
 use crate::error::ApiError;
+use crate::metrics::CLIENT_GONE;
+use crate::proxy::{ClientAddress, Scheme};
+use crate::route::Template;
+use crate::{api, audit, logging};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>) -> Response<Body> {
-    let started = Instant::now();
-    let id = Uuid::new_v4().simple().to_string();
-    let span = tracing::info_span!("request", request_id = %id);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+/// As much of a client's name for itself is logged.
+const MAX_AGENT: usize = 200;
+
+/// Answers one request of a client that speaks by `scheme`.
+pub(crate) async fn handle(
+    app: Arc<App>,
+    others: Router,
+    (client, scheme): (ClientAddress, Scheme),
+    request: Request<Body>,
+) -> Response<Body> {
+    let path = request.uri().path();
+    let template = Template::of(path);
     let registry = path == "/v2" || path.starts_with("/v2/");
+    let uuid = Uuid::new_v4();
+    let mut text = [0; Simple::LENGTH];
+    let id: &str = uuid.simple().encode_lower(&mut text);
+    let asked = Asked {
+        app: &app,
+        template,
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        version: request.version(),
+        agent: request.headers().get(USER_AGENT).cloned(),
+        uuid,
+        id,
+        client,
+        scheme,
+        began: Instant::now(),
+        span: logging::request_span(id, template, &request),
+        outcome: None,
+        told: false,
+    };
+    let _being_handled = app.metrics.requests.begin();
     let addressed = addressed(&request);
     let answer = async {
         if !addressed {
@@ -39,18 +74,100 @@ pub(crate) async fn handle(app: Arc<App>, others: Router, request: Request<Body>
         }
     };
     // A panic ends one request, not its connection's other streams.
-    let answer = AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
-    let mut response = answer.unwrap_or_else(|_| span.in_scope(|| ApiError::panicked().into_response()));
+    let answer = AssertUnwindSafe(answer).catch_unwind().instrument(asked.span.clone());
+    let answer = logging::within(uuid, answer).await;
+    let panicked = |_| logging::within_now(uuid, || ApiError::panicked().into_response());
+    let mut response = answer.unwrap_or_else(panicked);
     if registry {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    let status = response.status().as_u16();
-    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    span.in_scope(|| tracing::info!(%method, path, status, micros, "answered"));
+    let changed = response.extensions_mut().remove::<Changed>();
+    asked.answered(response.status().as_u16(), changed).await;
     response
+}
+
+/// A request whose answer is on its way. If that never comes, because its client went away, then that is
+/// told where the answer would have been.
+struct Asked<'r> {
+    app: &'r App,
+    template: Template,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    agent: Option<HeaderValue>,
+    uuid: Uuid,
+    id: &'r str,
+    client: ClientAddress,
+    scheme: Scheme,
+    began: Instant,
+    span: Span,
+    /// The answer's status, and what its handler knows of a change.
+    outcome: Option<(u16, Option<Changed>)>,
+    told: bool,
+}
+
+impl Asked<'_> {
+    /// Tells that there is an answer, before it is sent.
+    async fn answered(mut self, status: u16, changed: Option<Changed>) {
+        self.outcome = Some((status, changed));
+        let changed = self.outcome.as_ref().and_then(|(_, changed)| changed.as_ref());
+        if let Some(entry) = self.entry(status, changed) {
+            logging::within(self.uuid, self.app.audit.record(entry)).await;
+        }
+        self.told = true;
+        self.tell(status);
+    }
+
+    fn entry(&self, status: u16, changed: Option<&Changed>) -> Option<audit::Entry> {
+        let entry = audit::of_request(&self.method, &self.uri, status, changed)?;
+        Some(audit::Entry {
+            request_id: Some(self.id.to_owned()),
+            client: self.client.to_string(),
+            actor: self.app.actor().subject,
+            ..entry
+        })
+    }
+
+    fn tell(&self, status: u16) {
+        let took = self.began.elapsed();
+        self.app.metrics.requests.count(self.template, &self.method, status, took);
+        logging::record_status(&self.span, status);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let (method, path, version) = (&self.method, self.uri.path(), self.version);
+        let (client, scheme) = (self.client, self.scheme);
+        let agent = || {
+            let agent = self.agent.as_ref()?.to_str().ok()?;
+            Some(agent.get(..MAX_AGENT).unwrap_or(agent))
+        };
+        let read = *method == Method::GET || *method == Method::HEAD;
+        logging::within_now(self.uuid, || {
+            if read && status < 400 {
+                tracing::debug!(
+                    target: "access", %method, path, status, micros, ?version, %scheme, %client, agent = agent(), "answered"
+                );
+            } else {
+                tracing::info!(
+                    target: "access", %method, path, status, micros, ?version, %scheme, %client, agent = agent(), "answered"
+                );
+            }
+        });
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let (status, changed) = self.outcome.take().unwrap_or((CLIENT_GONE, None));
+        if let Some(entry) = self.entry(status, changed.as_ref()) {
+            logging::within_now(self.uuid, || self.app.audit.record_now(&entry));
+        }
+        self.tell(status);
+    }
 }
 
 /// RFC 9112, section 3.2: a request of HTTP/1.1 has one Host. We use it for nothing, but a proxy that

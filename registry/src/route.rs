@@ -34,33 +34,127 @@ pub(crate) enum Route<'p> {
     Referrers(RepoName, Cow<'p, str>),
 }
 
+/// The form of a path, for counting: a closed set, whatever clients ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Template {
+    Base,
+    Catalog,
+    Tags,
+    Manifest,
+    Blob,
+    Uploads,
+    Upload,
+    Referrers,
+    /// Metrics and health.
+    Monitoring,
+    Other,
+}
+
+impl Template {
+    pub(crate) const ALL: [Template; 10] = [
+        Template::Base,
+        Template::Catalog,
+        Template::Tags,
+        Template::Manifest,
+        Template::Blob,
+        Template::Uploads,
+        Template::Upload,
+        Template::Referrers,
+        Template::Monitoring,
+        Template::Other,
+    ];
+
+    /// How it is shown.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Template::Base => "/v2/",
+            Template::Catalog => "/v2/_catalog",
+            Template::Tags => "/v2/{name}/tags/list",
+            Template::Manifest => "/v2/{name}/manifests/{reference}",
+            Template::Blob => "/v2/{name}/blobs/{digest}",
+            Template::Uploads => "/v2/{name}/blobs/uploads/",
+            Template::Upload => "/v2/{name}/blobs/uploads/{id}",
+            Template::Referrers => "/v2/{name}/referrers/{digest}",
+            Template::Monitoring => "monitoring",
+            Template::Other => "other",
+        }
+    }
+
+    /// The form of a path, be its parts well-formed or not.
+    pub(crate) fn of(path: &str) -> Self {
+        match Split::of(path) {
+            Some(split) => split.template,
+            None if ["/metrics", "/livez", "/readyz", "/startupz", "/healthz"].contains(&path) => {
+                Template::Monitoring
+            }
+            None => Template::Other,
+        }
+    }
+}
+
+/// A path of the API in its parts, which nobody has looked at yet; absent ones are empty.
+#[derive(Clone, Copy)]
+pub(crate) struct Split<'p> {
+    pub(crate) template: Template,
+    pub(crate) name: &'p str,
+    pub(crate) last: &'p str,
+}
+
+impl<'p> Split<'p> {
+    pub(crate) fn of(path: &'p str) -> Option<Self> {
+        let found = |template, name, last| Some(Split { template, name, last });
+        if path == "/v2" || path == "/v2/" {
+            return found(Template::Base, "", "");
+        }
+        let path = path.strip_prefix("/v2/")?;
+        if path == "_catalog" {
+            return found(Template::Catalog, "", "");
+        }
+        if let Some(name) = path.strip_suffix("/tags/list") {
+            return found(Template::Tags, name, "");
+        }
+        if let Some(name) =
+            path.strip_suffix("/blobs/uploads/").or_else(|| path.strip_suffix("/blobs/uploads"))
+        {
+            return found(Template::Uploads, name, "");
+        }
+        let (head, last) = path.rsplit_once('/')?;
+        if last.is_empty() {
+            return None;
+        }
+        for (suffix, template) in [
+            ("/manifests", Template::Manifest),
+            ("/blobs/uploads", Template::Upload),
+            ("/blobs", Template::Blob),
+            ("/referrers", Template::Referrers),
+        ] {
+            if let Some(name) = head.strip_suffix(suffix) {
+                return found(template, name, last);
+            }
+        }
+        None
+    }
+}
+
 /// Reads a path; `Ok(None)` is a path that the API does not have.
 pub(crate) fn parse(path: &str) -> Result<Option<Route<'_>>, ApiError> {
-    if path == "/v2" || path == "/v2/" {
-        return Ok(Some(Route::Base));
-    }
-    let Some(path) = path.strip_prefix("/v2/") else { return Ok(None) };
-    if path == "_catalog" {
-        return Ok(Some(Route::Catalog));
-    }
-    if let Some(name) = path.strip_suffix("/tags/list") {
-        return Ok(Some(Route::Tags(repo(name)?)));
-    }
-    if let Some(name) = path.strip_suffix("/blobs/uploads/").or_else(|| path.strip_suffix("/blobs/uploads")) {
-        return Ok(Some(Route::Uploads(repo(name)?)));
-    }
-    let Some((head, last)) = path.rsplit_once('/') else { return Ok(None) };
-    let Some(last) = decode(last) else { return Ok(None) };
-    let route = if let Some(name) = head.strip_suffix("/manifests") {
-        Route::Manifest(repo(name)?, last)
-    } else if let Some(name) = head.strip_suffix("/blobs/uploads") {
-        Route::Upload(repo(name)?, last)
-    } else if let Some(name) = head.strip_suffix("/blobs") {
-        Route::Blob(repo(name)?, last)
-    } else if let Some(name) = head.strip_suffix("/referrers") {
-        Route::Referrers(repo(name)?, last)
-    } else {
-        return Ok(None);
+    let Some(Split { template, name, last }) = Split::of(path) else { return Ok(None) };
+    let route = match template {
+        Template::Base => Route::Base,
+        Template::Catalog => Route::Catalog,
+        Template::Tags => Route::Tags(repo(name)?),
+        Template::Uploads => Route::Uploads(repo(name)?),
+        Template::Manifest | Template::Upload | Template::Blob | Template::Referrers => {
+            let Some(last) = decode(last) else { return Ok(None) };
+            let repo = repo(name)?;
+            match template {
+                Template::Manifest => Route::Manifest(repo, last),
+                Template::Upload => Route::Upload(repo, last),
+                Template::Blob => Route::Blob(repo, last),
+                _ => Route::Referrers(repo, last),
+            }
+        }
+        Template::Monitoring | Template::Other => return Ok(None),
     };
     Ok(Some(route))
 }
@@ -70,7 +164,7 @@ fn repo(name: &str) -> Result<RepoName, ApiError> {
 }
 
 fn decode(last: &str) -> Option<Cow<'_, str>> {
-    if last.is_empty() { None } else { percent_decode_str(last).decode_utf8().ok() }
+    percent_decode_str(last).decode_utf8().ok()
 }
 
 #[cfg(test)]
@@ -102,6 +196,23 @@ mod tests {
             ("/v2/manifests/manifests/blobs", Route::Manifest(name("manifests"), "blobs".into())),
         ] {
             assert_eq!(parse(path).unwrap(), Some(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_path_is_told_whatever_its_parts_are() {
+        for (path, template) in [
+            ("/v2/", Template::Base),
+            ("/v2/A//b/manifests/x", Template::Manifest),
+            ("/v2/a/blobs/%ff", Template::Blob),
+            ("/v2/a/blobs/uploads/x", Template::Upload),
+            ("/v2/a/tags/list", Template::Tags),
+            ("/v2/a/manifests/", Template::Other),
+            ("/readyz", Template::Monitoring),
+            ("/readyz/", Template::Other),
+            ("/v1/_ping", Template::Other),
+        ] {
+            assert_eq!(Template::of(path), template, "{path}");
         }
     }
 

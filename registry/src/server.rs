@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,19 +19,26 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use stella_storage::{Budget, GcSummary, ScrubNext, Store, StoreOptions};
+use stella_storage::{Budget, Clock as _, Store, StoreOptions, SystemClock};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::admin::Admin;
 use crate::app::App;
+use crate::audit::Audit;
 use crate::body::Unread;
-use crate::config::Config;
-use crate::connection::Connection;
+use crate::config::{Config, Sources};
+use crate::connection::{Connection, Stream};
 use crate::in_use::InUse;
-use crate::metrics::Metrics;
-use crate::{health, request};
+use crate::logging::Logging;
+use crate::metrics::{self, Metrics};
+use crate::notify::Notify;
+use crate::proxy::{Proxies, Scheme};
+use crate::reload::{Part, Reload};
+use crate::signals::{Signals, Told};
+use crate::tls::{Accepted, Tls};
+use crate::{background, health, request};
 
 /// HTTP/2 flow-control windows: hyper's defaults let one push fill a connection over a long line.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -41,31 +49,39 @@ const MAX_HEAD: u32 = 64 << 10;
 /// What is read at once from an HTTP/1.1 connection: a good piece of an upload, and little enough for
 /// thousands of connections. It limits a request's head too.
 const READ_BUFFER: usize = 128 << 10;
-const FLUSH_PULLS: Duration = Duration::from_mins(1);
-/// How long the scrub waits at most, so that a clock that is set is noticed.
-const SCRUB_AGAIN: Duration = Duration::from_mins(10);
 
-/// Serves the registry until SIGTERM or SIGINT.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+/// How long connections that are cut off may take to go.
+const CUT: Duration = Duration::from_secs(2);
+
+/// Serves the registry until SIGTERM or SIGINT. On SIGHUP `sources` are read again.
+pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> anyhow::Result<()> {
     let addresses = config.listen_addresses()?;
+    let tls = Tls::load(&config)?.map(Arc::new);
+    let metrics_addresses = config.metrics_addresses()?;
     let mut signals = Signals::new()?;
+    let notify = Arc::new(Notify::from_environment());
     raise_file_limit();
+    let audit = config.audit.file.as_deref();
+    let audit = Audit::open(audit)
+        .with_context(|| format!("cannot open `audit.file` {}", audit.unwrap_or("".as_ref()).display()))?;
     let options = store_options(&config)?;
     let store = Store::open(&options).await.context("cannot open the store")?;
     let header_timeout = config.limits.header_timeout.duration();
-    let idle_timeout = config.limits.idle_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
-    let app = Arc::new(App::new(store, max_manifest, idle_timeout, Metrics::new(config.data.clone())));
+    let metrics = Metrics::new(config.data.clone(), tls.clone());
+    let app = Arc::new(App::new(store, max_manifest, &config, metrics, audit));
     let server = Server {
-        others: health::router(Arc::clone(&app)),
+        others: health::router(Arc::clone(&app), !metrics_addresses.is_empty()),
         app: Arc::clone(&app),
         builder: builder(header_timeout),
+        tls: tls.clone(),
+        proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
         places: Arc::new(Semaphore::new(config.limits.connections)),
-        drain: watch::Sender::new(false),
+        phase: watch::Sender::new(Phase::Serving),
         header_timeout,
-        idle_timeout,
     };
     let listeners = bind(&addresses).await?;
+    let monitoring = bind(&metrics_addresses).await?;
     let admin = match Admin::listen(&config.data, Arc::clone(&app)) {
         Ok(admin) => Some(admin),
         Err(error) => {
@@ -73,42 +89,144 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             None
         }
     };
+    let mut urls = Vec::new();
     for listener in &listeners {
-        announce(listener.local_addr()?)?;
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let url = format!("{scheme}://{}", listener.local_addr()?);
+        announce(&format!("listening on {url}"))?;
+        urls.push(url);
+    }
+    let status = format!("serving {}", urls.join(", "));
+    for listener in &monitoring {
+        announce(&format!("metrics on http://{}/metrics", listener.local_addr()?))?;
     }
     let accepting: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(server.clone().accept(listener))).collect();
-    let flushing = tokio::spawn(flush_pulls(Arc::clone(&app)));
-    let collecting = tokio::spawn(collect(Arc::clone(&app), config.collection.interval.duration()));
-    let scrubbing = tokio::spawn(scrub(Arc::clone(&app), config.scrub.rate.bytes()));
-    let name = signals.next().await;
+    let router = health::monitoring_router(Arc::clone(&app));
+    for listener in monitoring {
+        // Until the very end, so that whoever watches sees it coming.
+        tokio::spawn(metrics::serve(listener, router.clone()));
+    }
+    let mut background = Vec::from(background::begin(&app));
+    if let Some(tls) = tls.clone() {
+        for warning in tls.warnings(&config, SystemClock.now()) {
+            tracing::warn!("{warning}");
+        }
+        background.push(tokio::spawn(async move { tls.watch(|| SystemClock.now()).await }));
+    }
+    let alive = tokio::spawn({
+        let (app, notify) = (Arc::clone(&app), Arc::clone(&notify));
+        async move { notify.stay_alive(&app).await }
+    });
+    let mut reload = Reload::new(sources, config.clone(), parts(&app, &logging, tls));
+    notify.ready(&status);
+    let name = loop {
+        match signals.next().await {
+            Told::End(name) => break name,
+            Told::Reload => {
+                notify.reloading();
+                reload.run(&app).await;
+                notify.ready(&status);
+            }
+        }
+    };
     tracing::info!(signal = name, "shutting down");
     app.drain();
+    let ended = end(&server, &mut signals, &notify, accepting, admin.as_ref(), config.limits.connections);
+    ended.await?;
+    background.iter().for_each(tokio::task::JoinHandle::abort);
+    alive.abort();
+    app.audit.flush().await;
+    app.store.flush_pulls().await.context("cannot record the last pulls")?;
+    Ok(())
+}
+
+/// What has files of its own to read again, or is changed elsewhere than in the store.
+fn parts(app: &Arc<App>, logging: &Arc<Logging>, tls: Option<Arc<Tls>>) -> Vec<(&'static str, Part)> {
+    let (app, logging) = (Arc::clone(app), Arc::clone(logging));
+    let level: Part = Box::new(move |config| {
+        let set = logging.set_level(&config.log).map_err(anyhow::Error::from);
+        Box::pin(std::future::ready(set))
+    });
+    let audit: Part = Box::new(move |_| {
+        let app = Arc::clone(&app);
+        Box::pin(async move {
+            app.audit.reopen().await;
+            Ok(())
+        })
+    });
+    let mut parts = vec![("log.level", level), ("audit.file", audit)];
+    if let Some(tls) = tls {
+        let certificates: Part = Box::new(move |_| {
+            let tls = Arc::clone(&tls);
+            Box::pin(async move {
+                // What is wrong with which file is in the log already.
+                let good = tls.reload(SystemClock.now()).await;
+                anyhow::ensure!(good, "the certificates from before are served on");
+                Ok(())
+            })
+        });
+        parts.push(("tls.certificates", certificates));
+    }
+    parts
+}
+
+/// Ends what is under way: first nobody notices but `/readyz`, then nobody is accepted and idle connections
+/// are closed, and what is busy after `limits.shutdown_timeout` is cut off. Being told again cuts it short.
+async fn end(
+    server: &Server,
+    signals: &mut Signals,
+    notify: &Notify,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+    admin: Option<&Admin>,
+    connections: usize,
+) -> anyhow::Result<()> {
+    let delay = server.app.live.drain_delay();
+    let mut told_twice = None;
+    if !delay.is_zero() {
+        notify.stopping("shutting down: accepting until whoever balances load has noticed");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            name = signals.end() => told_twice = Some(name),
+        }
+    }
+    notify.stopping("shutting down: waiting for running transfers");
     for task in accepting {
         task.abort();
     }
-    server.drain.send_replace(true);
-    if let Some(admin) = &admin {
+    server.phase.send_replace(Phase::Draining);
+    if let Some(admin) = admin {
         admin.stop();
     }
-    let limit = config.limits.shutdown_timeout.duration();
     // Every place is free again once every connection has ended.
-    let all = u32::try_from(config.limits.connections)?;
+    let all = u32::try_from(connections)?;
     let ended = async {
         let _all = server.places.acquire_many(all).await;
-        if let Some(admin) = &admin {
+        if let Some(admin) = admin {
             admin.stopped().await;
         }
     };
+    let busy = || connections.saturating_sub(server.places.available_permits());
+    let limit = async {
+        if told_twice.is_none() {
+            tokio::time::sleep(server.app.live.shutdown_timeout()).await;
+        }
+    };
     tokio::select! {
-        () = ended => {}
-        () = tokio::time::sleep(limit) => tracing::warn!("connections were still busy and are cut off"),
-        name = signals.next() => tracing::warn!(signal = name, "told twice: connections are cut off"),
+        () = ended => return Ok(()),
+        () = limit => match told_twice {
+            None => tracing::warn!(connections = busy(), "connections were still busy and are cut off"),
+            Some(name) => {
+                tracing::warn!(signal = name, connections = busy(), "told twice: connections are cut off");
+            }
+        },
+        name = signals.end() => {
+            tracing::warn!(signal = name, connections = busy(), "told twice: connections are cut off");
+        }
     }
-    flushing.abort();
-    collecting.abort();
-    scrubbing.abort();
-    app.store.flush_pulls().await.context("cannot record the last pulls")?;
+    server.phase.send_replace(Phase::Cut);
+    // Each tells in the audit trail what it was about.
+    let _gone = tokio::time::timeout(CUT, server.places.acquire_many(all)).await.is_ok();
     Ok(())
 }
 
@@ -122,8 +240,9 @@ pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
         engine: config.engine()?,
         allow_missing: config.push.allow_missing,
         periods: config.collection.periods(),
-        rules: config.repositories.iter().cloned().map(Into::into).collect(),
+        rules: config.rules(),
         disk_reserve: config.limits.disk_reserve.bytes(),
+        upgrade: config.upgrade,
         ..StoreOptions::new(config.data.clone())
     })
 }
@@ -157,11 +276,9 @@ async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// Says where to connect, on stdout: with port 0 nobody else knows.
-fn announce(address: SocketAddr) -> anyhow::Result<()> {
+fn announce(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on http://{address}")
-        .and_then(|()| out.flush())
-        .context("cannot write to stdout")
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to stdout")
 }
 
 fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
@@ -189,12 +306,24 @@ struct Server {
     app: Arc<App>,
     others: Router,
     builder: Builder<TokioExecutor>,
+    /// Without it, plain HTTP is spoken.
+    tls: Option<Arc<Tls>>,
+    proxies: Arc<Proxies>,
     /// One for each connection that may be open.
     places: Arc<Semaphore>,
-    /// Tells connections to finish what they are doing and end.
-    drain: watch::Sender<bool>,
+    /// Tells connections when to end.
+    phase: watch::Sender<Phase>,
     header_timeout: Duration,
-    idle_timeout: Duration,
+}
+
+/// How far the server's end has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// Connections finish what they are doing, and end.
+    Draining,
+    /// They end.
+    Cut,
 }
 
 impl Server {
@@ -203,8 +332,8 @@ impl Server {
             // Without a place nothing is accepted: newcomers wait in the kernel's queue.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(self.clone().serve(stream, place));
+                Ok((stream, peer)) => {
+                    tokio::spawn(self.clone().serve(stream, peer, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -215,36 +344,49 @@ impl Server {
         }
     }
 
-    async fn serve(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Server { app, others, builder, drain, idle_timeout, header_timeout, .. } = self;
+        let (idle_timeout, counted) = (self.app.live.idle_timeout(), self.app.metrics.traffic.open());
         let in_use = InUse::new();
-        let requests = in_use.clone();
         let unread = Unread::default();
-        let left = Arc::clone(&unread.0);
+        let guard =
+            |stream| Connection::new(stream, idle_timeout, in_use.clone(), Arc::clone(&unread.0), counted);
+        let (stream, builder, scheme) = match self.open(stream, peer).await {
+            Ok(opened) => opened,
+            Err(None) => return,
+            Err(Some(plain)) => {
+                unread.0.store(true, Ordering::Relaxed);
+                return refuse_plain_http(guard(Stream::Plain(plain))).await;
+            }
+        };
+        let stream = TokioIo::new(guard(stream));
+        let Server { app, others, proxies, phase, header_timeout, .. } = self;
+        let requests = in_use.clone();
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             let (app, others, handling) = (Arc::clone(&app), others.clone(), requests.handle());
+            let client = proxies.client(peer.ip(), scheme, request.headers());
             request.extensions_mut().insert(unread.clone());
             async move {
-                let response = request::handle(app, others, request.map(Body::new)).await;
+                let response = request::handle(app, others, client, request.map(Body::new)).await;
                 drop(handling);
                 Ok::<_, std::convert::Infallible>(response)
             }
         });
-        let stream = TokioIo::new(Connection::new(stream, idle_timeout, in_use.clone(), left));
         let mut connection = pin!(builder.serve_connection(stream, service));
-        let mut drain = drain.subscribe();
-        let told = async move {
-            // The sender lives as long as the server.
-            let _told = drain.wait_for(|drain| *drain).await.is_ok();
+        // The sender lives as long as the server.
+        let reached = async |wanted: Phase| {
+            let _told = phase.subscribe().wait_for(|phase| *phase >= wanted).await.is_ok();
         };
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            () = told => {
+            () = reached(Phase::Draining) => {
                 connection.as_mut().graceful_shutdown();
-                Some(connection.await)
+                tokio::select! {
+                    ended = connection => Some(ended),
+                    () = reached(Phase::Cut) => None,
+                }
             }
             () = in_use.no_more(header_timeout, idle_timeout) => {
                 // An HTTP/2 client is asked to go, and does not always answer.
@@ -252,6 +394,7 @@ impl Server {
                 tokio::select! {
                     ended = connection => Some(ended),
                     () = in_use.no_more(header_timeout, idle_timeout) => None,
+                    () = reached(Phase::Cut) => None,
                 }
             }
         };
@@ -261,81 +404,60 @@ impl Server {
         }
         drop(place);
     }
-}
 
-async fn flush_pulls(app: Arc<App>) {
-    loop {
-        tokio::time::sleep(FLUSH_PULLS).await;
-        if let Err(error) = app.store.flush_pulls().await {
-            tracing::warn!(%error, "cannot record the last pulls");
-        }
-    }
-}
-
-/// Removes what nothing names any more, round after round.
-async fn collect(app: Arc<App>, interval: Duration) {
-    loop {
-        tokio::time::sleep(interval).await;
-        // A round in a task of its own: should it ever panic, the next one comes all the same.
-        let round = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { app.store.collect().await }
-        });
-        let Ok(round) = round.await else {
-            tracing::error!("a round of collection ended abnormally; the next one goes on");
-            continue;
+    /// Shakes hands where TLS is spoken, within the time for a request's head. Fails with a client that
+    /// speaks plain HTTP there, or with nobody.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<(Stream, Builder<TokioExecutor>, Scheme), Option<TcpStream>> {
+        let builder = self.builder.clone();
+        let Some(tls) = &self.tls else { return Ok((Stream::Plain(stream), builder, Scheme::Http)) };
+        let mut phase = self.phase.subscribe();
+        let told = async move {
+            // The sender lives as long as the server.
+            let _told = phase.wait_for(|phase| *phase > Phase::Serving).await.is_ok();
         };
-        match round {
-            Ok(GcSummary { paused: Some(reason), .. }) => tracing::debug!(reason, "nothing was collected"),
-            Ok(summary) if summary.manifests + summary.blobs + summary.uploads + summary.files > 0 => {
-                tracing::info!(
-                    manifests = summary.manifests,
-                    blobs = summary.blobs,
-                    uploads = summary.uploads,
-                    files = summary.files,
-                    bytes = summary.bytes,
-                    "collected"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "a round of collection failed; the next one goes on"),
-        }
-    }
-}
-
-/// Reads everything again and again, at most `rate` bytes a second.
-async fn scrub(app: Arc<App>, rate: u64) {
-    if rate == 0 {
-        return;
-    }
-    loop {
-        let pause = match app.store.scrub(rate).await {
-            Ok(ScrubNext::Go) => continue,
-            Ok(ScrubNext::Wait(pause)) => pause.min(SCRUB_AGAIN),
-            Err(error) => {
-                tracing::warn!(%error, "cannot read everything for damage; it goes on in a while");
-                SCRUB_AGAIN
-            }
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(self.header_timeout, tls.accept(stream)) => shaken,
+            () = told => return Err(None),
         };
-        tokio::time::sleep(pause).await;
-    }
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let on = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        match shaken {
+            Ok(Ok(Accepted::Tls(stream))) => {
+                let builder = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => builder.http2_only(),
+                    Some(b"http/1.1") => builder.http1_only(),
+                    _ => builder,
+                };
+                Ok((Stream::Tls(stream), builder, Scheme::Https))
+            }
+            Ok(Ok(Accepted::PlainHttp(stream))) => {
+                tracing::debug!(%peer, "plain http on a port that speaks https");
+                Err(Some(stream))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS handshake");
+                Err(None)
+            }
+            Err(_late) => {
+                tracing::debug!(%peer, "the TLS handshake took too long");
+                Err(None)
+            }
         }
     }
+}
+
+/// What Go's servers say, which clients know, and how to mend it.
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                          Content-Length: 70\r\nConnection: close\r\n\r\n\
+                          Client sent an HTTP request to an HTTPS server. Use https:// instead.\n";
+
+async fn refuse_plain_http(mut connection: Connection) {
+    let told = async {
+        connection.write_all(PLAIN_HTTP.as_bytes()).await?;
+        connection.shutdown().await
+    };
+    // Whoever has gone needs no answer.
+    let _told: std::io::Result<()> = told.await;
 }

@@ -26,6 +26,28 @@ impl Timestamp {
     pub fn day(self) -> u64 {
         self.0 / 86_400_000
     }
+
+    /// This moment as people write it (RFC 3339), in UTC.
+    pub fn rfc3339(self) -> String {
+        let [year, month, day, hour, minute, second, millis] = self.utc();
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
+
+    /// Year, month, day, hour, minute, second and millisecond.
+    pub(crate) fn utc(self) -> [u64; 7] {
+        let (days, millis) = (self.day(), self.0 % 86_400_000);
+        // Years are counted from March here, so that the leap day is a year's last; a cycle has 400 of them.
+        let days = days + 719_468;
+        let (cycle, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+        let year = 400 * cycle + year + next;
+        let (hour, minute) = (millis / 3_600_000, millis / 60_000 % 60);
+        [year, month, day, hour, minute, millis / 1_000 % 60, millis % 1_000]
+    }
 }
 
 /// Tells the time.

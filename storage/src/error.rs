@@ -163,6 +163,21 @@ pub enum Error {
         /// Newest version known.
         supported: u32,
     },
+    /// The data was written by an older version of this program, which was not told to upgrade it.
+    #[error(
+        "the data has schema version {found} and this program writes {current}, but was not told to change it. \
+         The upgrade {}; then older programs refuse the data. Make a backup with the older program, then run \
+         `stella upgrade`, or serve with `upgrade: auto`",
+        .changes.join(", and ")
+    )]
+    OlderSchema {
+        /// Version found.
+        found: u32,
+        /// The version that this program writes.
+        current: u32,
+        /// What an upgrade does, each as the end of a sentence.
+        changes: Vec<String>,
+    },
     /// Another process serves this data.
     #[error(
         "{path} is in use by {holder}; stop that process, or choose another data directory \
@@ -233,6 +248,7 @@ impl Error {
                 | Error::CommitUnknown(_)
                 | Error::Corrupt(_)
                 | Error::NewerSchema { .. }
+                | Error::OlderSchema { .. }
                 | Error::Locked { .. }
                 | Error::DatabaseLocked { .. }
                 | Error::Restoring(_)

@@ -21,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::error::{Error, Result};
 use crate::keys;
 
+mod commits;
 mod memory;
 mod options;
 mod overlay;
@@ -33,6 +34,7 @@ mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
+pub use commits::CommitStats;
 pub use memory::Memory;
 pub use options::EngineOptions;
 #[cfg(all(feature = "postgres", any(test, feature = "testing")))]
@@ -203,6 +205,18 @@ impl Engine {
             Engine::Sled(sled) => sled.health(),
             #[cfg(feature = "postgres")]
             Engine::Postgres(postgres) => postgres.health(),
+        }
+    }
+
+    /// What commits did since the engine was opened; nothing for the one in memory.
+    pub fn commit_stats(&self) -> CommitStats {
+        match self {
+            Engine::Memory(_) => CommitStats::default(),
+            Engine::Sqlite(sqlite) => sqlite.commit_stats(),
+            #[cfg(feature = "sled")]
+            Engine::Sled(sled) => sled.commit_stats(),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(postgres) => postgres.commit_stats(),
         }
     }
 

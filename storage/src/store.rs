@@ -8,7 +8,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -33,8 +34,10 @@ mod pulls;
 mod referrers;
 mod repositories;
 mod rules;
+mod running;
 mod scrub;
 mod tags;
+mod upgrade;
 mod uploads;
 
 pub use backup::{BackupItem, BackupSummary, RestoreSummary, SnapshotName, VerifySummary, restore, verify};
@@ -46,7 +49,8 @@ pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagC
 pub use referrers::ReferrersPage;
 pub use rules::{RELEASED, RepositoryRule};
 pub use scrub::{ScrubNext, ScrubStats};
-pub use uploads::{Chunk, Finished, UploadStatus};
+pub use upgrade::Upgrade;
+pub use uploads::{Chunk, Finished, UploadStats, UploadStatus};
 
 use lease::Moment;
 use uploads::Sessions;
@@ -80,6 +84,8 @@ pub struct StoreOptions {
     pub rules: Vec<RepositoryRule>,
     /// Bytes of the disk that pushes leave free, so that deletes and collection can still commit; 0 is off.
     pub disk_reserve: u64,
+    /// What happens with data of an older version.
+    pub upgrade: Upgrade,
 }
 
 impl StoreOptions {
@@ -93,6 +99,7 @@ impl StoreOptions {
             periods: Periods::default(),
             rules: Vec::new(),
             disk_reserve: 512 << 20,
+            upgrade: Upgrade::default(),
         }
     }
 }
@@ -107,10 +114,11 @@ pub struct Store {
     /// Where uploads find memory.
     intake: uploads::Intake,
     cache: ContentCache,
+    uploaded: Arc<uploads::Counters>,
     pulls: pulls::Pulls,
-    allow_missing: bool,
+    allow_missing: AtomicBool,
     periods: Periods,
-    rules: Arc<rules::Rules>,
+    rules: RwLock<Arc<rules::Rules>>,
     pace: collection::Pace,
     collected: collection::Counters,
     /// What running backups keep from being swept.
@@ -159,9 +167,7 @@ impl Store {
         options: &StoreOptions,
         (lock, room): (Option<File>, Room),
     ) -> Result<Self> {
-        if engine.write(0, check_schema).await? < 2 {
-            index_names(&engine).await?;
-        }
+        upgrade::bring_up(&engine, options.upgrade).await?;
         Ok(Store {
             engine: Arc::new(engine),
             blobs,
@@ -171,10 +177,11 @@ impl Store {
             memory: options.memory.clone(),
             intake: uploads::Intake::new(options.memory.uploads()),
             cache: ContentCache::new(options.memory.cache()),
+            uploaded: Arc::default(),
             pulls: pulls::Pulls::default(),
-            allow_missing: options.allow_missing,
+            allow_missing: options.allow_missing.into(),
             periods: options.periods,
-            rules: Arc::new(rules::Rules::new(options.rules.clone())),
+            rules: RwLock::new(Arc::new(rules::Rules::new(options.rules.clone()))),
             pace: collection::Pace::default(),
             collected: collection::Counters::default(),
             holds: holds::Holds::default(),
@@ -240,43 +247,6 @@ fn refuse_lonely(data: &Path, blobs: &LocalBlobs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The version of the stored data, which becomes the present one if there is none yet.
-async fn check_schema(tx: &mut WriteTx) -> Result<u32> {
-    match tx.get(keys::SCHEMA_VERSION).await? {
-        None => {
-            tx.put(keys::SCHEMA_VERSION.to_vec(), SCHEMA.to_be_bytes().to_vec())?;
-            Ok(SCHEMA)
-        }
-        Some(bytes) => {
-            let found = bytes.try_into().map(u32::from_be_bytes).map_err(|_| {
-                Error::Corrupt(
-                    "the schema version cannot be read: restore the metadata from a backup".to_owned(),
-                )
-            })?;
-            if found > SCHEMA { Err(Error::NewerSchema { found, supported: SCHEMA }) } else { Ok(found) }
-        }
-    }
-}
-
-/// Brings a store of schema version 1 to version 2, which has the names of repositories by their ids.
-async fn index_names(engine: &Engine) -> Result<()> {
-    let mut after = None;
-    loop {
-        let from: Option<Vec<u8>> = after.take();
-        let page = engine.write(0, async move |tx: &mut WriteTx| {
-            let next = repositories::index_names(tx, from.as_deref()).await?;
-            if next.is_none() {
-                tx.put(keys::SCHEMA_VERSION.to_vec(), SCHEMA.to_be_bytes().to_vec())?;
-            }
-            Ok(next)
-        });
-        after = page.await?;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
 }
 
 /// Opens the metadata, or creates it.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: AGPL-3.0-only
-# Installs the real clients that the client tests and the official suite use, and PostgreSQL.
+# Installs the real clients that the client tests and the official suite use, PostgreSQL, Prometheus,
+# and what judges systemd units.
 #
 # Go programs are built into $STELLA_CLIENTS (default: ~/.cache/stella-clients),
 # outside the checkout; what is already there at the right version is skipped.
@@ -25,10 +26,6 @@ conformance github.com/opencontainers/distribution-spec/conformance      v0.0.0-
 peer_go_tools='
 registry    github.com/distribution/distribution/v3/cmd/registry         v3.0.0
 '
-peer_debian_tools='
-docker-registry docker-registry
-nginx           nginx
-'
 # command, Debian package
 debian_tools='
 dockerd    docker.io
@@ -37,8 +34,15 @@ podman     podman
 buildah    buildah
 ctr        containerd
 pg_lsclusters postgresql
+promtool   prometheus
+systemd-analyze systemd
+openssl    openssl
+ip         iproute2
 xfs_io     xfsprogs
 mkfs.ext4  e2fsprogs
+nginx      nginx
+curl       curl
+docker-registry docker-registry
 '
 
 wanted() {
@@ -52,7 +56,6 @@ wanted() {
 
 if [ $# -gt 0 ]; then
   go_tools+=$peer_go_tools
-  debian_tools+=$peer_debian_tools
 fi
 
 for name in "$@"; do

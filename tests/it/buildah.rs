@@ -5,10 +5,18 @@
 use std::fs;
 use std::path::Path;
 
-use stella_tests::{Bench, Client, Tool, media_type, noise};
+use stella_tests::{Bench, Client, Tool, Transport, media_type, noise, over};
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Buildah])?;
+over! {
+    [Plain, Tls]
+    buildah_pulls_the_oci_image_it_built_also_after_a_restart,
+    buildah_pulls_the_docker_schema_2_image_it_built_also_after_a_restart,
+    buildah_pulls_the_zstd_layers_it_built_also_after_a_restart,
+    buildah_pushes_a_manifest_list_with_its_images,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Buildah], over)?;
     let own = |name: &str| bench.path(name).display().to_string();
     let flags = format!("--root {} --runroot {} --storage-driver vfs", own("storage"), own("runroot"));
     let buildah = bench.tool(Client::Buildah).flags(&flags).env("BUILDAH_ISOLATION", "chroot");
@@ -41,24 +49,21 @@ fn pull(buildah: &Tool, reference: &str) {
     buildah.run(&format!("rm {container}"));
 }
 
-#[test]
-fn buildah_pulls_the_oci_image_it_built_also_after_a_restart() {
-    round_trip("--format oci", media_type::MANIFEST, media_type::LAYER);
+fn buildah_pulls_the_oci_image_it_built_also_after_a_restart(over: Transport) {
+    round_trip(over, "--format oci", media_type::MANIFEST, media_type::LAYER);
 }
 
-#[test]
-fn buildah_pulls_the_docker_schema_2_image_it_built_also_after_a_restart() {
-    round_trip("--format v2s2", media_type::DOCKER_MANIFEST, media_type::DOCKER_LAYER);
+fn buildah_pulls_the_docker_schema_2_image_it_built_also_after_a_restart(over: Transport) {
+    round_trip(over, "--format v2s2", media_type::DOCKER_MANIFEST, media_type::DOCKER_LAYER);
 }
 
-#[test]
-fn buildah_pulls_the_zstd_layers_it_built_also_after_a_restart() {
+fn buildah_pulls_the_zstd_layers_it_built_also_after_a_restart(over: Transport) {
     let flags = "--format oci --compression-format zstd";
-    round_trip(flags, media_type::MANIFEST, media_type::ZSTD_LAYER);
+    round_trip(over, flags, media_type::MANIFEST, media_type::ZSTD_LAYER);
 }
 
-fn round_trip(flags: &str, manifest: &str, layer: &str) {
-    let Some((mut bench, buildah)) = bench() else { return };
+fn round_trip(over: Transport, flags: &str, manifest: &str, layer: &str) {
+    let Some((mut bench, buildah)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     build(&bench, &buildah, "localhost/built:1", "--layers");
     // Into the second repository it mounts the layers.
@@ -81,9 +86,8 @@ fn round_trip(flags: &str, manifest: &str, layer: &str) {
     });
 }
 
-#[test]
-fn buildah_pushes_a_manifest_list_with_its_images() {
-    let Some((bench, buildah)) = bench() else { return };
+fn buildah_pushes_a_manifest_list_with_its_images(over: Transport) {
+    let Some((bench, buildah)) = bench(over) else { return };
     let host = bench.server.host();
     buildah.run("manifest create localhost/list");
     for architecture in ["amd64", "arm64"] {

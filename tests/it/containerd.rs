@@ -5,13 +5,19 @@
 
 use std::time::Duration;
 
-use stella_tests::{Bench, Client, Content, Image, Process, Tool, poll};
+use stella_tests::{Bench, Client, Content, Image, Process, Tool, Transport, over, poll};
 
 use crate::samples::samples;
 
+over! {
+    [Plain, Tls]
+    containerd_gets_back_what_it_pushed_also_after_a_restart,
+    containerd_takes_one_platform_and_copies_to_another_repository,
+}
+
 /// A daemon of the test's own.
-fn bench() -> Option<(Bench, Process, Tool)> {
-    let bench = Bench::with(&[Client::Containerd])?;
+fn bench(over: Transport) -> Option<(Bench, Process, Tool)> {
+    let bench = Bench::with(&[Client::Containerd], over)?;
     let own = |name: &str| bench.path(name).display().to_string();
     let configuration = format!(
         "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
@@ -46,9 +52,8 @@ fn compare(ctr: &Tool, content: &Content) {
     }
 }
 
-#[test]
-fn containerd_gets_back_what_it_pushed_also_after_a_restart() {
-    let Some((mut bench, _daemon, ctr)) = bench() else { return };
+fn containerd_gets_back_what_it_pushed_also_after_a_restart(over: Transport) {
+    let Some((mut bench, _daemon, ctr)) = bench(over) else { return };
     let app = format!("{}/team/app", bench.server.host());
     let samples = samples();
     for (tag, content) in &samples {
@@ -67,9 +72,8 @@ fn containerd_gets_back_what_it_pushed_also_after_a_restart() {
     });
 }
 
-#[test]
-fn containerd_takes_one_platform_and_copies_to_another_repository() {
-    let Some((bench, _daemon, ctr)) = bench() else { return };
+fn containerd_takes_one_platform_and_copies_to_another_repository(over: Transport) {
+    let Some((bench, _daemon, ctr)) = bench(over) else { return };
     let host = bench.server.host();
     let arm = Image::sample(2).architecture("arm64").build();
     let list = Content::docker_list(&[Image::sample(1).docker().build(), arm.clone()]);

@@ -2,19 +2,26 @@
 //! crane: images and indexes, copies, tags and deletes. It uploads with PATCH and a length, mounts with
 //! `from`, and deletes by tag.
 
-use stella_tests::{Bench, Client, Content, Image, Tool, media_type};
+use stella_tests::{Bench, Client, Content, Image, Tool, Transport, media_type, over};
 
 use crate::samples::samples;
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Crane])?;
+over! {
+    [Plain, Tls, TlsHttp1, Nginx]
+    crane_gets_back_what_it_pushed_also_after_a_restart,
+    crane_picks_a_platform_from_an_index,
+    crane_copies_docker_schema_2_between_repositories,
+    crane_lists_and_deletes_tags,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Crane], over)?;
     let crane = bench.tool(Client::Crane);
     Some((bench, crane))
 }
 
-#[test]
-fn crane_gets_back_what_it_pushed_also_after_a_restart() {
-    let Some((mut bench, crane)) = bench() else { return };
+fn crane_gets_back_what_it_pushed_also_after_a_restart(over: Transport) {
+    let Some((mut bench, crane)) = bench(over) else { return };
     let app = format!("{}/team/app", bench.server.host());
     let samples = samples();
     for (tag, content) in &samples {
@@ -34,9 +41,8 @@ fn crane_gets_back_what_it_pushed_also_after_a_restart() {
     });
 }
 
-#[test]
-fn crane_picks_a_platform_from_an_index() {
-    let Some((bench, crane)) = bench() else { return };
+fn crane_picks_a_platform_from_an_index(over: Transport) {
+    let Some((bench, crane)) = bench(over) else { return };
     let host = bench.server.host();
     let arm = Image::sample(2).architecture("arm64").build();
     let index = Content::docker_list(&[Image::sample(1).docker().build(), arm.clone()]);
@@ -46,9 +52,8 @@ fn crane_picks_a_platform_from_an_index() {
     Content::read_layout(&bench.path("arm"), "1").assert_same(&arm);
 }
 
-#[test]
-fn crane_copies_docker_schema_2_between_repositories() {
-    let Some((bench, crane)) = bench() else { return };
+fn crane_copies_docker_schema_2_between_repositories(over: Transport) {
+    let Some((bench, crane)) = bench(over) else { return };
     let host = bench.server.host();
     let list = Content::docker_list(&[Image::sample(1).docker().build()]);
     bench.server.repository("a").push(&list, "1");
@@ -59,9 +64,8 @@ fn crane_copies_docker_schema_2_between_repositories() {
     assert_eq!(copied.media_type(), media_type::DOCKER_LIST);
 }
 
-#[test]
-fn crane_lists_and_deletes_tags() {
-    let Some((bench, crane)) = bench() else { return };
+fn crane_lists_and_deletes_tags(over: Transport) {
+    let Some((bench, crane)) = bench(over) else { return };
     let host = bench.server.host();
     let image = Image::sample(1).build();
     let repository = bench.server.repository("app");

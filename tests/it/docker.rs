@@ -1,23 +1,37 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The docker engine: push and pull, all tags at once, manifest lists. It speaks Docker schema 2 and
-//! uploads with PATCH in chunks of unknown length. On loopback it needs no TLS.
+//! uploads with PATCH in chunks of unknown length. On loopback it needs no TLS, and checks none.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use stella_tests::{Bench, Client, Content, Image, Process, Tool, media_type, noise, poll};
+use stella_tests::{
+    Authority, Bench, Client, Content, Host, Image, Network, Process, Tool, Transport, media_type, noise,
+    over, poll,
+};
+
+over! {
+    [Plain, Tls]
+    docker_pulls_what_it_pushed_also_after_a_restart,
+    docker_pulls_what_others_pushed_and_makes_lists_of_it,
+}
 
 /// An engine of the test's own. Its namespaces are mounted until this is dropped.
-struct Engine {
-    docker: Tool,
+pub(crate) struct Engine {
+    pub(crate) docker: Tool,
     mounted: String,
     daemon: Option<Process>,
-    bench: Bench,
+    pub(crate) bench: Bench,
 }
 
 impl Engine {
-    fn start() -> Option<Self> {
-        let bench = Bench::with(&[Client::Docker])?;
+    pub(crate) fn start(over: Transport) -> Option<Self> {
+        Some(Self::on(Bench::with(&[Client::Docker], over)?))
+    }
+
+    fn on(bench: Bench) -> Self {
         let own = |name: &str| bench.path(name).display().to_string();
         let socket = format!("unix://{}", own("docker.sock"));
         let flags = format!(
@@ -36,11 +50,11 @@ impl Engine {
             docker.try_run("version").status.success().then_some(())
         });
         let mounted = own("exec/netns/default");
-        Some(Self { docker, mounted, daemon: Some(daemon), bench })
+        Self { docker, mounted, daemon: Some(daemon), bench }
     }
 
     /// Builds an image of three layers, one of them without bytes.
-    fn build(&self, name: &str) {
+    pub(crate) fn build(&self, name: &str) {
         let dockerfile = "FROM scratch\nCOPY noise /noise\nCOPY tiny /\nCOPY none /\nCMD [\"/noise\"]\n";
         self.bench.write("context/Dockerfile", dockerfile);
         self.bench.write("context/noise", noise(1, 400_000));
@@ -75,9 +89,8 @@ impl Drop for Engine {
     }
 }
 
-#[test]
-fn docker_pulls_what_it_pushed_also_after_a_restart() {
-    let Some(mut engine) = Engine::start() else { return };
+fn docker_pulls_what_it_pushed_also_after_a_restart(over: Transport) {
+    let Some(mut engine) = Engine::start(over) else { return };
     let host = engine.bench.server.host().to_owned();
     engine.build(&format!("{host}/team/app:1"));
     let id = engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {host}/team/app:1"));
@@ -109,9 +122,8 @@ fn docker_pulls_what_it_pushed_also_after_a_restart() {
     }
 }
 
-#[test]
-fn docker_pulls_what_others_pushed_and_makes_lists_of_it() {
-    let Some(engine) = Engine::start() else { return };
+fn docker_pulls_what_others_pushed_and_makes_lists_of_it(over: Transport) {
+    let Some(engine) = Engine::start(over) else { return };
     let host = engine.bench.server.host().to_owned();
     let repository = engine.bench.server.repository("app");
     let images = [Image::sample(1).build(), Image::sample(2).architecture("arm64").build()];
@@ -121,13 +133,22 @@ fn docker_pulls_what_others_pushed_and_makes_lists_of_it() {
         let id = engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {host}/app:oci"));
         assert_eq!(image.manifest()["config"]["digest"], *id, "{platform}");
     }
+    // `docker manifest push` takes everything on 127.0.0.0/8 for plain http; over TLS it is tested below.
+    if over == Transport::Plain {
+        make_list(&engine, "--insecure");
+    }
+}
 
+/// Makes a list of two images that are there, and pulls one of them by it.
+fn make_list(engine: &Engine, flags: &str) {
+    let host = engine.bench.server.host();
+    let repository = host.repository("app");
     let parts = [Image::sample(3).docker().build(), Image::sample(4).docker().architecture("arm64").build()];
     repository.push(&parts[0], "amd64");
     repository.push(&parts[1], "arm64");
-    let create = format!("manifest create --insecure {host}/app:list {host}/app:amd64 {host}/app:arm64");
+    let create = format!("manifest create {flags} {host}/app:list {host}/app:amd64 {host}/app:arm64");
     engine.docker.run(&create);
-    let digest = engine.docker.run(&format!("manifest push --insecure {host}/app:list"));
+    let digest = engine.docker.run(&format!("manifest push {flags} {host}/app:list"));
     let list = repository.pull("list");
     assert_eq!((list.media_type(), list.digest()), (media_type::DOCKER_LIST, digest.as_str()));
     for part in &parts {
@@ -136,4 +157,44 @@ fn docker_pulls_what_others_pushed_and_makes_lists_of_it() {
     engine.docker.run(&format!("pull -q --platform linux/arm64 {host}/app:list"));
     let id = engine.docker.run(&format!("image inspect --format {{{{.Id}}}} {host}/app:list"));
     assert_eq!(parts[1].manifest()["config"]["digest"], *id);
+}
+
+/// What docker is told to trust, while this value is there.
+struct Trust(PathBuf);
+
+impl Trust {
+    fn put(host: &Host, authority: &Authority) -> Self {
+        let folder = Path::new("/etc/docker/certs.d").join(&**host);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("ca.crt"), authority.pem()).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn docker_takes_a_certificate_only_from_a_ca_that_it_was_given() {
+    let Some(mut network) = Network::make() else { return };
+    let Some(bench) = Bench::inside(&mut network, &[Client::Docker]) else { return };
+    let engine = Engine::on(bench);
+    let host = engine.bench.server.host().clone();
+    assert!(!host.starts_with("127."), "docker checks nothing on {host}");
+    let reference = format!("{host}/team/app:1");
+    engine.build(&reference);
+
+    let refused = engine.docker.fails(&format!("push {reference}"));
+    assert!(refused.contains("x509: certificate signed by unknown authority"), "{refused}");
+    let other = Trust::put(&host, &Authority::new());
+    let refused = engine.docker.fails(&format!("push {reference}"));
+    assert!(refused.contains("x509: certificate signed by unknown authority"), "{refused}");
+    drop(other);
+    let _trust = Trust::put(&host, engine.bench.server.authority().unwrap());
+    engine.docker.run(&format!("push -q {reference}"));
+    engine.pull(&reference);
+    make_list(&engine, "");
 }

@@ -2,10 +2,16 @@
 //! helm: charts, their provenance, and versions with `+`, which no tag may contain. It uploads with one PUT
 //! and pushes a manifest that does not name its own media type.
 
-use stella_tests::{Bench, Client, Tool, media_type, noise};
+use stella_tests::{Bench, Client, Tool, Transport, media_type, noise, over};
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Helm])?;
+over! {
+    [Plain, Tls]
+    helm_pulls_the_charts_it_pushed_also_after_a_restart,
+    helm_finds_the_newest_version_and_a_digest,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Helm], over)?;
     let helm = bench.tool(Client::Helm);
     Some((bench, helm))
 }
@@ -21,9 +27,8 @@ fn push(bench: &Bench, helm: &Tool, version: &str) {
     helm.run(&format!("push --plain-http charts/app-{version}.tgz oci://{}/charts", bench.server.host()));
 }
 
-#[test]
-fn helm_pulls_the_charts_it_pushed_also_after_a_restart() {
-    let Some((mut bench, helm)) = bench() else { return };
+fn helm_pulls_the_charts_it_pushed_also_after_a_restart(over: Transport) {
+    let Some((mut bench, helm)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     let versions = ["0.1.0", "0.2.0+build.5", "0.3.0-rc.1"];
     for version in versions {
@@ -46,9 +51,8 @@ fn helm_pulls_the_charts_it_pushed_also_after_a_restart() {
     });
 }
 
-#[test]
-fn helm_finds_the_newest_version_and_a_digest() {
-    let Some((bench, helm)) = bench() else { return };
+fn helm_finds_the_newest_version_and_a_digest(over: Transport) {
+    let Some((bench, helm)) = bench(over) else { return };
     let host = bench.server.host();
     for version in ["0.9.0", "0.10.0"] {
         push(&bench, &helm, version);

@@ -6,19 +6,30 @@ use std::fs::{self, File};
 use std::io;
 
 use serde_json::Value;
-use stella_tests::{Bench, Client, Content, Image, Noise, Tool, media_type, noise};
+use stella_tests::{Bench, Client, Content, Image, Noise, Tool, Transport, media_type, noise, over};
 
 use crate::samples::samples;
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Oras])?;
+over! {
+    [Plain, Tls, TlsHttp1, Nginx]
+    oras_pulls_the_files_it_pushed_tiny_and_empty_ones_too,
+    a_layer_of_more_than_a_gibibyte_comes_back_as_it_was,
+    oras_finds_what_it_attached_also_after_a_restart,
+    oras_copies_an_image_with_its_referrers_and_theirs,
+    oras_copies_images_between_layouts_and_the_registry,
+    oras_restores_a_backup_into_another_repository,
+    oras_pushes_and_deletes_single_blobs_and_manifests,
+    oras_makes_an_index_of_images_that_are_there,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Oras], over)?;
     let oras = bench.tool(Client::Oras);
     Some((bench, oras))
 }
 
-#[test]
-fn oras_pulls_the_files_it_pushed_tiny_and_empty_ones_too() {
-    let Some((mut bench, oras)) = bench() else { return };
+fn oras_pulls_the_files_it_pushed_tiny_and_empty_ones_too(over: Transport) {
+    let Some((mut bench, oras)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     let files = [("some", noise(1, 3_000_000)), ("one", b"x".to_vec()), ("none", Vec::new())];
     for (name, bytes) in &files {
@@ -38,9 +49,8 @@ fn oras_pulls_the_files_it_pushed_tiny_and_empty_ones_too() {
     });
 }
 
-#[test]
-fn a_layer_of_more_than_a_gibibyte_comes_back_as_it_was() {
-    let Some((mut bench, oras)) = bench() else { return };
+fn a_layer_of_more_than_a_gibibyte_comes_back_as_it_was(over: Transport) {
+    let Some((mut bench, oras)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     // It never is in memory as a whole.
     let size = (1 << 30) + 12_345;
@@ -50,15 +60,21 @@ fn a_layer_of_more_than_a_gibibyte_comes_back_as_it_was() {
 
     oras.run(&format!("push --plain-http {host}/big:1 layer:{}", media_type::LAYER));
     fs::remove_file(file).unwrap();
+    let pushing = bench.server.peak_memory();
     bench.server.restart();
     oras.run(&format!("pull --plain-http -o pulled {host}/big:1"));
     let mut pulled = File::open(bench.path("pulled/layer")).unwrap();
     assert_eq!(stella_tests::digest_of(&mut pulled).unwrap(), (layer.digest(), size));
+    for (when, peak) in [("pushed", pushing), ("pulled", bench.server.peak_memory())] {
+        assert!(peak < MEMORY, "the server took {} MiB while it was {when}", peak >> 20);
+    }
 }
 
-#[test]
-fn oras_finds_what_it_attached_also_after_a_restart() {
-    let Some((mut bench, oras)) = bench() else { return };
+/// More than a server takes for one push or pull, whatever the transport; much less than the layer.
+const MEMORY: u64 = 96 << 20;
+
+fn oras_finds_what_it_attached_also_after_a_restart(over: Transport) {
+    let Some((mut bench, oras)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     let image = Image::sample(1).build();
     bench.server.repository("app").push(&image, "1");
@@ -89,9 +105,8 @@ fn oras_finds_what_it_attached_also_after_a_restart() {
     assert_eq!(discover(&oras, &format!("{host}/app:1")).len(), 1);
 }
 
-#[test]
-fn oras_copies_an_image_with_its_referrers_and_theirs() {
-    let Some((bench, oras)) = bench() else { return };
+fn oras_copies_an_image_with_its_referrers_and_theirs(over: Transport) {
+    let Some((bench, oras)) = bench(over) else { return };
     let host = bench.server.host();
     let image = Image::sample(1).build();
     bench.server.repository("a").push(&image, "1");
@@ -111,9 +126,8 @@ fn oras_copies_an_image_with_its_referrers_and_theirs() {
     assert_eq!(b.referrers(&first)[0]["digest"], *second);
 }
 
-#[test]
-fn oras_copies_images_between_layouts_and_the_registry() {
-    let Some((mut bench, oras)) = bench() else { return };
+fn oras_copies_images_between_layouts_and_the_registry(over: Transport) {
+    let Some((mut bench, oras)) = bench(over) else { return };
     let app = format!("{}/team/app", bench.server.host());
     let samples = samples();
     for (tag, content) in &samples {
@@ -133,9 +147,8 @@ fn oras_copies_images_between_layouts_and_the_registry() {
     });
 }
 
-#[test]
-fn oras_restores_a_backup_into_another_repository() {
-    let Some((bench, oras)) = bench() else { return };
+fn oras_restores_a_backup_into_another_repository(over: Transport) {
+    let Some((bench, oras)) = bench(over) else { return };
     let host = bench.server.host();
     let image = Image::sample(1).build();
     bench.server.repository("a").push(&image, "1");
@@ -149,9 +162,8 @@ fn oras_restores_a_backup_into_another_repository() {
     assert_eq!(restored.referrers(image.digest()).len(), 1);
 }
 
-#[test]
-fn oras_pushes_and_deletes_single_blobs_and_manifests() {
-    let Some((bench, oras)) = bench() else { return };
+fn oras_pushes_and_deletes_single_blobs_and_manifests(over: Transport) {
+    let Some((bench, oras)) = bench(over) else { return };
     let host = bench.server.host();
     let repository = bench.server.repository("app");
     for (name, bytes) in [("some", noise(1, 70_000)), ("one", b"x".to_vec()), ("none", Vec::new())] {
@@ -176,9 +188,8 @@ fn oras_pushes_and_deletes_single_blobs_and_manifests() {
     assert_eq!(repository.manifest_status(image.digest()), 404);
 }
 
-#[test]
-fn oras_makes_an_index_of_images_that_are_there() {
-    let Some((bench, oras)) = bench() else { return };
+fn oras_makes_an_index_of_images_that_are_there(over: Transport) {
+    let Some((bench, oras)) = bench(over) else { return };
     let host = bench.server.host();
     let repository = bench.server.repository("app");
     repository.push(&Image::sample(1).build(), "amd64");

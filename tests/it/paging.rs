@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Lists of tags, whole and in pages. Every client must see all tags, and each once.
 
-use stella_tests::{Bench, Client, Image, Repository, Response, Server};
+use stella_tests::{Bench, Client, Image, Repository, Response, Server, Transport, over};
+
+over! {
+    [Plain, Tls]
+    crane_lists_every_tag,
+    oras_lists_every_tag,
+    regctl_lists_every_tag_page_by_page,
+    skopeo_lists_every_tag,
+}
 
 /// Puts `count` tags on one image, and gives them in byte order.
 fn tag(repository: &Repository, count: usize) -> Vec<String> {
@@ -79,25 +87,22 @@ fn an_unknown_repository_has_no_list_of_tags() {
     assert_eq!(answer.json()["errors"][0]["code"], "NAME_UNKNOWN");
 }
 
-#[test]
-fn crane_lists_every_tag() {
-    let Some(bench) = Bench::with(&[Client::Crane]) else { return };
+fn crane_lists_every_tag(over: Transport) {
+    let Some(bench) = Bench::with(&[Client::Crane], over) else { return };
     let tags = tag(&bench.server.repository("app"), 130);
     let listed = bench.tool(Client::Crane).run(&format!("ls {}/app", bench.server.host()));
     assert_eq!(listed.lines().collect::<Vec<_>>(), tags);
 }
 
-#[test]
-fn oras_lists_every_tag() {
-    let Some(bench) = Bench::with(&[Client::Oras]) else { return };
+fn oras_lists_every_tag(over: Transport) {
+    let Some(bench) = Bench::with(&[Client::Oras], over) else { return };
     let tags = tag(&bench.server.repository("app"), 130);
     let listed = bench.tool(Client::Oras).run(&format!("repo tags --plain-http {}/app", bench.server.host()));
     assert_eq!(listed.lines().collect::<Vec<_>>(), tags);
 }
 
-#[test]
-fn regctl_lists_every_tag_page_by_page() {
-    let Some(bench) = Bench::with(&[Client::Regctl]) else { return };
+fn regctl_lists_every_tag_page_by_page(over: Transport) {
+    let Some(bench) = Bench::with(&[Client::Regctl], over) else { return };
     let tags = tag(&bench.server.repository("app"), 130);
     let regctl = bench.tool(Client::Regctl);
     let mut listed = Vec::new();
@@ -110,9 +115,8 @@ fn regctl_lists_every_tag_page_by_page() {
     assert_eq!(listed, tags);
 }
 
-#[test]
-fn skopeo_lists_every_tag() {
-    let Some(bench) = Bench::with(&[Client::Skopeo]) else { return };
+fn skopeo_lists_every_tag(over: Transport) {
+    let Some(bench) = Bench::with(&[Client::Skopeo], over) else { return };
     let tags = tag(&bench.server.repository("app"), 130);
     let skopeo = bench.tool(Client::Skopeo);
     let listed = skopeo.run(&format!("list-tags docker://{}/app", bench.server.host()));

@@ -4,10 +4,19 @@
 
 use std::path::Path;
 
-use stella_tests::{Bench, Client, Content, Image, Tool, media_type, noise};
+use stella_tests::{Bench, Client, Content, Image, Tool, Transport, media_type, noise, over};
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Podman])?;
+over! {
+    [Plain, Tls]
+    podman_pulls_the_oci_image_it_pushed_also_after_a_restart,
+    podman_pulls_the_docker_schema_2_image_it_pushed_also_after_a_restart,
+    podman_pulls_the_zstd_layers_it_pushed_also_after_a_restart,
+    podman_pushes_a_manifest_list,
+    podman_pulls_what_others_pushed,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Podman], over)?;
     // Its own storage, and state: nothing of the machine's podman is touched.
     let own = |name: &str| bench.path(name).display().to_string();
     let (root, runroot, state) = (own("storage"), own("runroot"), own("state"));
@@ -38,24 +47,21 @@ fn pull(podman: &Tool, reference: &str, seed: u64) {
     podman.run(&format!("image unmount {reference}"));
 }
 
-#[test]
-fn podman_pulls_the_oci_image_it_pushed_also_after_a_restart() {
-    round_trip("--format oci", media_type::MANIFEST, media_type::LAYER);
+fn podman_pulls_the_oci_image_it_pushed_also_after_a_restart(over: Transport) {
+    round_trip(over, "--format oci", media_type::MANIFEST, media_type::LAYER);
 }
 
-#[test]
-fn podman_pulls_the_docker_schema_2_image_it_pushed_also_after_a_restart() {
-    round_trip("--format v2s2", media_type::DOCKER_MANIFEST, media_type::DOCKER_LAYER);
+fn podman_pulls_the_docker_schema_2_image_it_pushed_also_after_a_restart(over: Transport) {
+    round_trip(over, "--format v2s2", media_type::DOCKER_MANIFEST, media_type::DOCKER_LAYER);
 }
 
-#[test]
-fn podman_pulls_the_zstd_layers_it_pushed_also_after_a_restart() {
+fn podman_pulls_the_zstd_layers_it_pushed_also_after_a_restart(over: Transport) {
     let flags = "--format oci --compression-format zstd";
-    round_trip(flags, media_type::MANIFEST, media_type::ZSTD_LAYER);
+    round_trip(over, flags, media_type::MANIFEST, media_type::ZSTD_LAYER);
 }
 
-fn round_trip(flags: &str, manifest: &str, layer: &str) {
-    let Some((mut bench, podman)) = bench() else { return };
+fn round_trip(over: Transport, flags: &str, manifest: &str, layer: &str) {
+    let Some((mut bench, podman)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     load(&bench, &podman, 1);
     // Into the second repository it mounts the layers.
@@ -77,9 +83,8 @@ fn round_trip(flags: &str, manifest: &str, layer: &str) {
     });
 }
 
-#[test]
-fn podman_pushes_a_manifest_list() {
-    let Some((bench, podman)) = bench() else { return };
+fn podman_pushes_a_manifest_list(over: Transport) {
+    let Some((bench, podman)) = bench(over) else { return };
     let host = bench.server.host();
     for (seed, architecture) in [(1, "amd64"), (2, "arm64")] {
         let image = Image::sample(seed).architecture(architecture).build();
@@ -108,9 +113,8 @@ fn podman_pushes_a_manifest_list() {
     assert_eq!(podman.run(&format!("image inspect --format {{{{.Architecture}}}} {host}/whole:1")), "arm64");
 }
 
-#[test]
-fn podman_pulls_what_others_pushed() {
-    let Some((bench, podman)) = bench() else { return };
+fn podman_pulls_what_others_pushed(over: Transport) {
+    let Some((bench, podman)) = bench(over) else { return };
     let host = bench.server.host();
     let arm = Image::sample(2).architecture("arm64").build();
     let repository = bench.server.repository("app");

@@ -2,19 +2,29 @@
 //! regctl: copies with referrers, artifacts, uploads in chunks, tags. It asks for a mount without `from`
 //! before every upload.
 
-use stella_tests::{Bench, Client, Content, Image, Tool, media_type, noise};
+use stella_tests::{Bench, Client, Content, Image, Tool, Transport, media_type, noise, over};
 
 use crate::samples::samples;
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Regctl])?;
+over! {
+    [Plain, Tls]
+    regctl_gets_back_what_it_pushed_also_after_a_restart,
+    regctl_exports_and_imports_an_image,
+    regctl_uploads_in_chunks_with_ranges,
+    regctl_pushes_tiny_and_empty_blobs_and_mounts_them_elsewhere,
+    regctl_finds_artifacts_by_their_subject_also_after_a_restart,
+    regctl_lists_and_deletes_tags_and_manifests,
+    regctl_makes_a_docker_manifest_list,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Regctl], over)?;
     let regctl = bench.tool(Client::Regctl);
     Some((bench, regctl))
 }
 
-#[test]
-fn regctl_gets_back_what_it_pushed_also_after_a_restart() {
-    let Some((mut bench, regctl)) = bench() else { return };
+fn regctl_gets_back_what_it_pushed_also_after_a_restart(over: Transport) {
+    let Some((mut bench, regctl)) = bench(over) else { return };
     let app = format!("{}/team/app", bench.server.host());
     let samples = samples();
     for (tag, content) in &samples {
@@ -31,9 +41,8 @@ fn regctl_gets_back_what_it_pushed_also_after_a_restart() {
     });
 }
 
-#[test]
-fn regctl_exports_and_imports_an_image() {
-    let Some((bench, regctl)) = bench() else { return };
+fn regctl_exports_and_imports_an_image(over: Transport) {
+    let Some((bench, regctl)) = bench(over) else { return };
     let host = bench.server.host();
     let image = Image::sample(1).build();
     bench.server.repository("a").push(&image, "1");
@@ -43,13 +52,12 @@ fn regctl_exports_and_imports_an_image() {
     bench.server.repository("b").pull("1").assert_same(&image);
 }
 
-#[test]
-fn regctl_uploads_in_chunks_with_ranges() {
-    let Some((bench, regctl)) = bench() else { return };
+fn regctl_uploads_in_chunks_with_ranges(over: Transport) {
+    let Some((bench, regctl)) = bench(over) else { return };
     let host = bench.server.host();
     let regctl = regctl.env("REGCTL_CONFIG", bench.path("chunked.json"));
     regctl.run(&format!(
-        "registry set {host} --skip-check --tls disabled --blob-max 100000 --blob-chunk 65536"
+        "registry set {host} --skip-check --tls=disabled --blob-max 100000 --blob-chunk 65536"
     ));
     let bytes = noise(4, 1_000_000);
     let file = bench.write("blob", &bytes);
@@ -60,9 +68,8 @@ fn regctl_uploads_in_chunks_with_ranges() {
     assert!(regctl.run_for_bytes(&format!("blob get {host}/app {digest}")) == bytes);
 }
 
-#[test]
-fn regctl_pushes_tiny_and_empty_blobs_and_mounts_them_elsewhere() {
-    let Some((bench, regctl)) = bench() else { return };
+fn regctl_pushes_tiny_and_empty_blobs_and_mounts_them_elsewhere(over: Transport) {
+    let Some((bench, regctl)) = bench(over) else { return };
     let host = bench.server.host();
     for (name, bytes) in [("one", b"x".as_slice()), ("none", b"")] {
         let file = bench.write(name, bytes);
@@ -79,9 +86,8 @@ fn regctl_pushes_tiny_and_empty_blobs_and_mounts_them_elsewhere() {
     }
 }
 
-#[test]
-fn regctl_finds_artifacts_by_their_subject_also_after_a_restart() {
-    let Some((mut bench, regctl)) = bench() else { return };
+fn regctl_finds_artifacts_by_their_subject_also_after_a_restart(over: Transport) {
+    let Some((mut bench, regctl)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     let image = Image::sample(1).build();
     bench.server.repository("a").push(&image, "1");
@@ -109,9 +115,8 @@ fn regctl_finds_artifacts_by_their_subject_also_after_a_restart() {
     });
 }
 
-#[test]
-fn regctl_lists_and_deletes_tags_and_manifests() {
-    let Some((bench, regctl)) = bench() else { return };
+fn regctl_lists_and_deletes_tags_and_manifests(over: Transport) {
+    let Some((bench, regctl)) = bench(over) else { return };
     let host = bench.server.host();
     let repository = bench.server.repository("app");
     let image = Image::sample(1).build();
@@ -130,9 +135,8 @@ fn regctl_lists_and_deletes_tags_and_manifests() {
     }
 }
 
-#[test]
-fn regctl_makes_a_docker_manifest_list() {
-    let Some((bench, regctl)) = bench() else { return };
+fn regctl_makes_a_docker_manifest_list(over: Transport) {
+    let Some((bench, regctl)) = bench(over) else { return };
     let host = bench.server.host();
     let repository = bench.server.repository("app");
     let images = [Image::sample(1).docker().build(), Image::sample(2).docker().architecture("arm64").build()];

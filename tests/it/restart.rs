@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use stella_tests::{Artifact, Bench, Client, Content, Image, Server, noise, poll};
+use stella_tests::{Artifact, Bench, Client, Content, Image, Server, Transport, noise, over, poll};
+
+over! {
+    [Plain, Tls]
+    a_push_cut_off_by_a_crash_can_be_repeated,
+}
 
 #[test]
 fn everything_is_there_after_a_crash() {
@@ -48,17 +53,14 @@ fn everything_is_there_after_a_crash() {
     }
 }
 
-#[test]
-fn a_push_cut_off_by_a_crash_can_be_repeated() {
-    let Some(mut bench) = Bench::with(&[Client::Oras]) else { return };
+fn a_push_cut_off_by_a_crash_can_be_repeated(over: Transport) {
+    let Some(mut bench) = Bench::with(&[Client::Oras], over) else { return };
     let host = bench.server.host().to_owned();
     bench.write("file", noise(1, 200 << 20));
     let oras = bench.tool(Client::Oras);
     let push = format!("push --plain-http {host}/app:1 file");
-    let mut command = oras.command();
     let log = bench.path("push.log");
-    let mut push_under_way =
-        stella_tests::Process::start("oras push", command.args(push.split_whitespace()), &log);
+    let mut push_under_way = stella_tests::Process::start("oras push", &mut oras.command_line(&push), &log);
     // It is in the middle of it once it has opened the upload.
     poll("oras to connect", Duration::from_secs(30), || {
         push_under_way.said().contains("Uploading").then_some(())
@@ -82,6 +84,6 @@ fn a_server_says_where_it_listens_and_stops_when_told() {
     let host = server.host().to_owned();
     assert!(host.starts_with("127.0.0.1:"));
     server.restart();
-    assert_eq!(server.host(), host);
+    assert_eq!(*server.host(), host);
     server.send(&stella_tests::Request::get("/v2/")).must_be(200);
 }

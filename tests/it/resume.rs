@@ -4,7 +4,12 @@
 
 use std::time::Duration;
 
-use stella_tests::{Bench, Client, Connection, Server, Upload, digest, noise, poll};
+use stella_tests::{Bench, Client, Connection, Server, Transport, Upload, digest, noise, over, poll};
+
+over! {
+    [Plain, Tls, TlsHttp1]
+    oras_pulls_a_blob_whose_upload_was_resumed,
+}
 
 const MIB: usize = 1 << 20;
 
@@ -110,9 +115,8 @@ fn an_upload_cut_off_by_a_crash_is_resumed() {
     }
 }
 
-#[test]
-fn oras_pulls_a_blob_whose_upload_was_resumed() {
-    let Some(mut bench) = Bench::with(&[Client::Oras]) else { return };
+fn oras_pulls_a_blob_whose_upload_was_resumed(over: Transport) {
+    let Some(mut bench) = Bench::with(&[Client::Oras], over) else { return };
     let bytes = noise(7, 12 * MIB as u64 + 321);
     let mut upload = bench.server.repository("app").upload();
     upload.append(0, &bytes[..3 * MIB]);

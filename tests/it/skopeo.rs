@@ -3,21 +3,29 @@
 //! length, mounts with `from`, and deletes by digest.
 
 use serde_json::{Value, json};
-use stella_tests::{Bench, Client, Content, Image, Tool, media_type};
+use stella_tests::{Bench, Client, Content, Image, Tool, Transport, media_type, over};
 
 use crate::samples::samples;
 
-fn bench() -> Option<(Bench, Tool)> {
-    let bench = Bench::with(&[Client::Skopeo])?;
+over! {
+    [Plain, Tls]
+    skopeo_gets_back_what_it_pushed_also_after_a_restart,
+    skopeo_converts_to_docker_schema_2_and_back,
+    skopeo_pushes_and_pulls_zstd_layers_also_after_a_restart,
+    skopeo_syncs_a_repository,
+    skopeo_lists_and_deletes,
+}
+
+fn bench(over: Transport) -> Option<(Bench, Tool)> {
+    let bench = Bench::with(&[Client::Skopeo], over)?;
     let skopeo = bench.tool(Client::Skopeo);
     Some((bench, skopeo))
 }
 
 const COPY: &str = "copy --all --preserve-digests";
 
-#[test]
-fn skopeo_gets_back_what_it_pushed_also_after_a_restart() {
-    let Some((mut bench, skopeo)) = bench() else { return };
+fn skopeo_gets_back_what_it_pushed_also_after_a_restart(over: Transport) {
+    let Some((mut bench, skopeo)) = bench(over) else { return };
     let app = format!("{}/team/app", bench.server.host());
     let samples = samples();
     for (tag, content) in &samples {
@@ -42,9 +50,8 @@ fn skopeo_gets_back_what_it_pushed_also_after_a_restart() {
     });
 }
 
-#[test]
-fn skopeo_converts_to_docker_schema_2_and_back() {
-    let Some((bench, skopeo)) = bench() else { return };
+fn skopeo_converts_to_docker_schema_2_and_back(over: Transport) {
+    let Some((bench, skopeo)) = bench(over) else { return };
     let host = bench.server.host();
     let repository = bench.server.repository("app");
     let image = Image::sample(1).build();
@@ -60,9 +67,8 @@ fn skopeo_converts_to_docker_schema_2_and_back() {
     assert_eq!(oci.config(), image.config());
 }
 
-#[test]
-fn skopeo_pushes_and_pulls_zstd_layers_also_after_a_restart() {
-    let Some((mut bench, skopeo)) = bench() else { return };
+fn skopeo_pushes_and_pulls_zstd_layers_also_after_a_restart(over: Transport) {
+    let Some((mut bench, skopeo)) = bench(over) else { return };
     let host = bench.server.host().to_owned();
     let image = Image::sample(1).build();
     image.write_layout(&bench.path("source"), "1");
@@ -79,9 +85,8 @@ fn skopeo_pushes_and_pulls_zstd_layers_also_after_a_restart() {
     });
 }
 
-#[test]
-fn skopeo_syncs_a_repository() {
-    let Some((bench, skopeo)) = bench() else { return };
+fn skopeo_syncs_a_repository(over: Transport) {
+    let Some((bench, skopeo)) = bench(over) else { return };
     let host = bench.server.host();
     let index = Content::index(&[Image::sample(1).build(), Image::sample(2).architecture("arm64").build()]);
     let repository = bench.server.repository("app");
@@ -96,9 +101,8 @@ fn skopeo_syncs_a_repository() {
     Content::read_flat(&bench.path("down/app:1")).assert_same(&index);
 }
 
-#[test]
-fn skopeo_lists_and_deletes() {
-    let Some((bench, skopeo)) = bench() else { return };
+fn skopeo_lists_and_deletes(over: Transport) {
+    let Some((bench, skopeo)) = bench(over) else { return };
     let host = bench.server.host();
     let repository = bench.server.repository("app");
     let (one, two) = (Image::sample(1).build(), Image::sample(2).build());

@@ -5,16 +5,22 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use tempfile::TempDir;
 
 use crate::client::{Client, find, path_variable, usable};
+use crate::network::{ADDRESSES, Network};
+use crate::program::stella;
 use crate::server::Server;
 use crate::tar::tar_of;
 use crate::tool::Tool;
+use crate::transport::Transport;
 
 /// Where skopeo looks by itself, and what podman and buildah are told.
 const REGISTRIES: &str = ".config/containers/registries.conf";
+/// The CA of a server that speaks TLS.
+const CA: &str = "ca.crt";
 
 /// A server and a scratch directory for clients.
 #[derive(Debug)]
@@ -22,19 +28,31 @@ pub struct Bench {
     /// The server under test.
     pub server: Server,
     scratch: TempDir,
+    over: Transport,
+    clients: Vec<Client>,
 }
 
 impl Bench {
-    /// A fresh bench for `clients`, or `None`, once that was said, if one of them cannot be used here.
+    /// A fresh bench for `clients`, which speak to the server over `over`, or `None`, once that was said, if one of them cannot be used here.
     #[track_caller]
-    pub fn with(clients: &[Client]) -> Option<Self> {
-        if !usable(clients) {
+    pub fn with(clients: &[Client], over: Transport) -> Option<Self> {
+        if !usable(&[clients, over.needs()].concat()) {
             return None;
         }
+        Some(Self::around(Server::over(over, &[]), clients, over))
+    }
+
+    /// The same around a server in a network of its own, which speaks TLS.
+    #[track_caller]
+    pub fn inside(network: &mut Network, clients: &[Client]) -> Option<Self> {
+        usable(clients).then(|| Self::around(Server::inside(network), clients, Transport::Tls))
+    }
+
+    fn around(server: Server, clients: &[Client], over: Transport) -> Self {
         let scratch = TempDir::with_prefix("stella-test-").unwrap();
-        let bench = Self { server: Server::start(), scratch };
+        let bench = Self { server, scratch, over, clients: clients.to_vec() };
         bench.furnish();
-        Some(bench)
+        bench
     }
 
     /// Runs `check` before and after a restart of the server, and tells it which of both this is.
@@ -75,16 +93,25 @@ impl Bench {
         self.program(client.programs()[0])
     }
 
+    /// Our own command line.
+    pub fn stella(&self) -> Tool {
+        self.at("stella", stella().to_owned())
+    }
+
     /// Another program of a client, such as its daemon.
     pub fn program(&self, name: &str) -> Tool {
-        let path = find(name).unwrap_or_else(|| panic!("{name} is not installed"));
+        self.at(name, find(name).unwrap_or_else(|| panic!("{name} is not installed")))
+    }
+
+    fn at(&self, name: &str, path: PathBuf) -> Tool {
         let home = self.scratch.path();
-        Tool::new(path, home)
+        let tool = Tool::new(path, home)
             .env("PATH", path_variable())
             .env("HOME", home)
             .env("TMPDIR", home.join("tmp"))
             .env("XDG_RUNTIME_DIR", home.join("run"))
             .env("HTTPS_PROXY", "http://127.0.0.1:9")
+            .env("NO_PROXY", ADDRESSES)
             .env("DOCKER_CONFIG", home.join("docker"))
             .env("DOCKER_BUILDKIT", "0") // Debian's docker has no buildx
             .env("REGISTRY_AUTH_FILE", home.join("auth.json"))
@@ -92,7 +119,30 @@ impl Bench {
             .env("REGCTL_CONFIG", home.join("regctl.json"))
             .env("HELM_CONFIG_HOME", home.join("helm/config"))
             .env("HELM_CACHE_HOME", home.join("helm/cache"))
-            .env("HELM_DATA_HOME", home.join("helm/data"))
+            .env("HELM_DATA_HOME", home.join("helm/data"));
+        if self.over.is_tls() { self.with_tls(tool, name) } else { tool }
+    }
+
+    /// A tool that has the CA, and to which nobody says that there is no TLS. Tests are written for plain
+    /// HTTP, which many clients want to be told of.
+    fn with_tls(&self, tool: Tool, name: &str) -> Tool {
+        let certs_d =
+            self.clients.iter().any(|client| client.has_certs_d() && client.programs().contains(&name));
+        let tool = match name {
+            "ctr" => tool.instead("--plain-http", "--hosts-dir certs.d"),
+            // The engine checks nothing on 127.0.0.0/8; where it does, a test says what it trusts.
+            "dockerd" => tool,
+            _ if certs_d => tool,
+            _ => tool.env("SSL_CERT_FILE", self.path(CA)),
+        };
+        let tool = match self.over {
+            Transport::TlsHttp1 if name == "curl" => tool.flags("--http1.1"),
+            Transport::TlsHttp1 => tool.env("GODEBUG", "http2client=0"),
+            Transport::Plain | Transport::Tls | Transport::Nginx => tool,
+        };
+        ["--plain-http", "--from-plain-http", "--to-plain-http"]
+            .into_iter()
+            .fold(tool.instead("--tls=disabled", "--tls=enabled"), |tool, flag| tool.instead(flag, ""))
     }
 
     /// What clients find in their home.
@@ -102,11 +152,49 @@ impl Bench {
             fs::create_dir_all(self.path(directory)).unwrap();
         }
         self.write("auth.json", "{}");
+        let insecure = !self.over.is_tls();
         let registries = format!(
-            "unqualified-search-registries = []\n[[registry]]\nlocation = \"{host}\"\ninsecure = true\n"
+            "unqualified-search-registries = []\n[[registry]]\nlocation = \"{host}\"\ninsecure = {insecure}\n"
         );
         self.write(REGISTRIES, registries);
         self.write(".config/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
-        self.write("regctl.json", format!(r#"{{"hosts": {{"{host}": {{"tls": "disabled"}}}}}}"#));
+        let tls = if insecure { "disabled" } else { "enabled" };
+        self.write("regctl.json", format!(r#"{{"hosts": {{"{host}": {{"tls": "{tls}"}}}}}}"#));
+        if let Some(authority) = self.server.authority() {
+            let ca = self.write(CA, authority.pem());
+            self.write(&format!(".config/containers/certs.d/{host}/ca.crt"), authority.pem());
+            let hosts = format!(
+                "server = \"https://{host}\"\n[host.\"https://{host}\"]\n\
+                 capabilities = [\"pull\", \"resolve\", \"push\"]\nca = \"{}\"\n",
+                ca.display()
+            );
+            self.write(&format!("certs.d/{host}/hosts.toml"), hosts);
+        }
+    }
+
+    /// Checks in the server's log that the clients spoke what they were to speak. What the test asks by itself
+    /// has no name there.
+    fn check_protocols(&self) {
+        let said = self.server.said();
+        let lines: Vec<_> =
+            said.lines().filter(|line| line.contains(" answered ") && line.contains(" agent=")).collect();
+        let versions: Vec<_> = self.clients.iter().map(|&client| self.over.version(client)).collect();
+        let scheme = self.server.host().scheme();
+        let expected = |line: &str| {
+            let version = versions.iter().any(|version| line.contains(&format!(" version={version} ")));
+            version && line.contains(&format!(" scheme={scheme} "))
+        };
+        if let Some(line) = lines.iter().find(|line| !expected(line)) {
+            panic!("not {versions:?} over {scheme}: {line}");
+        }
+        assert!(!lines.is_empty(), "no client has asked for anything:\n{said}");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.check_protocols();
+        }
     }
 }

@@ -29,11 +29,12 @@ mod wire;
 mod worker;
 
 pub use disk::{Disk, FileSystem};
+pub(crate) use rng::Rng;
+pub(crate) use session::Recipe;
+pub(crate) use wire::Wire;
 
 use check::{Found, check, readiness, stray_files, wait_until_ready};
 use journal::Journal;
-use rng::Rng;
-use session::Recipe;
 use worker::{Round, Worker};
 
 use crate::process::poll;

@@ -11,7 +11,7 @@ use std::thread;
 
 use rustix::process::geteuid;
 
-/// A client that `tests/clients/install.sh` installs.
+/// A client, or another program that a test needs, that `tests/clients/install.sh` installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// Docker's engine and command line.
@@ -32,6 +32,16 @@ pub enum Client {
     Helm,
     /// regctl, of regclient.
     Regctl,
+    /// curl, which is no registry's client.
+    Curl,
+    /// nginx, which stands before the registry.
+    Nginx,
+    /// Prometheus and its promtool.
+    Prometheus,
+    /// What judges units, of systemd.
+    Systemd,
+    /// Debian's docker-registry, a server; and what its certificates and passwords are made with.
+    DockerRegistry,
 }
 
 impl Client {
@@ -47,7 +57,22 @@ impl Client {
             Self::Oras => &["oras"],
             Self::Helm => &["helm"],
             Self::Regctl => &["regctl"],
+            Self::Curl => &["curl"],
+            Self::Nginx => &["nginx"],
+            Self::Prometheus => &["prometheus", "promtool"],
+            Self::Systemd => &["systemd-analyze"],
+            Self::DockerRegistry => &["docker-registry", "openssl", "perl"],
         }
+    }
+
+    /// Whether it agrees on HTTP/2 where TLS lets it choose.
+    pub(crate) fn prefers_http2(self) -> bool {
+        matches!(self, Self::Crane | Self::Oras | Self::Helm | Self::Regctl | Self::Curl)
+    }
+
+    /// Whether it looks for CAs in `~/.config/containers/certs.d`, where its users put them.
+    pub(crate) fn has_certs_d(self) -> bool {
+        matches!(self, Self::Skopeo | Self::Podman | Self::Buildah)
     }
 
     /// Whether tests run it as root: it mounts, or keeps files of several owners.

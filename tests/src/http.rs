@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A small HTTP/1.1 client that does exactly what it is told, so that a test can also stop in the middle
+//! A small HTTP/1.1 client, with and without TLS, that does exactly what it is told, so that a test can also stop in the middle
 //! of a request, stream without end in memory, or read an answer piece by piece.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::channel::Channel;
+use crate::host::Host;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -23,7 +25,8 @@ pub struct Request {
 impl Request {
     /// A request without headers and body. `target` is a path, with a query if need be, or a whole URL.
     pub fn new(method: &str, target: &str) -> Self {
-        let path = target.strip_prefix("http://").and_then(|rest| rest.find('/').map(|slash| &rest[slash..]));
+        let path = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+        let path = path.and_then(|rest| rest.find('/').map(|slash| &rest[slash..]));
         let target = path.unwrap_or(target).to_owned();
         Self { method: method.to_owned(), target, headers: Vec::new(), body: Vec::new() }
     }
@@ -62,7 +65,7 @@ impl Request {
 
     /// Sends it on a connection of its own to `host`, and reads the whole answer.
     #[track_caller]
-    pub fn send(&self, host: &str) -> Response {
+    pub fn send(&self, host: impl Into<Host>) -> Response {
         let mut connection = Connection::open(host);
         connection.send_head(self, Some(self.body.len() as u64));
         // A server may answer and close before it has read everything.
@@ -74,25 +77,27 @@ impl Request {
 /// A connection to the server.
 #[derive(Debug)]
 pub struct Connection {
-    host: String,
-    stream: BufReader<TcpStream>,
+    host: Host,
+    stream: BufReader<Channel>,
 }
 
 impl Connection {
     /// Connects to `host`.
     #[track_caller]
-    pub fn open(host: &str) -> Self {
-        let opened = Self::try_open(host);
+    pub fn open(host: impl Into<Host>) -> Self {
+        let host = host.into();
+        let opened = Self::try_open(&host);
         opened.unwrap_or_else(|error| panic!("cannot reach {host}: {error}"))
     }
 
     /// Connects to `host`, where a server need not be.
-    pub fn try_open(host: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(host)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Self { host: host.to_owned(), stream: BufReader::with_capacity(256 << 10, stream) })
+    pub fn try_open(host: impl Into<Host>) -> io::Result<Self> {
+        let host = host.into();
+        let stream = host.connect()?;
+        stream.socket().set_read_timeout(Some(PATIENCE))?;
+        stream.socket().set_write_timeout(Some(PATIENCE))?;
+        stream.socket().set_nodelay(true)?;
+        Ok(Self { host, stream: BufReader::with_capacity(256 << 10, stream) })
     }
 
     /// Sends a request and reads its answer, from a server that may be gone at any moment.
@@ -150,7 +155,8 @@ impl Connection {
         read.unwrap_or_else(|error| panic!("{}: {error}", request.line()))
     }
 
-    fn try_response(&mut self, request: &Request) -> io::Result<Response> {
+    /// As [`Connection::response`], from a server that may be gone.
+    pub fn try_response(&mut self, request: &Request) -> io::Result<Response> {
         let mut response = self.try_response_head(request)?;
         let bodiless = request.method == "HEAD" || matches!(response.status, 204 | 304);
         if bodiless {

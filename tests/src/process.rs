@@ -64,7 +64,8 @@ impl Process {
         self.child.wait().unwrap()
     }
 
-    fn signal(&mut self, signal: Signal) {
+    /// Sends it a signal, if it is still there.
+    pub fn signal(&mut self, signal: Signal) {
         // Once waited for, the number may belong to somebody else.
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), signal).unwrap();

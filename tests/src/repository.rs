@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A repository of the server, spoken to in plain HTTP: what the registry really holds and serves, apart
+//! A repository of the server, spoken to in plain HTTP/1.1: what the registry really holds and serves, apart
 //! from what a client makes of it. It asserts what the OCI distribution specification promises, no more.
 
 use serde_json::Value;
 
 use crate::content::Content;
+use crate::host::Host;
 use crate::http::{Request, Response};
 use crate::noise::digest;
 
 /// A repository of the server under test.
 #[derive(Clone, Debug)]
 pub struct Repository {
-    host: String,
+    host: Host,
     name: String,
 }
 
 impl Repository {
-    pub(crate) fn new(host: &str, name: &str) -> Self {
-        Self { host: host.to_owned(), name: name.to_owned() }
+    pub(crate) fn new(host: &Host, name: &str) -> Self {
+        Self { host: host.clone(), name: name.to_owned() }
     }
 
     /// A request for `what` below the repository, such as `tags/list`.
@@ -144,7 +145,7 @@ fn strings(value: &Value) -> Vec<String> {
 /// An upload that is under way.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    host: String,
+    host: Host,
     location: String,
 }
 

@@ -8,12 +8,18 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::authority::Authority;
+use crate::host::Host;
 use crate::http::{Request, Response};
+use crate::network::Network;
+use crate::nginx::Nginx;
 use crate::process::{Process, poll};
 use crate::program::stella;
 use crate::repository::Repository;
+use crate::transport::Transport;
 
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -22,7 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 pub struct Server {
     process: Process,
-    host: String,
+    /// Where clients find it.
+    host: Host,
+    /// Where it listens itself.
+    listen: String,
+    authority: Option<Authority>,
+    front: Option<Nginx>,
     settings: Vec<(String, String)>,
     starts: usize,
     data: PathBuf,
@@ -44,6 +55,49 @@ impl Server {
         Self::begin(settings, directory, data)
     }
 
+    /// Starts a server that is spoken to so, with these variables in its environment. With TLS it has a
+    /// certificate of a private CA.
+    pub fn over(transport: Transport, settings: &[(&str, &str)]) -> Self {
+        match transport {
+            Transport::Plain => Self::with(settings),
+            Transport::Tls | Transport::TlsHttp1 => Self::with_tls(settings, &["127.0.0.1", "localhost"]),
+            Transport::Nginx => {
+                let trusted = ("STELLA_TRUSTED_PROXIES", "[127.0.0.1]");
+                let mut server = Self::with(&[settings, &[trusted]].concat());
+                let authority = Authority::new();
+                let front = Nginx::before(&server.listen, &authority, server.directory.path());
+                server.host = Host::tls(&front.address, authority.client(&[b"http/1.1"]));
+                server.authority = Some(authority);
+                server.front = Some(front);
+                server
+            }
+        }
+    }
+
+    /// Starts a server on the loopback of a network of its own, where it can be reached by that network's
+    /// address. It speaks TLS.
+    pub fn inside(network: &mut Network) -> Self {
+        let address = network.address().to_string();
+        let mut server = network.inside(|| Self::with_tls(&[], &[&address]));
+        let port = server.listen.rsplit_once(':').unwrap().1.parse().unwrap();
+        let reached = network.forward(port).to_string();
+        server.host = Host::tls(&reached, server.authority.as_ref().unwrap().client(&[b"http/1.1"]));
+        server
+    }
+
+    /// Starts a server with a certificate for `names`, of a CA that nobody trusts by default.
+    fn with_tls(settings: &[(&str, &str)], names: &[&str]) -> Self {
+        let directory = TempDir::with_prefix("stella-server-").unwrap();
+        let data = directory.path().join("data");
+        let authority = Authority::new();
+        let certificates = format!("[{}]", authority.issue(names).write(directory.path(), "server"));
+        let settings = [settings, &[("STELLA_TLS__CERTIFICATES", certificates.as_str())]].concat();
+        let mut server = Self::begin(&settings, directory, data);
+        server.host = Host::tls(&server.listen, authority.client(&[b"http/1.1"]));
+        server.authority = Some(authority);
+        server
+    }
+
     /// As [`Server::with`], with its data in a directory of the caller's.
     pub fn on(data: &Path, settings: &[(&str, &str)]) -> Self {
         let directory = TempDir::with_prefix("stella-server-").unwrap();
@@ -54,8 +108,9 @@ impl Server {
         let settings: Vec<_> = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         let log = directory.path().join("log-0");
         let mut process = launch(&data, &log, "127.0.0.1:0", &settings);
-        let host = address(&mut process).unwrap_or_else(|| panic!("the server ended at once"));
-        Self { process, host, settings, starts: 1, data, directory }
+        let listen = address(&mut process).unwrap_or_else(|| panic!("the server ended at once"));
+        let host = Host::plain(&listen);
+        Self { process, host, listen, authority: None, front: None, settings, starts: 1, data, directory }
     }
 
     /// The directory of everything that it keeps.
@@ -63,9 +118,20 @@ impl Server {
         &self.data
     }
 
-    /// The host and port that it listens on.
-    pub fn host(&self) -> &str {
+    /// The host and port that it listens on, or that nginx does before it.
+    pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Who vouches for it, if it speaks TLS.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// All that it has said since its first start.
+    pub fn said(&self) -> String {
+        let log = |start| fs::read(self.directory.path().join(format!("log-{start}"))).unwrap();
+        (0..self.starts).map(|start| String::from_utf8_lossy(&log(start)).into_owned()).collect()
     }
 
     /// The repository `name`, spoken to without a client.
@@ -101,7 +167,7 @@ impl Server {
             let said = process.said();
             self.process = process;
             match listening {
-                Some(host) => return assert_eq!(host, self.host),
+                Some(host) => return assert_eq!(host, self.listen),
                 None => assert!(Instant::now() < deadline, "the server does not start again:\n{said}"),
             }
         }
@@ -131,15 +197,34 @@ impl Server {
     fn launch_again(&mut self) -> Process {
         let log = self.directory.path().join(format!("log-{}", self.starts));
         self.starts += 1;
-        launch(&self.data, &log, &self.host, &self.settings)
+        launch(&self.data, &log, &self.listen, &self.settings)
     }
 
     /// The most memory that it has had in use since it was started (`VmHWM`), in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has in use (`VmRSS`), in bytes.
+    pub fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib * 1024
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
+    /// Tells it to read its configuration again, by SIGHUP.
+    pub fn reload(&mut self) {
+        self.process.signal(Signal::HUP);
     }
 }
 
@@ -168,7 +253,8 @@ fn address(process: &mut Process) -> Option<String> {
         let said = process.said();
         // A last line without its end may not be whole.
         let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let host = whole.lines().find_map(|line| line.strip_prefix("listening on http://"));
+        let url = whole.lines().find_map(|line| line.strip_prefix("listening on "));
+        let host = url.and_then(|url| url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")));
         match host {
             Some(host) => Some(Some(host.trim().to_owned())),
             None if ended => Some(None),

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 pub struct Tool {
     program: PathBuf,
     flags: Vec<String>,
+    instead: Vec<(&'static str, &'static str)>,
     environment: Vec<(OsString, OsString)>,
     directory: PathBuf,
     input: Option<PathBuf>,
@@ -28,7 +29,8 @@ impl Tool {
     pub(crate) fn new(program: PathBuf, directory: &Path) -> Self {
         let patience = Duration::from_mins(3);
         let directory = directory.to_owned();
-        Self { program, flags: Vec::new(), environment: Vec::new(), directory, input: None, patience }
+        let (flags, instead, environment) = (Vec::new(), Vec::new(), Vec::new());
+        Self { program, flags, instead, environment, directory, input: None, patience }
     }
 
     /// Gives every command this file on stdin.
@@ -42,6 +44,13 @@ impl Tool {
     #[must_use]
     pub fn flags(mut self, flags: &str) -> Self {
         self.flags.extend(flags.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Puts other arguments, or none, in the place of `argument` wherever a test writes it.
+    #[must_use]
+    pub(crate) fn instead(mut self, argument: &'static str, others: &'static str) -> Self {
+        self.instead.push((argument, others));
         self
     }
 
@@ -78,8 +87,7 @@ impl Tool {
     /// Runs one command, whatever comes of it.
     #[track_caller]
     pub fn try_run(&self, arguments: &str) -> Outcome {
-        let mut command = self.command();
-        command.args(arguments.split_whitespace());
+        let mut command = self.command_line(arguments);
         // Files, not pipes: nobody has to read along, and a grandchild cannot keep them open for us.
         let (out, err) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
         let input = self.input.as_ref().map_or(Stdio::null(), |file| File::open(file).unwrap().into());
@@ -100,10 +108,21 @@ impl Tool {
         };
         let stdout = fs::read(out.path()).unwrap();
         let stderr = String::from_utf8_lossy(&fs::read(err.path()).unwrap()).into_owned();
-        let line = format!("{} {} {arguments}", self.program.display(), self.flags.join(" "));
+        let words = command.get_args().map(|argument| argument.to_string_lossy());
+        let line = [self.program.to_string_lossy()].into_iter().chain(words).collect::<Vec<_>>().join(" ");
         let outcome = Outcome { line, status, stdout, stderr };
         assert!(!late, "a command did not end within {:?}:\n{outcome}", self.patience);
         outcome
+    }
+
+    /// One command, its arguments separated by spaces, for what is to run beside the test.
+    pub fn command_line(&self, arguments: &str) -> Command {
+        let mut command = self.command();
+        for argument in arguments.split_whitespace() {
+            let other = self.instead.iter().find(|(unwanted, _)| *unwanted == argument);
+            command.args(other.map_or(argument, |(_, others)| others).split_whitespace());
+        }
+        command
     }
 
     /// The program with its environment and flags, for what is to run beside the test.

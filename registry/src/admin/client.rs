@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Done, Failed, Operation, exit, socket};
+use super::{Done, Failed, Operation, socket};
+use crate::exit;
 
 /// Asks the server that holds the data directory `data` for an operation, and shows its items to `each`.
 /// `holder` names the server.

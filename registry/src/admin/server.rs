@@ -14,8 +14,10 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::{Done, Failed, ITEMS, Operation, Request, exit, socket};
+use super::{Done, Failed, ITEMS, Operation, Request, socket};
 use crate::app::App;
+use crate::audit::Entry;
+use crate::exit;
 
 /// A request has a few words and a path.
 const MAX_REQUEST: u64 = 64 << 10;
@@ -100,8 +102,9 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
 
 async fn answer(stream: UnixStream, shared: &Shared) -> io::Result<()> {
     let mut stop = shared.stop.subscribe();
+    let actor = stream.peer_cred().map_or(String::new(), |who| format!("uid:{}", who.uid()));
     let (read, write) = stream.into_split();
-    let mut client = Client { read: BufReader::new(read), write, unsent: Bytes::new() };
+    let mut client = Client { read: BufReader::new(read), write, unsent: Bytes::new(), actor };
     let request = tokio::select! {
         request = client.request() => request,
         _ = stop.wait_for(|stop| *stop) => Err(shutting_down()),
@@ -132,6 +135,14 @@ async fn run<O: Operation>(
     let (sender, items) = mpsc::channel(ITEMS);
     let (outcome, told) =
         tokio::join!(operation.run(&shared.app.store, sender), client.tell(items, stop.clone()));
+    if let Some(action) = operation.audited() {
+        let outcome = match &outcome {
+            Ok(summary) => serde_json::to_value(summary).ok(),
+            Err(error) => Some(serde_json::json!({ "error": error.to_string() })),
+        };
+        let (client, actor) = ("admin.sock".to_owned(), client.actor.clone());
+        shared.app.audit.record(Entry { action, client, actor, outcome, ..Entry::default() }).await;
+    }
     match (outcome, told) {
         // It has nobody who could be told.
         (_, Err(gone)) => {
@@ -175,6 +186,8 @@ struct Client {
     write: OwnedWriteHalf,
     /// The rest of a line; kept here so that a line which was begun is never left in its middle.
     unsent: Bytes,
+    /// Who it is, as the system says.
+    actor: String,
 }
 
 impl Client {
@@ -202,7 +215,7 @@ impl Client {
         mut items: mpsc::Receiver<I>,
         mut stop: watch::Receiver<bool>,
     ) -> io::Result<Told> {
-        let Client { read, write, unsent } = self;
+        let Client { read, write, unsent, .. } = self;
         let sending = async {
             while let Some(item) = items.recv().await {
                 *unsent = line(&item)?;
@@ -219,7 +232,7 @@ impl Client {
 
     /// Sends the last line.
     async fn end(&mut self, last: &impl Serialize, mut stop: watch::Receiver<bool>) -> io::Result<()> {
-        let Client { read, write, unsent } = self;
+        let Client { read, write, unsent, .. } = self;
         *unsent = [&unsent[..], &line(last)?].concat().into();
         let in_time = async {
             let _told = stop.wait_for(|stop| *stop).await.is_ok();

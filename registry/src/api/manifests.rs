@@ -9,6 +9,7 @@ use stella_storage::{
 };
 
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
+use crate::audit::Changed;
 use crate::body::RequestBody;
 use crate::conditional;
 use crate::error::ApiError;
@@ -79,6 +80,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         Reference::Digest(_) => Vec::new(),
     };
     tags.extend(parameters.iter().cloned());
+    let tagged = tags.clone();
     let new = NewManifest {
         repo: repo.clone(),
         digest: digest.clone(),
@@ -100,16 +102,27 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         set(&mut response, OCI_TAG, tag.as_str());
     }
     warn(&mut response, &stored.warnings);
+    let tags = tagged.into_iter().zip(stored.previous).collect();
+    response.extensions_mut().insert(Changed { digest: Some(digest), tags });
     Ok(response)
 }
 
 pub(super) async fn delete(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let actor = call.app.actor();
-    match reference.parse()? {
-        Reference::Tag(tag) => call.app.store.delete_tag(&repo, &tag, &actor).await?,
-        Reference::Digest(digest) => call.app.store.delete_manifest(&repo, &digest, &actor).await?,
-    }
-    Ok(empty(StatusCode::ACCEPTED))
+    let changed = match reference.parse()? {
+        Reference::Tag(tag) => {
+            let previous = call.app.store.delete_tag(&repo, &tag, &actor).await?;
+            Changed { digest: None, tags: vec![(tag, previous)] }
+        }
+        Reference::Digest(digest) => {
+            let tags = call.app.store.delete_manifest(&repo, &digest, &actor).await?;
+            let tags = tags.into_iter().map(|tag| (tag, Some(digest.clone()))).collect();
+            Changed { digest: Some(digest), tags }
+        }
+    };
+    let mut response = empty(StatusCode::ACCEPTED);
+    response.extensions_mut().insert(changed);
+    Ok(response)
 }
 
 /// The request's media type without parameters.

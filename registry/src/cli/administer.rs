@@ -7,13 +7,13 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use stella_storage::{Error, Store, StoreOptions};
+use stella_storage::{Error, Store, StoreOptions, Upgrade};
 use tokio::sync::mpsc;
 
 use super::{Environment, Outcome, Place};
-use crate::admin::exit::{self, NOT_FOUND};
 use crate::admin::{Done, Failed, ITEMS, Operation, client};
 use crate::config::Config;
+use crate::exit::{self, NOT_FOUND};
 use crate::{logging, server};
 
 /// How a command tells what it does.
@@ -32,7 +32,7 @@ impl Output {
     }
 
     /// Prints what came of an operation, and says which exit code it means.
-    fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
+    pub(super) fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
         let line = if self.json { serde_json::to_string(&Done { summary })? } else { summary.to_string() };
         print_line(&line)?;
         Ok(if faults { exit::INTEGRITY } else { 0 })
@@ -75,13 +75,9 @@ impl Administration {
     /// Finds the data that the configuration names, which must be there.
     pub(super) fn open(place: Place, env: Environment, output: Output) -> anyhow::Result<Self> {
         let config = place.load(env)?;
-        let options = server::store_options(&config)?;
-        let data = &options.data;
-        if !data.join("lock").exists() {
-            let error =
-                format!("{} holds no registry's data; name its directory with --data", data.display());
-            return Err(Failed { error, exit: NOT_FOUND }.into());
-        }
+        // Looking at data must not upgrade it.
+        let options = StoreOptions { upgrade: Upgrade::Wait, ..server::store_options(&config)? };
+        expect_data(&options)?;
         let runtime = begin(&config)?;
         let access = match runtime.block_on(Store::open(&options)) {
             Ok(store) => Access::Direct(store.into()),
@@ -109,9 +105,19 @@ impl Administration {
     }
 }
 
+/// Refuses a directory without data, which would otherwise become one with.
+pub(super) fn expect_data(options: &StoreOptions) -> Result<(), Failed> {
+    let data = &options.data;
+    if data.join("lock").exists() {
+        return Ok(());
+    }
+    let error = format!("{} holds no registry's data; name its directory with --data", data.display());
+    Err(Failed { error, exit: NOT_FOUND })
+}
+
 /// Logs and threads, for a command that works itself.
 pub(super) fn begin(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
-    logging::init(&config.log)?;
+    logging::init(&config.log, None)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
 }
 

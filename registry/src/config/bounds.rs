@@ -10,9 +10,13 @@ use super::{ByteSize, Config, Period};
 
 /// Finds the first value that is out of range.
 pub(super) fn check(config: &Config) -> Result<(), Fault> {
-    let Config { data, push, limits, collection, scrub, repositories, .. } = config;
+    let Config { data, audit, push, limits, collection, scrub, repositories, tls, trusted_proxies, .. } =
+        config;
     if data.as_os_str().is_empty() {
         return Err(Fault::bad_value("data", "the path is empty; name a directory".to_owned()));
+    }
+    if audit.file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+        return Err(Fault::bad_value("audit.file", "the path is empty; name a file".to_owned()));
     }
     let day = Period::seconds(24 * 60 * 60);
     let hour = Period::seconds(60 * 60);
@@ -22,6 +26,7 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("limits.header_timeout", limits.header_timeout, moment..=hour)?;
     within("limits.idle_timeout", limits.idle_timeout, moment..=day)?;
     within("limits.shutdown_timeout", limits.shutdown_timeout, moment..=day)?;
+    within("limits.drain_delay", limits.drain_delay, Period::seconds(0)..=hour)?;
     within("limits.memory", limits.memory, ByteSize::mib(16)..=ByteSize::mib(1024 * 1024))?;
     within("limits.disk_reserve", limits.disk_reserve, ByteSize::new(0)..=ByteSize::mib(1024 * 1024 * 1024))?;
     let (second, year) = (Period::seconds(1), Period::seconds(365 * 24 * 60 * 60));
@@ -30,18 +35,21 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("collection.grace", collection.grace, Period::seconds(0)..=year)?;
     within("collection.uploads", collection.uploads, second..=year)?;
     within("scrub.rate", scrub.rate, ByteSize::new(0)..=ByteSize::mib(1024 * 1024))?;
-    if repositories.len() > MAX_RULES {
-        let count = repositories.len();
-        return Err(Fault::bad_value(
-            "repositories",
-            format!("{count} entries; at most {MAX_RULES} are allowed"),
-        ));
-    }
-    Ok(())
+    at_most(MAX_ENTRIES, "repositories", repositories.len())?;
+    at_most(MAX_ENTRIES, "tls.certificates", tls.certificates.len())?;
+    at_most(MAX_ENTRIES, "trusted_proxies", trusted_proxies.len())
 }
 
-/// Each may be tried for each manifest that is reviewed.
-const MAX_RULES: usize = 1_000;
+/// Each may be tried: a rule for each manifest that is reviewed, a network for each request; the files of
+/// certificates are read every few seconds.
+const MAX_ENTRIES: usize = 1_000;
+
+fn at_most(most: usize, key: &str, count: usize) -> Result<(), Fault> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Fault::bad_value(key, format!("{count} entries; at most {most} are allowed")))
+}
 
 fn within<T: Copy + PartialOrd + Display>(
     key: &str,

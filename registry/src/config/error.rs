@@ -103,7 +103,7 @@ pub enum ConfigError {
     /// `listen` would serve more than this machine.
     #[error(
         "listen: {listen}{} is not a loopback address. This version has no access rules, so it serves only \
-         this machine: use 127.0.0.1:{}, or put an authenticating proxy in front of it.",
+         this machine, also with TLS: use 127.0.0.1:{}, or put an authenticating proxy in front of it.",
         if listen.is_literal() { String::new() } else { format!(" resolves to {address}, which") },
         listen.port()
     )]

@@ -36,7 +36,7 @@ fn section(out: &mut String, node: &Node, key: &str, depth: usize, origins: &BTr
 }
 
 /// A value on one line.
-fn flow(node: &Node) -> String {
+pub(super) fn flow(node: &Node) -> String {
     match &node.value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),

@@ -10,10 +10,26 @@ use super::*;
 
 const FULL: &str = "\
 listen: localhost:0
+tls:
+  certificates:
+    - certificate: /etc/stella/a.crt
+      key: /etc/stella/a.key
+  min_version: 1.3
+external_url: https://registry.example
+trusted_proxies:
+  - 10.0.0.0/8
+  - ::1
 data: /srv/stella
+upgrade: wait
 log:
   format: json
   level: debug
+metrics:
+  listen: localhost:9
+audit:
+  file: /var/log/audit
+tracing:
+  otlp: http://localhost:4318
 push:
   allow_missing: true
   max_manifest_size: 6MiB
@@ -22,6 +38,7 @@ limits:
   header_timeout: 1s
   idle_timeout: 2m
   shutdown_timeout: 500ms
+  drain_delay: 5s
   memory: 1GiB
   disk_reserve: 2GiB
 metadata:
@@ -78,6 +95,7 @@ fn every_key_can_be_set_in_the_file() {
     let config = load(FULL, &[]).unwrap();
     assert_eq!(config.listen, "localhost:0".parse().unwrap());
     assert_eq!(config.data, Path::new("/srv/stella"));
+    assert_eq!(config.upgrade, Upgrade::Wait);
     assert_eq!(config.log, Log { format: LogFormat::Json, level: "debug".parse().unwrap() });
     assert_eq!(config.push, Push { allow_missing: true, max_manifest_size: ByteSize::mib(6) });
     let limits = Limits {
@@ -85,10 +103,15 @@ fn every_key_can_be_set_in_the_file() {
         header_timeout: Period::seconds(1),
         idle_timeout: Period::seconds(120),
         shutdown_timeout: Period::millis(500),
+        drain_delay: Period::seconds(5),
         memory: ByteSize::mib(1024),
         disk_reserve: ByteSize::mib(2048),
     };
     assert_eq!(config.limits, limits);
+    let files = CertificateFiles { certificate: "/etc/stella/a.crt".into(), key: "/etc/stella/a.key".into() };
+    assert_eq!(config.tls, Tls { certificates: vec![files], min_version: TlsVersion::V1_3 });
+    assert_eq!(config.external_url.unwrap().to_string(), "https://registry.example");
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1"].map(|network| network.parse().unwrap()));
 }
 
 #[test]
@@ -132,7 +155,11 @@ fn every_key_can_be_set_in_the_environment() {
             node::Value::Bool(value) => value.to_string(),
             node::Value::Unsigned(value) => value.to_string(),
             node::Value::Text(text) => text.clone(),
-            node::Value::List(_) => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
+            node::Value::List(_) => match key.as_str() {
+                "tls.certificates" => "[{certificate: /etc/stella/a.crt, key: /etc/stella/a.key}]".to_owned(),
+                "trusted_proxies" => "[10.0.0.0/8, '::1']".to_owned(),
+                _ => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
+            },
             other => panic!("{other:?}"),
         };
         (super::origin::variable(&key), value)
@@ -212,7 +239,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `log`, `data`, `push`, `scrub`, `listen`, `limits`, `metadata`, `collection`, `repositories`",
+            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `scrub`, `listen`, `limits`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));
@@ -276,6 +303,7 @@ fn a_value_out_of_range_is_told_with_the_range() {
         ("limits.header_timeout", "0s", "10ms to 1h"),
         ("limits.idle_timeout", "0s", "10ms to 1d"),
         ("limits.shutdown_timeout", "2d", "10ms to 1d"),
+        ("limits.drain_delay", "2h", "0s to 1h"),
         ("limits.memory", "1MiB", "16MiB to 1TiB"),
         ("limits.disk_reserve", "1025TiB", "0 to 1024TiB"),
         ("collection.lease", "0s", "1s to 365d"),
@@ -311,6 +339,32 @@ fn rules_of_repositories_are_read_and_their_faults_told() {
 }
 
 #[test]
+fn what_is_wrong_about_tls_and_proxies_is_told_with_its_place() {
+    for (yaml, expected) in [
+        ("tls: {min_version: 1.1}", "1:20: `tls.min_version`: expected 1.2 or 1.3, found \"1.1\""),
+        ("tls: {min_version: '1.4'}", "1:20: `tls.min_version`: expected 1.2 or 1.3, found \"1.4\""),
+        (
+            "tls:\n  certificates:\n    - {cert: a, key: b}\n",
+            "3:8: unknown key `tls.certificates.cert`; known keys: `certificate`, `key`",
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            "1:18: `trusted_proxies`: \"10.0.0.1/8\" is an address within a network; write 10.0.0.0/8",
+        ),
+        (
+            "external_url: https://registry.example/images",
+            "1:15: `external_url`: \"https://registry.example/images\" has more than a host: clients put nothing \
+             before /v2/; write for example https://registry.example",
+        ),
+    ] {
+        let told = load(yaml, &[]).unwrap_err().to_string();
+        assert!(told.ends_with(&format!("/stella.yaml:{expected}")), "{told}");
+    }
+    let config = load("tls: {min_version: '1.2'}", &[]).unwrap();
+    assert_eq!(config.tls.min_version, TlsVersion::V1_2);
+}
+
+#[test]
 fn what_is_not_a_configuration_file_is_refused() {
     let missing = Config::load(Some(Path::new("nowhere.yaml")), [], Overrides::default());
     assert!(told(missing).starts_with("cannot read the configuration file nowhere.yaml: No such file"));
@@ -339,10 +393,11 @@ fn the_effective_configuration_names_every_origin() {
         load("push:\n  allow_missing: true\n", &[("STELLA_LOG__LEVEL", "warn")]).unwrap().to_yaml().unwrap();
     let shown: Vec<_> = yaml.lines().collect();
     assert_eq!(shown[0], r#"listen: "127.0.0.1:5000" # default"#);
-    assert_eq!(shown[2], "log:");
-    assert_eq!(shown[4], r#"  level: "warn" # from environment STELLA_LOG__LEVEL"#);
+    let log = shown.iter().position(|line| *line == "log:").unwrap();
+    assert_eq!(shown[log + 2], r#"  level: "warn" # from environment STELLA_LOG__LEVEL"#);
+    let allow = *shown.iter().find(|line| line.starts_with("  allow_missing:")).unwrap();
     assert!(
-        shown[6].starts_with("  allow_missing: true # from ") && shown[6].ends_with("/stella.yaml:2:18"),
+        allow.starts_with("  allow_missing: true # from ") && allow.ends_with("/stella.yaml:2:18"),
         "{yaml}"
     );
     assert!(shown.iter().all(|line| line.contains(" # ") || line.ends_with(':')), "{yaml}");
@@ -364,10 +419,10 @@ proptest! {
             log: Log { format, level: "info,hyper=warn".parse().unwrap() },
             push: Push { allow_missing, max_manifest_size: ByteSize::new(manifest) },
             limits: Limits {
-                connections, header_timeout, idle_timeout, shutdown_timeout, memory: ByteSize::new(memory),
+                connections, header_timeout, idle_timeout, shutdown_timeout, drain_delay: idle_timeout, memory: ByteSize::new(memory),
                 disk_reserve: ByteSize::new(reserve),
             },
-            collection: Collection { interval: idle_timeout, ..Collection::default() },
+            collection: Collection { interval: idle_timeout.max(Period::seconds(1)), ..Collection::default() },
             repositories: vec![RepositoryRule {
                 repositories: "dev/**".parse().unwrap(),
                 untagged: if allow_missing { Keep::For(idle_timeout) } else { Keep::Always },

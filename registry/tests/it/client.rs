@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
+use stella_tests::Channel;
 
 use crate::server::Server;
 
@@ -167,21 +168,30 @@ impl std::fmt::Display for Answer {
     }
 }
 
-/// A connection, byte by byte.
-pub(crate) struct Wire(BufReader<TcpStream>);
+/// A connection, byte by byte, with or without TLS.
+pub(crate) struct Wire(BufReader<Channel>);
 
 impl Wire {
     pub(crate) fn open(address: SocketAddr) -> Self {
+        Self::through(Channel::plain(Self::socket(address)))
+    }
+
+    pub(crate) fn through(channel: Channel) -> Self {
+        Wire(BufReader::new(channel))
+    }
+
+    /// A connection on which nothing was said.
+    pub(crate) fn socket(address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Wire(BufReader::new(stream))
+        stream
     }
 
     /// The socket itself.
     pub(crate) fn stream(&self) -> &TcpStream {
-        self.0.get_ref()
+        self.0.get_ref().socket()
     }
 
     #[track_caller]
@@ -190,12 +200,12 @@ impl Wire {
     }
 
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream().write_all(bytes.as_ref())
+        self.0.get_mut().write_all(bytes.as_ref())
     }
 
     /// Says that nothing more will come.
     pub(crate) fn finish(&mut self) {
-        self.stream().shutdown(std::net::Shutdown::Write).unwrap();
+        self.0.get_mut().finish().unwrap();
     }
 
     #[track_caller]
@@ -263,6 +273,15 @@ impl Wire {
                 return Ok(body);
             }
         }
+    }
+
+    /// Reads one frame of HTTP/2: its first nine bytes, and the rest.
+    pub(crate) fn frame(&mut self) -> ([u8; 9], Vec<u8>) {
+        let mut start = [0; 9];
+        self.0.read_exact(&mut start).unwrap();
+        let mut payload = vec![0; usize::from(start[1]) << 8 | usize::from(start[2])];
+        self.0.read_exact(&mut payload).unwrap();
+        (start, payload)
     }
 
     fn line(&mut self) -> std::io::Result<String> {

@@ -70,7 +70,7 @@ fn only_loopback_is_valid_without_access_rules() {
     for command in [["config", "check"].as_slice(), &["serve"]] {
         let run = stella(dir.path(), command, &[("STELLA_LISTEN", "0.0.0.0:5000")]);
         let expected = "error: listen: 0.0.0.0:5000 is not a loopback address. This version has no access rules, so \
-                        it serves only this machine: use 127.0.0.1:5000, or put an authenticating proxy in front of \
+                        it serves only this machine, also with TLS: use 127.0.0.1:5000, or put an authenticating proxy in front of \
                         it.\n";
         assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(2), "", expected));
     }
@@ -97,10 +97,21 @@ fn the_configuration_is_shown_with_its_origins_and_can_be_used_again() {
     let run = stella(dir.path(), &[["config", "show"].as_slice(), &flags].concat(), &env);
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
     let expected = r#"listen: "127.0.0.1:5000" # default
+tls:
+  certificates: [] # default
+  min_version: "1.2" # default
+external_url: null # default
+trusted_proxies: [] # default
 data: "here" # from flag --data
 log:
   format: "auto" # default
   level: "warn" # from stella.yaml:2:10
+metrics:
+  listen: null # default
+audit:
+  file: null # default
+tracing:
+  otlp: null # default
 push:
   allow_missing: true # from environment STELLA_PUSH__ALLOW_MISSING
   max_manifest_size: "4MiB" # default
@@ -109,6 +120,7 @@ limits:
   header_timeout: "30s" # default
   idle_timeout: "1m" # default
   shutdown_timeout: "30s" # default
+  drain_delay: "0s" # default
   memory: "256MiB" # default
   disk_reserve: "512MiB" # default
 metadata:
@@ -122,6 +134,7 @@ collection:
   uploads: "1d" # default
 scrub:
   rate: "8MiB" # default
+upgrade: "auto" # default
 repositories: [] # default
 "#;
     assert_eq!(run.stdout, expected);

@@ -75,7 +75,7 @@ fn a_database_that_goes_away_makes_the_registry_unready_until_it_is_back() {
     // Another data directory, the same database.
     let other = command(&folder.path().join("other"), &env).output().unwrap();
     let said = String::from_utf8(other.stderr).unwrap();
-    assert_eq!(other.status.code(), Some(1));
+    assert_eq!(other.status.code(), Some(10));
     assert!(said.contains(&format!("is in use by stella process {} on ", server.process())), "{said}");
     database.kill();
     eventually("it is not ready", || get("/readyz").to(&server).status == 503);

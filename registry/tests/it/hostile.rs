@@ -44,7 +44,12 @@ fn an_endless_head_is_cut_off() {
 
 #[test]
 fn a_truncated_body_stores_nothing() {
-    let server = Server::start();
+    for server in [Server::start(), Server::over_tls(&[])] {
+        truncated_bodies(&server);
+    }
+}
+
+fn truncated_bodies(server: &Server) {
     let repo = server.repo("team/app");
     let image = repo.push_image("v1", "x");
     let next = repo.draft_image("next");
@@ -93,7 +98,12 @@ fn broken_chunks_store_nothing() {
 
 #[test]
 fn an_early_answer_is_readable_while_the_client_still_sends() {
-    let server = Server::start();
+    for server in [Server::start(), Server::over_tls(&[])] {
+        early_answers(&server);
+    }
+}
+
+fn early_answers(server: &Server) {
     let repo = server.repo("team/app");
     let location = repo.begin();
     let body = noise(20 << 20);
@@ -123,7 +133,12 @@ fn an_early_answer_is_readable_while_the_client_still_sends() {
 
 #[test]
 fn a_small_unread_body_is_never_the_next_request() {
-    let server = Server::start();
+    for server in [Server::start(), Server::over_tls(&[])] {
+        small_unread_bodies(&server);
+    }
+}
+
+fn small_unread_bodies(server: &Server) {
     let repo = server.repo("team/app");
     let image = repo.push_image("v1", "x");
     let inner = format!("DELETE {} HTTP/1.1\r\nHost: x\r\n\r\n", repo.manifest(&image.digest));

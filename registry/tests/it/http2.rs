@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! HTTP/2 with prior knowledge, as curl speaks it (skipped, and said so, where curl does not) and by hand.
 
-use std::io::Read as _;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -87,10 +86,7 @@ fn requests_share_one_http2_connection() {
     }
     let mut answered = Vec::new();
     while answered.len() < streams.len() {
-        let mut start = [0; 9];
-        wire.stream().read_exact(&mut start).unwrap();
-        let mut payload = vec![0; usize::from(start[1]) << 8 | usize::from(start[2])];
-        wire.stream().read_exact(&mut payload).unwrap();
+        let (start, payload) = wire.frame();
         match start[3] {
             0 if start[4] & 1 == 1 => {
                 assert_eq!(payload, b"ok\n");
@@ -104,4 +100,39 @@ fn requests_share_one_http2_connection() {
     }
     answered.sort_unstable();
     assert_eq!(answered, streams);
+}
+
+#[test]
+fn an_early_answer_is_whole_before_its_stream_is_closed() {
+    for server in [Server::start(), Server::over_tls_http2(&[])] {
+        let mut wire = server.connect();
+        wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        wire.send(frame(4, 0, 0, &[]));
+        // PUT as a literal, http, the path; more than the answer waits for.
+        let path = "/v2/UPPER/manifests/1";
+        let head = [b"\x02\x03PUT\x86\x04".as_slice(), &[u8::try_from(path.len()).unwrap()], path.as_bytes()]
+            .concat();
+        wire.send(frame(1, 4, 1, &head));
+        for _ in 0..4 {
+            wire.send(frame(0, 0, 1, &noise(16_000)));
+        }
+        let mut kinds = Vec::new();
+        while kinds.last() != Some(&3) {
+            let (start, payload) = wire.frame();
+            if start[8] == 1 && start[3] != 8 {
+                kinds.push(start[3]);
+                match start[3] {
+                    // 400 is a byte of the static table.
+                    1 => assert_eq!(payload[0], 0x8c),
+                    0 => assert!(
+                        String::from_utf8_lossy(&payload).contains("NAME_INVALID") && start[4] & 1 == 1
+                    ),
+                    // NO_ERROR: the client need not send the rest.
+                    3 => assert_eq!(payload, [0; 4]),
+                    other => panic!("a frame of kind {other}"),
+                }
+            }
+        }
+        assert_eq!(kinds, [1, 0, 3]);
+    }
 }

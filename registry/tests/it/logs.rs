@@ -8,6 +8,8 @@ use crate::role::refused;
 use crate::server::{Server, eventually};
 
 const JSON: (&str, &str) = ("STELLA_LOG__FORMAT", "json");
+/// Also reads that succeed.
+const ALL: (&str, &str) = ("STELLA_LOG__LEVEL", "info,access=debug");
 
 fn line_of(server: &Server, id: &str) -> String {
     let find = || {
@@ -19,7 +21,7 @@ fn line_of(server: &Server, id: &str) -> String {
 
 #[test]
 fn each_request_is_a_json_line_with_the_id_of_its_answer() {
-    let server = Server::with(&[JSON]);
+    let server = Server::with(&[JSON, ALL]);
     let repo = server.repo("team/app");
     for (request, status) in
         [(get("/v2/"), 200), (get(repo.manifest("v1")), 404), (get("/livez"), 200), (get("/v1/_ping"), 404)]
@@ -27,12 +29,13 @@ fn each_request_is_a_json_line_with_the_id_of_its_answer() {
         let answer = request.to(&server).is(status);
         let id = answer.must("x-request-id");
         let line: Value = serde_json::from_str(&line_of(&server, id)).unwrap();
-        assert_eq!(line["span"]["request_id"], id, "{line}");
+        assert_eq!(line["request_id"], id, "{line}");
         assert_eq!((&line["status"], &line["method"]), (&status.into(), &"GET".into()), "{line}");
         assert!(
-            line["path"].is_string() && line["timestamp"].is_string() && line["level"] == "INFO",
+            line["path"].is_string() && line["timestamp"].is_string() && line["client"] == "127.0.0.1",
             "{line}"
         );
+        assert_eq!(line["level"], if status < 400 { "DEBUG" } else { "INFO" }, "{line}");
         assert!(line["micros"].is_u64(), "{line}");
     }
     for line in server.log().lines() {
@@ -42,7 +45,7 @@ fn each_request_is_a_json_line_with_the_id_of_its_answer() {
 
 #[test]
 fn a_line_for_a_person_has_the_id_too() {
-    let server = Server::with(&[("STELLA_LOG__FORMAT", "human")]);
+    let server = Server::with(&[("STELLA_LOG__FORMAT", "human"), ALL]);
     let answer = get("/v2/").to(&server);
     let line = line_of(&server, answer.must("x-request-id"));
     assert!(line.contains("GET") && line.contains("/v2/") && line.contains("200"), "{line}");
@@ -50,8 +53,22 @@ fn a_line_for_a_person_has_the_id_too() {
 }
 
 #[test]
-fn an_id_that_a_client_sends_is_not_taken_for_ours() {
+fn reads_that_succeed_are_not_logged_unless_asked_for() {
     let server = Server::with(&[JSON]);
+    let repo = server.repo("team/app");
+    let image = repo.push_image("v1", "x");
+    let read = get(repo.manifest("v1")).to(&server).is(200);
+    let failed = get(repo.manifest("v2")).to(&server).is(404);
+    line_of(&server, failed.must("x-request-id"));
+    let log = server.log();
+    assert!(!log.contains(read.must("x-request-id")), "{log}");
+    // What was pushed is told.
+    assert!(log.contains("\"method\":\"PUT\"") && log.contains(&image.digest), "{log}");
+}
+
+#[test]
+fn an_id_that_a_client_sends_is_not_taken_for_ours() {
+    let server = Server::with(&[JSON, ALL]);
     let answer = get("/v2/").header("X-Request-Id", "forged-by-client").to(&server);
     line_of(&server, answer.must("x-request-id"));
     assert!(!server.log().contains("forged-by-client"));

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use rustls::ClientConfig;
+use stella_tests::{Authority, Channel};
 use tempfile::TempDir;
 
 use crate::client::{PATIENCE, Wire};
@@ -20,6 +22,9 @@ pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    tls: Option<Arc<ClientConfig>>,
+    /// What it said on stdout after its address.
+    said: Arc<Mutex<String>>,
     data: PathBuf,
     // Removed after the program has ended.
     folder: Option<TempDir>,
@@ -39,9 +44,37 @@ impl Server {
         server
     }
 
+    /// Starts with a certificate for 127.0.0.1, whose CA its clients trust.
+    pub(crate) fn over_tls(env: &[(&str, &str)]) -> Self {
+        Self::offering(b"http/1.1", env)
+    }
+
+    /// The same, and its clients offer HTTP/2 and nothing else.
+    pub(crate) fn over_tls_http2(env: &[(&str, &str)]) -> Self {
+        Self::offering(b"h2", env)
+    }
+
+    fn offering(protocol: &[u8], env: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let authority = Authority::new();
+        let certificates = format!("[{}]", authority.issue(&["127.0.0.1"]).write(folder.path(), "server"));
+        let certificates = ("STELLA_TLS__CERTIFICATES", certificates.as_str());
+        let mut server = Self::on(&folder.path().join("data"), &[env, &[certificates]].concat());
+        server.tls = Some(authority.client(&[protocol]));
+        server.folder = Some(folder);
+        server
+    }
+
     /// Starts on a data directory that the caller keeps.
     pub(crate) fn on(data: &Path, env: &[(&str, &str)]) -> Self {
         Self::run(command(data, env), data)
+    }
+
+    /// Starts with a configuration file.
+    pub(crate) fn configured(data: &Path, file: &Path, env: &[(&str, &str)]) -> Self {
+        let mut command = command(data, env);
+        command.arg("--config").arg(file);
+        Self::run(command, data)
     }
 
     /// Starts with a log that goes to `log` and is not read here.
@@ -58,22 +91,26 @@ impl Server {
             gather(stderr, Arc::clone(&log));
         }
         let (said, hear) = mpsc::channel();
+        let after = Arc::new(Mutex::new(String::new()));
+        let rest = Arc::clone(&after);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             let mut line = String::new();
             // Nobody listens once the deadline is over.
             let _unheard = stdout.read_line(&mut line).map(|_| said.send(line));
+            gather(stdout, rest);
         });
         let line = hear.recv_timeout(PATIENCE);
         let address = line.as_ref().ok().and_then(|line| {
-            let address = line.trim().strip_prefix("listening on http://")?;
+            let url = line.trim().strip_prefix("listening on ")?;
+            let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
             address.parse().ok()
         });
         let Some(address) = address else {
             let _ended = child.kill().and_then(|()| child.wait());
             panic!("the server did not start: {line:?}, log: {}", log.lock().unwrap());
         };
-        Server { child, address, log, data: data.to_owned(), folder: None }
+        Server { child, address, log, said: after, tls: None, data: data.to_owned(), folder: None }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -89,7 +126,15 @@ impl Server {
     }
 
     pub(crate) fn connect(&self) -> Wire {
-        Wire::open(self.address)
+        match &self.tls {
+            None => Wire::open(self.address),
+            Some(tls) => Wire::through(self.channel(tls, "127.0.0.1")),
+        }
+    }
+
+    /// Connects with TLS to a server of that name.
+    pub(crate) fn channel(&self, tls: &Arc<ClientConfig>, name: &str) -> Channel {
+        Channel::tls(Wire::socket(self.address), tls, name)
     }
 
     pub(crate) fn repo(&self, name: &str) -> Repo<'_> {
@@ -101,9 +146,42 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Asks it to read again what may have changed.
+    pub(crate) fn hang_up(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    /// Where it serves metrics and health, if not on its address.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        let find = || {
+            let said = self.said.lock().unwrap();
+            let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let line = whole.lines().find_map(|line| line.strip_prefix("metrics on http://"))?;
+            Some(line.strip_suffix("/metrics").unwrap().parse().unwrap())
+        };
+        eventually("it says where metrics are", || find().is_some());
+        find().unwrap()
+    }
+
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again, and waits until it has.
+    pub(crate) fn reload(&self) {
+        let done = || {
+            let log = self.log();
+            log.matches("the configuration was reloaded").count()
+                + log.matches("the configuration was not reloaded").count()
+        };
+        let before = done();
+        self.signal(Signal::HUP);
+        eventually("the configuration is reloaded", || done() > before);
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Ends it without a chance to tidy up.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The server's end, and who may run beside it: what runs is finished, a second process is refused.
 
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -78,8 +79,10 @@ fn who_takes_longer_than_the_limit_is_cut_off() {
     let mut server = Server::with(&[("STELLA_LIMITS__SHUTDOWN_TIMEOUT", "200ms")]);
     let repo = server.repo("team/app");
     let mut wire = server.connect();
-    let request = patch(repo.begin()).body("hello").bytes();
+    let location = repo.begin();
+    let request = patch(&location).body("hello").bytes();
     wire.send(&request[..request.len() - 1]);
+    eventually("the upload is under way", || repo.holds(&location) == 4);
     server.terminate();
     assert!(server.ended().success());
     assert!(server.log().contains("cut off"), "{}", server.log());
@@ -100,13 +103,91 @@ fn told_twice_the_server_ends_at_once() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
+/// Begins to read a blob that is larger than what buffers hold, and reads a little of it.
+fn begin_to_read(server: &Server, blob: &str) -> Wire {
+    let mut wire = server.connect();
+    wire.send(get(blob).bytes());
+    let mut first = [0; 17];
+    wire.stream().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK\r\n");
+    wire
+}
+
+#[test]
+fn a_slow_reader_may_finish_within_the_limit_while_idle_ones_are_closed_at_once() {
+    let mut server = Server::start();
+    let repo = server.repo("team/app");
+    let bytes = noise(24 << 20);
+    let digest = repo.push_blob(&bytes);
+    let mut idle = server.connect();
+    get("/livez").on(&mut idle).is(200);
+    let never_used = server.connect();
+    let wire = begin_to_read(&server, &repo.blob(&digest));
+    server.terminate();
+    for mut wire in [idle, never_used] {
+        assert!(wire.is_closed_within(Duration::from_secs(10)));
+    }
+    let (mut rest, mut piece) = (Vec::new(), vec![0; 1 << 20]);
+    loop {
+        match wire.stream().read(&mut piece).unwrap() {
+            0 => break,
+            read => rest.extend_from_slice(&piece[..read]),
+        }
+        // As over a long line, and longer than the others took to be closed.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(rest.ends_with(&bytes));
+    assert!(server.ended().success());
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+}
+
+#[test]
+fn a_reader_who_takes_longer_than_the_limit_is_cut_off() {
+    let mut server = Server::with(&[("STELLA_LIMITS__SHUTDOWN_TIMEOUT", "200ms")]);
+    let repo = server.repo("team/app");
+    let bytes = noise(24 << 20);
+    let digest = repo.push_blob(&bytes);
+    let wire = begin_to_read(&server, &repo.blob(&digest));
+    server.terminate();
+    assert!(server.ended().success());
+    assert!(server.log().contains("\"connections\":1"), "{}", server.log());
+    let mut rest = Vec::new();
+    // What was on its way arrives; then the connection ends, one way or another.
+    let _reset = wire.stream().read_to_end(&mut rest);
+    assert!(rest.len() < bytes.len());
+}
+
+#[test]
+fn for_a_while_the_server_says_that_it_ends_and_serves_all_the_same() {
+    let mut server =
+        Server::with(&[("STELLA_LIMITS__DRAIN_DELAY", "1h"), ("STELLA_METRICS__LISTEN", "127.0.0.1:0")]);
+    let metrics = server.metrics_address();
+    server.terminate();
+    eventually("it says so", || get("/readyz").to(&server).status == 503);
+    let answer = get("/healthz").on(&mut Wire::open(metrics)).is(503);
+    assert_eq!(answer.json()["reason"], "shutting down");
+    get("/livez").to(&server).is(200);
+    server.repo("team/app").push_image("v1", "new connections are served");
+    // Whoever does not want to wait says so again.
+    server.terminate();
+    assert!(server.ended().success());
+}
+
+#[test]
+fn after_the_delay_the_server_ends() {
+    let mut server = Server::with(&[("STELLA_LIMITS__DRAIN_DELAY", "300ms")]);
+    server.terminate();
+    assert!(server.ended().success());
+    assert!(!server.log().contains("told twice"), "{}", server.log());
+}
+
 #[test]
 fn a_second_process_on_the_same_data_is_refused_and_told_who_has_it() {
     let folder = TempDir::new().unwrap();
     let mut server = Server::on(folder.path(), &[]);
     let output = command(folder.path(), &[]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(10), b"".as_slice()));
     assert!(said.contains(&format!("process {}", server.process())), "{said}");
     assert!(said.contains(&folder.path().display().to_string()), "{said}");
     assert!(said.contains("while it serves, `stella gc`, `fsck` and `backup` work through it"), "{said}");

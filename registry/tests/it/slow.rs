@@ -10,6 +10,8 @@ use crate::server::{Server, eventually};
 
 /// Time-outs short enough for a test, long enough for a busy machine.
 const HEADERS: (&str, &str) = ("STELLA_LIMITS__HEADER_TIMEOUT", "300ms");
+/// Reads are logged too.
+const LOGGED: (&str, &str) = ("STELLA_LOG__LEVEL", "info,access=debug");
 const IDLE: (&str, &str) = ("STELLA_LIMITS__IDLE_TIMEOUT", "400ms");
 
 /// Sends one piece every 50 ms until the server has closed; false if it never does.
@@ -137,14 +139,19 @@ fn a_slow_but_steady_body_may_take_its_time() {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {
-    let server = Server::with(&[IDLE]);
-    let before = sockets(&server);
+    for server in [Server::with(&[IDLE, LOGGED]), Server::over_tls(&[IDLE, LOGGED])] {
+        does_not_read(&server);
+    }
+}
+
+fn does_not_read(server: &Server) {
+    let before = sockets(server);
     let repo = server.repo("team/app");
     let digest = repo.push_blob(noise(32 << 20));
     let mut wire = server.connect();
     wire.send(get(repo.blob(&digest)).bytes());
     eventually("the download is under way", || server.log().contains("\"GET\""));
-    eventually("the server has let go of it", || sockets(&server) == before);
+    eventually("the server has let go of it", || sockets(server) == before);
     drop(wire);
 }
 

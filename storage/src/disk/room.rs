@@ -6,6 +6,7 @@
 //! counts as taken. A refusal always asks anew.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,12 +31,12 @@ pub(crate) struct Room {
     /// A file in the data directory and the folder of blobs, which may be on another disk.
     paths: Vec<PathBuf>,
     place: Option<Place>,
-    reserve: u64,
+    reserve: AtomicU64,
     ballast: Option<Arc<Ballast>>,
     measured: Mutex<Measured>,
     /// Instead of a disk's.
     #[cfg(test)]
-    free: Option<std::sync::atomic::AtomicU64>,
+    free: Option<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -59,13 +60,17 @@ impl Room {
     ) -> Result<Self> {
         let paths = vec![file, blobs.to_owned()];
         let place = Some(Place::of(paths.clone())?);
-        Ok(Room { paths, place, reserve, ballast, ..Room::default() })
+        Ok(Room { paths, place, reserve: reserve.into(), ballast, ..Room::default() })
     }
 
     /// Room for so many bytes beside a reserve of one.
     #[cfg(test)]
     pub(crate) fn leaving(free: u64) -> Self {
-        Room { reserve: 1, free: Some((free + 1).into()), ..Room::default() }
+        Room { reserve: 1.into(), free: Some((free + 1).into()), ..Room::default() }
+    }
+
+    pub(crate) fn set_reserve(&self, bytes: u64) {
+        self.reserve.store(bytes, Ordering::Relaxed);
     }
 
     /// The file in the data directory.
@@ -124,13 +129,14 @@ impl Room {
 
     fn judge(&self, measured: &Measured, more: u64) -> Result<()> {
         let free = measured.free.saturating_sub(measured.taken);
-        if self.reserve > 0 && free < self.reserve.saturating_add(more) {
-            return Err(Error::Reserve { free, reserve: self.reserve });
+        let reserve = self.reserve.load(Ordering::Relaxed);
+        if reserve > 0 && free < reserve.saturating_add(more) {
+            return Err(Error::Reserve { free, reserve });
         }
         let Some(ballast) = &self.ballast else { return Ok(()) };
         match ballast.missing() {
             0 => Ok(()),
-            missing if free < self.reserve.max(LEAST) + missing => Err(Error::Full),
+            missing if free < reserve.max(LEAST) + missing => Err(Error::Full),
             _ => ballast.restore(),
         }
     }

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::Row as Found;
 
+use super::commits::{CommitStats, Commits};
 use super::overlay::Overlay;
 use super::{Base, ReadTx, Row, WriteTx};
 use crate::error::{Error, Result};
@@ -62,6 +63,7 @@ struct Shared {
     fenced: Notify,
     /// How the last write went.
     health: Mutex<Result<()>>,
+    commits: Commits,
 }
 
 impl Postgres {
@@ -76,6 +78,7 @@ impl Postgres {
             epoch: Mutex::new(Ok(0)),
             fenced: Notify::new(),
             health: Mutex::new(Ok(())),
+            commits: Commits::default(),
         });
         let (hold, epoch) = holder::take(&shared.options).await?;
         *lock(&shared.epoch) = Ok(epoch);
@@ -101,6 +104,10 @@ impl Postgres {
 
     /// Runs on the blocking pool: a function's future need not be `Send`, and once begun a write goes to
     /// its end, whether its caller waits or not.
+    pub(super) fn commit_stats(&self) -> CommitStats {
+        self.shared.commits.read()
+    }
+
     pub(super) async fn write<T, F>(&self, function: F) -> Result<T>
     where
         F: AsyncFn(&mut WriteTx) -> Result<T> + Send + 'static,
@@ -142,7 +149,7 @@ impl Shared {
     }
 
     async fn write<T>(self: &Arc<Self>, function: &impl AsyncFn(&mut WriteTx) -> Result<T>) -> Result<T> {
-        let mut conflicts = 0;
+        let (mut conflicts, began) = (0, std::time::Instant::now());
         loop {
             let tried = if conflicts == 0 {
                 let _others = self.lane.read().await;
@@ -167,6 +174,10 @@ impl Shared {
                 Err(error @ (Error::Unavailable(_) | Error::CommitUnknown(_))) => Err(error.clone()),
                 _ => Ok(()),
             };
+            // A function that refused made no commit.
+            if outcome.is_ok() || reached.is_err() {
+                self.commits.count(1, began.elapsed(), outcome.is_ok());
+            }
             *lock(&self.health) = reached;
             return outcome;
         }

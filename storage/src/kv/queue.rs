@@ -8,9 +8,11 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::commits::{CommitStats, Commits};
 use super::{WriteTx, complete};
 use crate::error::{Error, Result};
 
@@ -25,6 +27,7 @@ pub(super) struct Queue {
     sender: Option<Sender<Queued>>,
     space: Arc<Semaphore>,
     health: Arc<Mutex<Result<()>>>,
+    commits: Arc<Commits>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -35,12 +38,13 @@ impl Queue {
     ) -> io::Result<Self> {
         let health = Arc::new(Mutex::new(Ok(())));
         let (sender, queue) = mpsc::channel();
-        let writer = Writer { commit, health: Arc::clone(&health) };
+        let commits = Arc::new(Commits::default());
+        let writer = Writer { commit, health: Arc::clone(&health), commits: Arc::clone(&commits) };
         let thread = std::thread::Builder::new()
             .name("metadata-writer".to_owned())
             .spawn(move || writer.run(&queue))?;
         let space = Arc::new(Semaphore::new(QUEUE_BYTES));
-        Ok(Queue { sender: Some(sender), space, health, thread: Some(thread) })
+        Ok(Queue { sender: Some(sender), space, health, commits, thread: Some(thread) })
     }
 
     /// How the last commit went.
@@ -50,6 +54,10 @@ impl Queue {
             return Err(stopped());
         }
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn commit_stats(&self) -> CommitStats {
+        self.commits.read()
     }
 
     pub(super) async fn write<T, F>(&self, weight: usize, function: F) -> Result<T>
@@ -137,6 +145,7 @@ where
 struct Writer<C> {
     commit: C,
     health: Arc<Mutex<Result<()>>>,
+    commits: Arc<Commits>,
 }
 
 impl<C: FnMut(&mut [Queued]) -> Result<()>> Writer<C> {
@@ -149,7 +158,9 @@ impl<C: FnMut(&mut [Queued]) -> Result<()>> Writer<C> {
                 bytes += next.weight;
                 batch.push(next);
             }
+            let began = Instant::now();
             let commit = (self.commit)(&mut batch);
+            self.commits.count(batch.len(), began.elapsed(), commit.is_ok());
             if let Err(error) = &commit {
                 tracing::error!(%error, "metadata commit failed");
             }

@@ -29,7 +29,7 @@ use ::sled::{Batch, Db, Tree};
 
 use super::overlay::{Overlay, bounds, merge};
 use super::queue::{Queue, Queued, stopped};
-use super::{Base, Row, WriteTx};
+use super::{Base, CommitStats, Row, WriteTx};
 use crate::disk::sync_file;
 use crate::error::{Error, Result};
 use crate::local::sync_folder;
@@ -120,6 +120,10 @@ impl Sled {
 
     pub(super) fn health(&self) -> Result<()> {
         self.queue.health()
+    }
+
+    pub(super) fn commit_stats(&self) -> CommitStats {
+        self.queue.commit_stats()
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::overlay::Overlay;
 use super::queue::{Queue, Queued, stopped};
-use super::{Base, Row, WriteTx};
+use super::{Base, CommitStats, Row, WriteTx};
 use crate::disk::{Ballast, Place, believe_sync};
 use crate::error::{Error, Result};
 
@@ -85,6 +85,10 @@ impl Sqlite {
 
     pub(super) fn health(&self) -> Result<()> {
         self.queue.health()
+    }
+
+    pub(super) fn commit_stats(&self) -> CommitStats {
+        self.queue.commit_stats()
     }
 
     /// The last commit, read on a connection from the start.

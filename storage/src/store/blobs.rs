@@ -179,7 +179,8 @@ impl Store {
         self.room.check(0)?;
         let (repo, from, digest) = (repo.clone(), from.cloned(), digest.clone());
         let (actor, moment) = (actor.clone(), self.moment());
-        self.engine
+        let mounted = self
+            .engine
             .write(0, async move |tx: &mut WriteTx| {
                 let source = match &from {
                     None => find_anywhere(tx, &digest).await?,
@@ -196,7 +197,11 @@ impl Store {
                 link(tx, repo, &digest, content, &actor, moment).await?;
                 Ok(Mounted::Yes)
             })
-            .await
+            .await?;
+        if mounted == Mounted::Yes {
+            self.uploaded.mounted.add(1);
+        }
+        Ok(mounted)
     }
 
     /// Makes a blob unreadable in a repository, unless a manifest there names it.

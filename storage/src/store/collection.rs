@@ -8,8 +8,6 @@
 //! and each may be stopped anywhere: what is left is work, never a leak or a hole. The cost of a
 //! round follows what is due, not what is stored.
 
-use std::sync::Arc;
-
 use tokio::sync::mpsc;
 
 use super::Store;
@@ -85,7 +83,7 @@ impl Store {
                 let page = self.page(keys::reviews(shard), after.take(), MAX_PAGE_ROWS).await?.0;
                 queues.reviews += page.len() as u64;
                 for (key, _) in &page {
-                    queues.reviews_due += u64::from(keys::read_review(key)?.0 <= now);
+                    queues.reviews_due += queues.note_due(keys::read_review(key)?.0, now);
                 }
                 let Some((last, _)) = page.into_iter().last() else { break };
                 after = Some(last);
@@ -95,7 +93,7 @@ impl Store {
                 let page = self.page(keys::all_garbage(shard), after.take(), MAX_PAGE_ROWS).await?.0;
                 queues.garbage += page.len() as u64;
                 for (key, row) in &page {
-                    queues.garbage_due += u64::from(keys::read_garbage(key)?.0 <= now);
+                    queues.garbage_due += queues.note_due(keys::read_garbage(key)?.0, now);
                     queues.garbage_bytes += rows::decode::<rows::Garbage>(row)?.size;
                 }
                 let Some((last, _)) = page.into_iter().last() else { break };
@@ -191,7 +189,7 @@ impl Store {
         });
         Grounds {
             moment: Moment { now, periods: self.periods },
-            rules: Arc::clone(&self.rules),
+            rules: self.rules(),
             busy: uploads.filter(|id| self.sessions.is_held(*id)).collect(),
         }
     }
@@ -253,7 +251,8 @@ impl Store {
 
     /// When the rules have changed, has every manifest looked at again.
     async fn queue_for_new_rules(&self, summary: &mut GcSummary) -> Result<(), Stop> {
-        let (sha256, keep_all) = (self.rules.sha256(), self.rules.keep_all());
+        let rules = self.rules();
+        let (sha256, keep_all) = (rules.sha256(), rules.keep_all());
         let row = self.engine.read(async |tx: &mut ReadTx| tx.get(keys::RULES).await).await?;
         let row: Option<rows::Rules> = row.map(|row| rows::decode(&row)).transpose()?;
         if row.is_some_and(|row| row.sha256 == sha256 && row.queued_to.is_none()) {
@@ -317,11 +316,8 @@ impl Store {
         let mut summary = GcSummary { dry_run: true, ..GcSummary::default() };
         summary.paused = self.collection_paused(now).await?;
         let uploads = self.sessions.held();
-        let grounds = Grounds {
-            moment: Moment { now, periods: self.periods },
-            rules: Arc::clone(&self.rules),
-            busy: uploads,
-        };
+        let grounds =
+            Grounds { moment: Moment { now, periods: self.periods }, rules: self.rules(), busy: uploads };
         let rehearsed = self.engine.rehearse(async move |tx: &mut WriteTx| rehearse(tx, &grounds).await);
         let (items, reviewed, truncated) = rehearsed.await?;
         (summary.reviewed, summary.truncated) = (reviewed, truncated);

@@ -158,12 +158,13 @@ impl Store {
     }
 
     async fn fsck_basis(&self) -> Result<Basis> {
-        let sha256 = self.rules.sha256();
+        let rules = self.rules();
+        let sha256 = rules.sha256();
         let row =
             self.engine.read(async |tx: &mut ReadTx| hold::<rows::Rules>(tx, keys::RULES).await).await?;
         // Under rules that are new, not everything that should go was queued for collection yet.
         let settled = matches!(row, Held::Row(row) if row.sha256 == sha256 && row.queued_to.is_none());
-        let rules = if settled { Arc::clone(&self.rules) } else { Arc::new(rules::Rules::default()) };
+        let rules = if settled { rules } else { Arc::new(rules::Rules::default()) };
         let (mut known, mut after) = (HashSet::new(), None);
         loop {
             let page = self.page_of(keys::REPOSITORIES.to_vec(), after.take()).await?;

@@ -67,6 +67,8 @@ impl TagCondition {
 pub struct PutManifest {
     /// What is odd but accepted, as sentences for a person.
     pub warnings: Vec<String>,
+    /// What each tag pointed at before, in the order in which they were given.
+    pub previous: Vec<Option<Digest>>,
 }
 
 /// What a HEAD tells of a manifest.
@@ -93,7 +95,7 @@ impl Store {
     /// Stores a manifest with its edges and moves its tags, all or nothing.
     pub async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest> {
         self.room.check(new.bytes.len() as u64)?;
-        let (moment, allow_missing) = (self.moment(), self.allow_missing);
+        let (moment, allow_missing) = (self.moment(), self.allows_missing());
         let sha256 = match Algorithm::Sha256.digest(&new.bytes) {
             Digest::Sha256(bytes) => bytes,
             other => return Err(Error::Corrupt(format!("{other} is not a sha256"))),
@@ -115,10 +117,11 @@ impl Store {
                     // Also over one whose bytes are damaged: that heals it.
                     _ => store(tx, repo, &new, (sha256, size), referrer.as_deref(), moment)?,
                 }
+                let mut previous = Vec::with_capacity(new.tags.len());
                 for tag in &new.tags {
-                    tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?;
+                    previous.push(tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?);
                 }
-                Ok(PutManifest { warnings })
+                Ok(PutManifest { warnings, previous })
             })
             .await
     }
@@ -183,32 +186,35 @@ impl Store {
             .await
     }
 
-    /// Deletes a manifest and every tag that points at it. What refers to it stays.
-    pub async fn delete_manifest(&self, repo: &RepoName, digest: &Digest, actor: &Actor) -> Result<()> {
-        let now = self.now();
+    /// Deletes a manifest and every tag that points at it, which are returned. What refers to it stays.
+    pub async fn delete_manifest(&self, repo: &RepoName, digest: &Digest, actor: &Actor) -> Result<Vec<Tag>> {
+        let (now, mut gone) = (self.now(), Vec::new());
         loop {
             let (repo, digest, actor) = (repo.clone(), digest.clone(), actor.clone());
-            let done = self
+            let (done, tags) = self
                 .engine
                 .write(0, async move |tx: &mut WriteTx| {
                     let repo = repositories::expect(tx, &repo).await?;
                     let row = find(tx, repo, &digest).await?.ok_or(Error::NotFound(What::Manifest))?;
                     let prefix = keys::tags_of(repo, &digest);
                     let tagged = tx.range(&prefix, None, TAGS_AT_ONCE + 1).await?;
+                    let mut removed = Vec::new();
                     for (key, _) in tagged.iter().take(TAGS_AT_ONCE) {
                         let tag: Tag = keys::read_tag_of(key, &prefix)?;
                         if let Some(row) = tags::find(tx, repo, &tag).await? {
                             tags::remove(tx, repo, &tag, &row, &actor, now).await?;
+                            removed.push(tag);
                         }
                     }
                     if tagged.len() > TAGS_AT_ONCE {
-                        return Ok(false);
+                        return Ok((false, removed));
                     }
-                    erase(tx, repo, &digest, &row, now).await.map(|()| true)
+                    erase(tx, repo, &digest, &row, now).await.map(|()| (true, removed))
                 })
                 .await?;
+            gone.extend(tags);
             if done {
-                return Ok(());
+                return Ok(gone);
             }
         }
     }

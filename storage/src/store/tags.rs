@@ -17,7 +17,8 @@ pub(super) async fn find(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Opt
     tx.get(&keys::tag(repo, tag.as_str())).await?.map(|row| rows::decode(&row)).transpose()
 }
 
-/// Points a tag at a manifest. Without a policy gate every candidate is released at once.
+/// Points a tag at a manifest; returns what it pointed at before. Without a policy gate every candidate is
+/// released at once.
 pub(super) async fn set(
     tx: &mut WriteTx,
     repo: RepoId,
@@ -25,7 +26,7 @@ pub(super) async fn set(
     digest: &Digest,
     actor: &Actor,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Option<Digest>> {
     let before = find(tx, repo, tag).await?;
     let last = last(tx, repo, tag, before.as_ref()).await?;
     let from = before.as_ref().and_then(|before| before.released.clone());
@@ -44,11 +45,13 @@ pub(super) async fn set(
     if from != row.released {
         row.moves += 1;
         let by = actor.subject.clone();
-        let moved = rows::TagMove { from, to: row.released.clone(), at: now, by, generation: row.generation };
+        let (from, to) = (from.clone(), row.released.clone());
+        let moved = rows::TagMove { from, to, at: now, by, generation: row.generation };
         record(tx, repo, tag, row.moves, &moved)?;
     }
     tx.put(keys::tag_of(repo, digest, tag), Vec::new())?;
-    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)
+    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)?;
+    Ok(from)
 }
 
 /// Removes a tag; its moves stay for a while.
@@ -163,14 +166,15 @@ impl Store {
             .await
     }
 
-    /// Deletes a tag; the manifest stays.
-    pub async fn delete_tag(&self, repo: &RepoName, tag: &Tag, actor: &Actor) -> Result<()> {
+    /// Deletes a tag, and returns what it pointed at; the manifest stays.
+    pub async fn delete_tag(&self, repo: &RepoName, tag: &Tag, actor: &Actor) -> Result<Option<Digest>> {
         let (repo, tag, actor, now) = (repo.clone(), tag.clone(), actor.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
                 let before = find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
-                remove(tx, repo, &tag, &before, &actor, now).await
+                remove(tx, repo, &tag, &before, &actor, now).await?;
+                Ok(before.released)
             })
             .await
     }

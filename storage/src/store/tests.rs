@@ -54,8 +54,10 @@ mod power_cuts;
 mod pulls;
 mod referrers;
 mod rows_left;
+mod running;
 mod scrub;
 mod tags;
+mod upgrades;
 mod uploads;
 mod writers;
 

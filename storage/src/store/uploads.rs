@@ -25,9 +25,12 @@ mod batch;
 mod intake;
 mod resume;
 mod sessions;
+mod stats;
 
 pub(super) use batch::Intake;
 pub(super) use sessions::Sessions;
+pub(super) use stats::Counters;
+pub use stats::UploadStats;
 
 use intake::{Message, forward};
 use resume::{FIRST_EPOCH, Writer, Written, find};
@@ -77,6 +80,11 @@ impl Store {
         Ok(count)
     }
 
+    /// What became of uploads.
+    pub fn upload_stats(&self) -> UploadStats {
+        self.uploaded.read()
+    }
+
     /// Begins an upload whose content will be named by a digest of `algorithm`.
     pub async fn begin_upload(
         &self,
@@ -115,6 +123,7 @@ impl Store {
                 tx.put(keys::upload(id), rows::encode(&row)?)
             })
             .await?;
+        self.uploaded.begun.add(1);
         self.sessions.began(id);
         Ok(())
     }
@@ -193,6 +202,7 @@ impl Store {
         let single = Single {
             engine: Arc::clone(&self.engine),
             clock: Arc::clone(&self.clock),
+            uploaded: Arc::clone(&self.uploaded),
             repo: repo.clone(),
             id,
             ended: false,
@@ -207,7 +217,9 @@ impl Store {
     pub async fn cancel_upload(&self, repo: &RepoName, id: Location) -> Result<()> {
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
         let _held = self.sessions.seize(id, row.offset).await?;
-        drop_upload(&self.engine, repo, id, self.now()).await
+        drop_upload(&self.engine, repo, id, self.now()).await?;
+        self.uploaded.cancelled.add(1);
+        Ok(())
     }
 
     /// Passes a body to the session's writer. A session that is only for this request does not outlive
@@ -261,6 +273,7 @@ async fn drop_upload(engine: &Engine, repo: &RepoName, id: Location, now: Timest
 struct Single {
     engine: Arc<Engine>,
     clock: Arc<dyn Clock>,
+    uploaded: Arc<Counters>,
     repo: RepoName,
     id: Location,
     ended: bool,
@@ -270,7 +283,7 @@ impl Single {
     async fn end(mut self, failed: bool) {
         self.ended = true;
         if failed {
-            cancel(&self.engine, &self.repo, self.id, self.clock.now()).await;
+            cancel(&self.engine, &self.uploaded, &self.repo, self.id, self.clock.now()).await;
         }
     }
 }
@@ -282,16 +295,17 @@ impl Drop for Single {
         }
         // The client went away before there was a writer; its session may be there by now.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (engine, repo, id) = (Arc::clone(&self.engine), self.repo.clone(), self.id);
-        let now = self.clock.now();
-        runtime.spawn(async move { cancel(&engine, &repo, id, now).await });
+        let (engine, uploaded) = (Arc::clone(&self.engine), Arc::clone(&self.uploaded));
+        let (repo, id, now) = (self.repo.clone(), self.id, self.clock.now());
+        runtime.spawn(async move { cancel(&engine, &uploaded, &repo, id, now).await });
     }
 }
 
 /// Ends a session whose request failed. If that fails too, the session's review row ends it.
-async fn cancel(engine: &Engine, repo: &RepoName, id: Location, now: Timestamp) {
+async fn cancel(engine: &Engine, uploaded: &Counters, repo: &RepoName, id: Location, now: Timestamp) {
     match drop_upload(engine, repo, id, now).await {
-        Ok(()) | Err(Error::NotFound(_)) => {}
+        Ok(()) => uploaded.cancelled.add(1),
+        Err(Error::NotFound(_)) => {}
         Err(error) => tracing::warn!(upload = %id, %error, "could not cancel a failed upload"),
     }
 }

@@ -29,6 +29,11 @@ impl Wire {
         Ok(response)
     }
 
+    /// Closes the connection; the next request has a new one.
+    pub(crate) fn close(&mut self) {
+        self.connection = None;
+    }
+
     /// Sends the head of a request and half of its body, and goes away.
     pub(crate) fn break_off(&mut self, request: &Request, body: &[u8]) -> io::Result<()> {
         self.connection = None;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::archive::{Archive, Manifest};
 use super::dump::{DumpReader, DumpWriter};
-use super::name::{SnapshotName, rfc3339};
+use super::name::SnapshotName;
 use super::{
     BackupItem, BackupSummary, COPIES, Listener, Named, Progress, Running, blocking, contents, read_content,
     read_schema, transfer,
@@ -62,7 +62,7 @@ impl Store {
             copy_all(named, &archive, &self.blobs, listener).await?;
         let manifest = Manifest {
             version: Manifest::version(),
-            created: rfc3339(now),
+            created: now.rfc3339(),
             schema,
             blobs,
             blob_bytes: bytes,

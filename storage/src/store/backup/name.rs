@@ -15,7 +15,7 @@ pub struct SnapshotName(String);
 impl SnapshotName {
     /// The name of a snapshot that is taken now.
     pub(super) fn of(now: Timestamp) -> Self {
-        let [year, month, day, hour, minute, second, millis] = utc(now);
+        let [year, month, day, hour, minute, second, millis] = now.utc();
         SnapshotName(format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{millis:03}Z"))
     }
 
@@ -47,28 +47,6 @@ impl FromStr for SnapshotName {
     }
 }
 
-/// A moment as people write it (RFC 3339).
-pub(super) fn rfc3339(at: Timestamp) -> String {
-    let [year, month, day, hour, minute, second, millis] = utc(at);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// Year, month, day, hour, minute, second and millisecond.
-fn utc(at: Timestamp) -> [u64; 7] {
-    let (days, millis) = (at.day(), at.0 % 86_400_000);
-    // Years are counted from March here, so that the leap day is a year's last; a cycle has 400 of them.
-    let days = days + 719_468;
-    let (cycle, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = 400 * cycle + year + next;
-    let (hour, minute) = (millis / 3_600_000, millis / 60_000 % 60);
-    [year, month, day, hour, minute, millis / 1_000 % 60, millis % 1_000]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,7 +62,7 @@ mod tests {
             (4_107_542_400_001, "21000301T000000.001Z", "2100-03-01T00:00:00.001Z"),
         ] {
             assert_eq!(SnapshotName::of(Timestamp(at)).to_string(), name);
-            assert_eq!(rfc3339(Timestamp(at)), text);
+            assert_eq!(Timestamp(at).rfc3339(), text);
             assert_eq!(name.parse::<SnapshotName>().unwrap().as_str(), name);
         }
     }

@@ -3,8 +3,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
 
 /// Why an object goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,6 +205,17 @@ pub struct Queues {
     pub garbage_due: u64,
     /// Bytes of those in the garbage queue.
     pub garbage_bytes: u64,
+    /// For how long the oldest row of both that is due has been so; zero if none is.
+    pub oldest_due: Duration,
+}
+
+impl Queues {
+    /// 1 for a row that is due, else 0.
+    pub(super) fn note_due(&mut self, due: Timestamp, now: Timestamp) -> u64 {
+        let Some(late) = now.0.checked_sub(due.0) else { return 0 };
+        self.oldest_due = self.oldest_due.max(Duration::from_millis(late));
+        1
+    }
 }
 
 /// What collection has done since the store was opened.

@@ -166,7 +166,7 @@ impl Race {
         let Some(image) = self.images.lock().unwrap().remove(&number) else { return Ok(()) };
         match self.lab.store.delete_manifest(&image.repo, &image.digest, &actor("ops")).await {
             Err(Error::NotFound(_)) if image.repo.as_str() == "r3" => Ok(()),
-            deleted => deleted,
+            deleted => deleted.map(drop),
         }
     }
 

@@ -81,7 +81,7 @@ async fn rows_of_a_newer_program_are_refused() {
 async fn a_schema_version_that_cannot_be_read_is_damage() {
     on_both(async |lab| {
         lab.put_raw(keys::SCHEMA_VERSION.to_vec(), b"x".to_vec()).await;
-        let checked = lab.store.engine.write(0, check_schema).await;
+        let checked = lab.store.engine.write(0, upgrade::check_schema).await;
         assert!(matches!(checked, Err(Error::Corrupt(_))));
     })
     .await;
@@ -169,31 +169,6 @@ async fn a_store_whose_directory_was_replaced_is_not_ready() {
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&away, &data).unwrap();
     store.ready().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_store_of_the_first_schema_learns_the_names_of_its_repositories_by_their_ids() {
-    let folder = TempDir::new().unwrap();
-    let engine = Engine::Memory(Memory::new());
-    let names: Vec<String> = (0..2_500).map(|number| format!("repo-{number}")).collect();
-    let write = async |key: Vec<u8>, value: Vec<u8>| {
-        let put = async move |tx: &mut WriteTx| tx.put(key.clone(), value.clone());
-        engine.write(0, put).await.unwrap();
-    };
-    for (id, name) in (0..).zip(&names) {
-        let row = rows::encode(&rows::Repository { id: RepoId(id), created: START }).unwrap();
-        write(keys::repository(name), row).await;
-    }
-    write(keys::SCHEMA_VERSION.to_vec(), 1u32.to_be_bytes().to_vec()).await;
-    let clock = Arc::new(ManualClock::new(START));
-    let store = Store::with_engine(engine, clock, &options(&folder)).await.unwrap();
-    let read = async |key: Vec<u8>| {
-        store.engine.read(async |tx: &mut ReadTx| tx.get(&key).await).await.unwrap().unwrap()
-    };
-    for (id, name) in (0..).zip(&names) {
-        assert_eq!(read(keys::repository_by_id(RepoId(id))).await, name.as_bytes());
-    }
-    assert_eq!(read(keys::SCHEMA_VERSION.to_vec()).await, SCHEMA.to_be_bytes());
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::batch::Batch;
 use super::intake::{End, Message};
 use super::sessions::Held;
+use super::stats::Counters;
 use crate::clock::{Clock, Timestamp};
 use crate::digest::{Algorithm, Digest, Hasher, Hashes};
 use crate::disk::Room;
@@ -82,6 +83,7 @@ impl Store {
             engine: Arc::clone(&self.engine),
             blobs: self.blobs.clone(),
             room: Arc::clone(&self.room),
+            uploaded: Arc::clone(&self.uploaded),
             clock: Arc::clone(&self.clock),
             periods: self.periods,
             held,
@@ -105,6 +107,7 @@ pub(super) struct Writer {
     engine: Arc<Engine>,
     blobs: LocalBlobs,
     room: Arc<Room>,
+    uploaded: Arc<Counters>,
     clock: Arc<dyn Clock>,
     periods: Periods,
     pub(super) held: Held,
@@ -184,6 +187,7 @@ impl Writer {
     }
 
     async fn append(self, batch: Batch) -> Result<Self> {
+        let before = self.written();
         let (writer, written) = self
             .with_draft(move |draft, hasher| {
                 for block in batch.blocks() {
@@ -193,6 +197,7 @@ impl Writer {
                 Ok(draft.offset())
             })
             .await?;
+        writer.uploaded.received.add(written - before);
         writer.held.holder.set_written(written);
         Ok(writer)
     }
@@ -279,7 +284,9 @@ impl Writer {
                 let repo = repositories::intern(tx, &repo, moment.now).await?;
                 blobs::link(tx, repo, &digest, (hashes.sha256, size), &actor, moment).await
             })
-            .await
+            .await?;
+        self.uploaded.finished.add(1);
+        Ok(())
     }
 
     /// Where the same content lies already, if its file is lost, cut, or known to hold other bytes: then
