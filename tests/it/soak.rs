@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use stella_tests::{Request, SOAK_SETTINGS, Server, poll, soak, soak_time};
+use stella_tests::{Request, SOAK_SETTINGS, Server, Transport, over, poll, soak, soak_time};
 
 /// How much more memory than in the middle third of the time a server may have in the last: the allocator
 /// and the caches come to rest in the first minutes.
@@ -13,12 +13,20 @@ const GROWTH: u64 = 16 << 20;
 /// Open files at the end over those at the start: a file that collection or the scrub reads just then.
 const FILES: usize = 4;
 
-#[test]
-fn a_server_under_mixed_load_stays_as_it_was() {
-    let server = Server::with(&SOAK_SETTINGS);
+over! {
+    [Plain, Tls]
+    a_server_under_mixed_load_stays_as_it_was,
+}
+
+fn a_server_under_mixed_load_stays_as_it_was(over: Transport) {
+    let server = Server::over(over, &SOAK_SETTINGS);
     server.send(&Request::get("/v2/")).must_be(200);
     let files = server.open_files();
-    let soaked = soak(&server, soak_time(), |_| {});
+    let soaked = soak(&server, soak_time(), |number| {
+        server.renew_certificate();
+        server.configure(&format!("limits:\n  disk_reserve: {}MiB\n", 256 + number % 2));
+        server.reload();
+    });
     let (middle, last) = soaked.samples.memory();
     let most = soaked.samples.most_files();
     let answers = soaked.alone.count() + soaked.beside.count();
@@ -43,6 +51,10 @@ fn a_server_under_mixed_load_stays_as_it_was() {
     let metrics = String::from_utf8(metrics.body).unwrap();
     let collected = value(&metrics, "stella_collection_removed_total{kind=\"blob\"}");
     assert!(collected > 0.0, "collection took no blob");
+    assert!(value(&metrics, "stella_config_reloads_total{result=\"success\"}") > 0.0);
+    if over.is_tls() {
+        assert!(value(&metrics, "stella_certificate_reloads_total{result=\"ok\"}") > 0.0);
+    }
     let checked = server.run(&["fsck"]);
     assert!(
         checked.status.success(),

@@ -64,8 +64,12 @@ impl Process {
         self.child.wait().unwrap()
     }
 
-    /// Sends it a signal, if it is still there.
-    pub fn signal(&mut self, signal: Signal) {
+    /// Sends it SIGHUP, which tells many programs to read their files again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    fn signal(&mut self, signal: Signal) {
         // Once waited for, the number may belong to somebody else.
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), signal).unwrap();

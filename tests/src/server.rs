@@ -8,7 +8,6 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::authority::Authority;
@@ -20,6 +19,9 @@ use crate::process::{Process, poll};
 use crate::program::stella;
 use crate::repository::Repository;
 use crate::transport::Transport;
+
+/// Its configuration file, beside its logs.
+const CONFIGURATION: &str = "stella.yaml";
 
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -107,6 +109,7 @@ impl Server {
     fn begin(settings: &[(&str, &str)], directory: TempDir, data: PathBuf) -> Self {
         let settings: Vec<_> = settings.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         let log = directory.path().join("log-0");
+        fs::write(directory.path().join(CONFIGURATION), "").unwrap();
         let mut process = launch(&data, &log, "127.0.0.1:0", &settings);
         let listen = address(&mut process).unwrap_or_else(|| panic!("the server ended at once"));
         let host = Host::plain(&listen);
@@ -217,14 +220,35 @@ impl Server {
         kib * 1024
     }
 
+    /// Where it serves its metrics, if they have a listener of their own.
+    #[track_caller]
+    pub fn metrics_host(&self) -> String {
+        let said = self.process.said();
+        let line =
+            said.lines().find_map(|line| line.strip_prefix("metrics on http://")?.strip_suffix("/metrics"));
+        line.unwrap_or_else(|| panic!("no listener for metrics in\n{said}")).to_owned()
+    }
+
     /// How many files it has open.
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
-    /// Tells it to read its configuration again, by SIGHUP.
-    pub fn reload(&mut self) {
-        self.process.signal(Signal::HUP);
+    /// Writes its configuration file, which is empty at first; the settings of its start are stronger.
+    pub fn configure(&self, yaml: &str) {
+        fs::write(self.directory.path().join(CONFIGURATION), yaml).unwrap();
+    }
+
+    /// Gives it another certificate of the same authority, if it has one, and another key.
+    pub fn renew_certificate(&self) {
+        if let Some(authority) = &self.authority {
+            authority.issue(&["127.0.0.1", "localhost"]).write(self.directory.path(), "server");
+        }
+    }
+
+    /// Tells it to read its files again, by SIGHUP.
+    pub fn reload(&self) {
+        self.process.hang_up();
     }
 }
 
@@ -233,6 +257,7 @@ fn launch(data: &Path, log: &Path, listen: &str, settings: &[(String, String)]) 
     let mut command = Command::new(stella());
     set_environment(&mut command, settings);
     command.args(["serve", "--listen", listen, "--data"]).arg(data);
+    command.arg("--config").arg(log.with_file_name(CONFIGURATION));
     Process::start("the server", &mut command, log)
 }
 

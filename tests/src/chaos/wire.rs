@@ -3,17 +3,18 @@
 
 use std::io;
 
+use crate::host::Host;
 use crate::http::{Connection, Request, Response};
 
 #[derive(Debug)]
 pub(crate) struct Wire {
-    host: String,
+    host: Host,
     connection: Option<Connection>,
 }
 
 impl Wire {
-    pub(crate) fn new(host: &str) -> Self {
-        Self { host: host.to_owned(), connection: None }
+    pub(crate) fn new(host: impl Into<Host>) -> Self {
+        Self { host: host.into(), connection: None }
     }
 
     /// Sends a request and reads its answer. After an error the next request has a new connection.

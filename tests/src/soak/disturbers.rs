@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Shared;
+use crate::host::Host;
 use crate::http::{Connection, Request};
 use crate::noise::{digest, noise};
 
@@ -54,7 +55,7 @@ impl fmt::Display for Disturbed {
 }
 
 /// Disturbs in its turns until the soak ends.
-pub(super) fn disturb(host: &str, shared: &Shared) -> Disturbed {
+pub(super) fn disturb(host: &Host, shared: &Shared) -> Disturbed {
     thread::scope(|scope| {
         let floods = scope.spawn(|| {
             let (mut floods, mut refused) = (0, 0);
@@ -83,7 +84,7 @@ pub(super) fn disturb(host: &str, shared: &Shared) -> Disturbed {
 }
 
 /// Sends a head that does not end; whether the server refuses it.
-fn is_refused(host: &str) -> bool {
+fn is_refused(host: &Host) -> bool {
     let Ok(mut connection) = Connection::try_open(host) else { return false };
     let request = Request::get("/v2/");
     if connection.write(b"GET /v2/ HTTP/1.1\r\nHost: flood\r\n").is_err() {
@@ -104,7 +105,7 @@ fn is_refused(host: &str) -> bool {
 
 /// The slow and the half-open ones.
 struct Slow<'s> {
-    host: &'s str,
+    host: &'s Host,
     large: Option<String>,
     senders: Vec<Connection>,
     readers: Vec<Connection>,
@@ -113,7 +114,7 @@ struct Slow<'s> {
 }
 
 impl<'s> Slow<'s> {
-    fn new(host: &'s str) -> Self {
+    fn new(host: &'s Host) -> Self {
         let (senders, readers, half_open) = (Vec::new(), Vec::new(), Vec::new());
         Self { host, large: None, senders, readers, half_open, done: Disturbed::default() }
     }
@@ -125,7 +126,7 @@ impl<'s> Slow<'s> {
             open
         });
         while self.half_open.len() < HALF_OPEN {
-            let mut connection = TcpStream::connect(self.host)?;
+            let mut connection = TcpStream::connect(&**self.host)?;
             connection.set_nonblocking(true)?;
             // Some never say anything.
             if self.half_open.len().is_multiple_of(2) {

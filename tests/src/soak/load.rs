@@ -15,6 +15,7 @@ use super::Shared;
 use super::meter::Meter;
 use crate::chaos::{Recipe, Rng, Wire};
 use crate::content::media_type;
+use crate::host::Host;
 use crate::http::{Request, Response};
 use crate::noise::digest;
 
@@ -46,7 +47,7 @@ pub(super) struct Client<'s> {
 struct Failed;
 
 impl<'s> Client<'s> {
-    pub(super) fn new(number: usize, host: &str, rng: Rng, shared: &'s Shared) -> Self {
+    pub(super) fn new(number: usize, host: &Host, rng: Rng, shared: &'s Shared) -> Self {
         Self {
             repo: format!("soak/client-{number}"),
             wire: Wire::new(host),
