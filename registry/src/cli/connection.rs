@@ -48,7 +48,7 @@ impl AllVariables {
 #[derive(Args, Clone, Copy)]
 pub(super) struct Format {
     /// Print it for a person, or as one JSON object
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Kind::Human)]
+    #[arg(short, long, value_enum, value_name = "human|json", hide_possible_values = true, default_value_t = Kind::Human)]
     output: Kind,
 }
 
