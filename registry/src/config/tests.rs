@@ -239,7 +239,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `scrub`, `listen`, `limits`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
+            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `audit`, `scrub`, `listen`, `limits`, `metrics`, `tracing`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));

@@ -150,7 +150,7 @@ fn exit_codes_say_what_went_wrong() {
     std::fs::create_dir(path("unfinished")).unwrap();
     std::fs::write(folder.path().join("unfinished/restoring"), "").unwrap();
     stella(&folder.path().join("unfinished"), &["backup", "restore", &path("backup")]).is(6);
-    let said = stella(&folder.path().join("unfinished"), &["serve", "--listen", "127.0.0.1:0"]).is(1);
+    let said = stella(&folder.path().join("unfinished"), &["serve", "--listen", "127.0.0.1:0"]).is(6);
     assert!(said.stderr.contains("is an unfinished restore"), "{said:?}");
 }
 
