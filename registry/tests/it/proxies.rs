@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::client::{Request, get};
 use crate::server::{Server, eventually};
 
+/// Reads are logged too.
+const ALL: (&str, &str) = ("STELLA_LOG__LEVEL", "info,access=debug");
+
 fn logged(server: &Server, request: &Request) -> Value {
     let answer = request.to(server).is(200);
     let id = answer.must("x-request-id").to_owned();
@@ -27,7 +30,8 @@ fn forwarded() -> Request {
 
 #[test]
 fn a_client_cannot_choose_its_address() {
-    let server = Server::with(&[("STELLA_LOG__FORMAT", "json"), ("STELLA_TRUSTED_PROXIES", "[10.0.0.0/8]")]);
+    let server =
+        Server::with(&[("STELLA_LOG__FORMAT", "json"), ALL, ("STELLA_TRUSTED_PROXIES", "[10.0.0.0/8]")]);
     let line = logged(&server, &forwarded());
     assert_eq!((&line["client"], &line["scheme"]), (&"127.0.0.1".into(), &"http".into()), "{line}");
     assert_eq!((&line["version"], &line["agent"]), (&"HTTP/1.1".into(), &"crane/v0.22.1".into()), "{line}");
@@ -36,7 +40,8 @@ fn a_client_cannot_choose_its_address() {
 
 #[test]
 fn a_trusted_proxy_tells_the_address() {
-    let server = Server::with(&[("STELLA_LOG__FORMAT", "json"), ("STELLA_TRUSTED_PROXIES", "[127.0.0.0/8]")]);
+    let server =
+        Server::with(&[("STELLA_LOG__FORMAT", "json"), ALL, ("STELLA_TRUSTED_PROXIES", "[127.0.0.0/8]")]);
     let line = logged(&server, &forwarded());
     assert_eq!((&line["client"], &line["scheme"]), (&"192.0.2.1".into(), &"https".into()), "{line}");
     // Nothing that stands there makes a request fail.
