@@ -2,11 +2,12 @@
 //! The application: what every request shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use stella_storage::{Actor, Store, Taken};
+use uuid::Uuid;
 
 use crate::audit::Audit;
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub(crate) struct App {
     /// What `/metrics` needs.
     pub(crate) metrics: Metrics,
     draining: AtomicBool,
+    /// This process's half of request ids, and the next request's number.
+    ids: (u64, AtomicU64),
 }
 
 impl App {
@@ -41,7 +44,14 @@ impl App {
         audit: Audit,
     ) -> Self {
         let (live, audit) = (Live::new(config), Arc::new(audit));
-        App { store, max_manifest, live, audit, metrics, draining: AtomicBool::new(false) }
+        let ids = (Uuid::new_v4().as_u64_pair().0, AtomicU64::new(0));
+        App { store, max_manifest, live, audit, metrics, draining: AtomicBool::new(false), ids }
+    }
+
+    /// An id for a request: unlike any other's, and no secret.
+    pub(crate) fn request_id(&self) -> Uuid {
+        let (process, next) = &self.ids;
+        Uuid::from_u64_pair(*process, next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Takes `bytes` of the memory for answers, and waits a while for them.

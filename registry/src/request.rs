@@ -43,7 +43,7 @@ pub(crate) async fn handle(
     let path = request.uri().path();
     let template = Template::of(path);
     let registry = path == "/v2" || path.starts_with("/v2/");
-    let uuid = Uuid::new_v4();
+    let uuid = app.request_id();
     let mut text = [0; Simple::LENGTH];
     let id: &str = uuid.simple().encode_lower(&mut text);
     let asked = Asked {
