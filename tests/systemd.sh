@@ -26,7 +26,7 @@ checks() {
       failed=$((failed + 1))
       echo "FAILED: $what: $*"
       tail -n 30 /tmp/said
-      journalctl --no-pager -u stella | tail -n 30
+      journalctl --no-pager -u stella -o cat -n 15
     fi
   }
   # until SECONDS COMMAND...: again and again until it succeeds
@@ -177,6 +177,8 @@ UNIT
   mount --bind "$out" srv/out
   pivot_root . mnt
   umount -l /mnt
+  # systemd hands credentials to a unit by a mount, and expects that of whoever starts it in a container.
+  mount --make-rshared /
   exec env -i container=other /lib/systemd/systemd --system --unit=checks.service --log-level=warning --log-target=journal
 }
 
