@@ -98,7 +98,7 @@ impl Campaign {
         let seconds = |period: Duration| format!("{}s", period.as_secs());
         vec![
             // A line for each request would cost more than the request.
-            ("STELLA_LOG__LEVEL", "info,stella_registry::request=warn".to_owned()),
+            ("STELLA_LOG__LEVEL", "info,access=warn".to_owned()),
             ("STELLA_COLLECTION__INTERVAL", seconds(INTERVAL)),
             ("STELLA_COLLECTION__LEASE", seconds(LEASE)),
             ("STELLA_COLLECTION__UPLOADS", seconds(UPLOADS)),

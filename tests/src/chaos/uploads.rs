@@ -202,7 +202,7 @@ impl Worker<'_> {
             500.. => {}
             _ => {
                 self.journal.session(location, reopen);
-                self.must_be(&response, &[201]);
+                self.fault(&response, &format!("must be 201, and this is {session:?}"));
             }
         }
         Ok(response.status == 201)

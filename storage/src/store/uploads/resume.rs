@@ -49,10 +49,10 @@ impl Store {
         let (name, now) = (repo.clone(), self.now());
         // Read again: before the session was held, another may have claimed or ended it.
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
-        if start.is_none_or(|start| start == row.offset)
-            && row.epoch == FIRST_EPOCH
-            && self.sessions.is_first_claim(id)
-        {
+        if start.is_some_and(|start| start != row.offset) {
+            return Err(Error::OffsetMismatch { have: row.offset });
+        }
+        if row.epoch == FIRST_EPOCH && self.sessions.is_first_claim(id) {
             return self.writer(row, repo, id, held);
         }
         let row = self

@@ -149,6 +149,9 @@ impl Sessions {
                 (Some(start), Some(written)) if start == written => {
                     if present.falls_silent(written).await {
                         present.hand_over().await;
+                    } else if let Some(have) = present.written().filter(|have| *have != start) {
+                        // Not even for a moment: whoever goes on where it stands now must find it free.
+                        return Err(Error::OffsetMismatch { have });
                     }
                 }
                 (_, written) => return Err(Error::OffsetMismatch { have: written.unwrap_or(acknowledged) }),
@@ -228,6 +231,23 @@ mod tests {
         first.holder.set_written(9);
         assert!(matches!(second.await.unwrap(), Err(Error::OffsetMismatch { have: 9 })));
         assert!(!*first.holder.stop.borrow());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_while_the_first_wrote_on_takes_nothing() {
+        let sessions = Arc::new(Sessions::default());
+        let id = Location::new();
+        let first = sessions.take(id, None, 0).await.unwrap();
+        first.holder.set_written(0);
+        let late = tokio::spawn({
+            let sessions = Arc::clone(&sessions);
+            async move { sessions.take(id, Some(0), 0).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        first.holder.set_written(9);
+        drop(first);
+        assert!(matches!(late.await.unwrap(), Err(Error::OffsetMismatch { have: 9 })));
+        sessions.take(id, Some(9), 9).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
