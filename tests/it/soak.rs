@@ -53,7 +53,7 @@ fn a_server_under_mixed_load_stays_as_it_was(over: Transport) {
     assert!(collected > 0.0, "collection took no blob");
     assert!(value(&metrics, "stella_config_reloads_total{result=\"success\"}") > 0.0);
     if over.is_tls() {
-        assert!(value(&metrics, "stella_certificate_reloads_total{result=\"ok\"}") > 0.0);
+        assert!(value(&metrics, "stella_certificate_reloads_total{result=\"success\"}") > 0.0);
     }
     let checked = server.run(&["fsck"]);
     assert!(
