@@ -268,6 +268,8 @@ fn set_environment(command: &mut Command, settings: &[(String, String)]) {
         }
     }
     command.env("STELLA_LOG__FORMAT", "human");
+    // Tests look for what clients asked; also for what was only read.
+    command.env("STELLA_LOG__LEVEL", "info,access=debug");
     command.envs(settings.iter().map(|(name, value)| (name, value)));
 }
 
