@@ -57,10 +57,10 @@ fn curl_learns_why_it_was_refused(over: Transport) {
     let pulled = curl.run_for_bytes(&format!("--fail {}", host.url("/v2/app/manifests/1")));
     assert_eq!(pulled, image.bytes());
     // A body that nobody wants, which curl goes on sending while the answer comes. Over HTTP/2 curl 7.88 drops an
-    // answer behind which the stream is closed without an error, as RFC 9113 (section 8.1) wants it.
-    let size = if over == Transport::Tls { 1000 } else { 16 << 20 };
-    bench.write("large", noise(1, size));
+    // answer behind which the stream is closed without an error, as RFC 9113 (section 8.1) wants it: none there.
+    bench.write("large", noise(1, 16 << 20));
+    let body = if over == Transport::Tls { "-X PUT" } else { "-T large" };
     let url = host.url("/v2/UPPER/manifests/1");
-    let told = curl.run(&format!("-T large -w %{{http_code}} {url}"));
+    let told = curl.run(&format!("{body} -w %{{http_code}} {url}"));
     assert!(told.contains("NAME_INVALID") && told.ends_with("400"), "{told}");
 }
