@@ -39,7 +39,7 @@ pub(super) struct CopyArgs {
     /// Copy only the image for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Copy also what refers to it: signatures, SBOMs, attestations; with cosign's .sig, .att, .sbom tags
+    /// Copy also what refers to it: signatures, SBOMs, attestations, cosign's tags
     #[arg(short, long)]
     referrers: bool,
     /// Copy so many blobs at once
