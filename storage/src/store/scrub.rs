@@ -119,7 +119,6 @@ impl Store {
         } else {
             place.over = true;
             place.row.ended = Some(self.now());
-            self.scrubber.passes.fetch_add(1, Ordering::Relaxed);
         }
         if place.over || self.now() > place.saved.plus(SAVED) || self.now() < place.saved {
             place.saved = self.now();
@@ -127,7 +126,12 @@ impl Store {
             let write = async move |tx: &mut WriteTx| tx.put(keys::SCRUB.to_vec(), row.clone());
             self.engine.write(0, write).await?;
         }
+        let over = place.over;
         *self.scrubber.place() = Some(place);
+        if over {
+            // Last, so that whoever sees it counted also sees when it ended.
+            self.scrubber.passes.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(ScrubNext::Go)
     }
 
