@@ -203,9 +203,15 @@ impl Wire {
         self.0.get_mut().write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will come.
+    /// Says that nothing more will come, also to a server that has answered and gone meanwhile.
     pub(crate) fn finish(&mut self) {
-        self.0.get_mut().finish().unwrap();
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+        match self.0.get_mut().finish() {
+            Err(error) if ![BrokenPipe, ConnectionReset, NotConnected].contains(&error.kind()) => {
+                panic!("{error}");
+            }
+            _ => {}
+        }
     }
 
     #[track_caller]
