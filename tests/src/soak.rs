@@ -53,7 +53,7 @@ pub fn soak_time() -> Duration {
 /// The settings of a server that is soaked, as variables: periods so short that collection takes what is
 /// deleted, time-outs so short that disturbing connections are seen to end.
 pub const SOAK_SETTINGS: [(&str, &str); 8] = [
-    ("STELLA_LOG__LEVEL", "info,stella_registry::request=warn"),
+    ("STELLA_LOG__LEVEL", "info,access=warn"),
     ("STELLA_COLLECTION__INTERVAL", "1s"),
     ("STELLA_COLLECTION__LEASE", "10s"),
     ("STELLA_COLLECTION__UPLOADS", "20s"),
