@@ -83,6 +83,10 @@ impl Disk {
         // The kernel may take a moment to let go of what a killed process had open.
         poll("the disk to be unused", Duration::from_secs(30), || self.unmount(&[]).ok());
         self.mount().unwrap();
+        // An error of the dead disk that nobody was told of goes to whoever syncs first: not to the server, which
+        // would rightly refuse to start.
+        let sync = || File::open(self.path()).and_then(|root| root.sync_all()).ok();
+        poll("the disk to be whole", Duration::from_secs(10), sync);
     }
 
     fn mount(&mut self) -> Result<(), String> {
