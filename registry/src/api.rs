@@ -4,6 +4,8 @@
 //! Each file below holds the handlers of one noun. A handler extracts, makes one call to the store,
 //! and answers. Nothing here converts a manifest or looks at `Accept`: what was pushed is served.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION};
@@ -13,6 +15,8 @@ use stella_storage::{Digest, RepoName};
 
 use crate::app::App;
 use crate::body::RequestBody;
+use crate::connection::Notes;
+use crate::direct::Direct;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::route::{self, Route};
@@ -35,13 +39,18 @@ struct Call<'r> {
     method: &'r Method,
     headers: &'r HeaderMap,
     query: Query,
+    /// Where parts of files may be put instead of their bytes.
+    direct: Option<&'r Direct>,
 }
 
 /// Answers a request below `/v2/`.
 pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let body = RequestBody::new(body, app.live.idle_timeout()).telling(parts.extensions.get().cloned());
-    match dispatch(app, &parts, body).await {
+    let notes = parts.extensions.get::<Notes>();
+    let unread = notes.map(|notes| Arc::clone(&notes.unread));
+    let body = RequestBody::new(body, app.live.idle_timeout()).telling(unread);
+    let direct = notes.and_then(|notes| notes.direct.as_ref());
+    match dispatch(app, &parts, direct, body).await {
         Ok(response) => response,
         Err(error) if parts.method == Method::HEAD => without_body(error.into_response()),
         Err(error) => error.into_response(),
@@ -49,10 +58,10 @@ pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> 
 }
 
 /// What changes something is boxed: its large states would be moved about with each read too.
-async fn dispatch(app: &App, parts: &Parts, body: RequestBody) -> Answer {
+async fn dispatch(app: &App, parts: &Parts, direct: Option<&Direct>, body: RequestBody) -> Answer {
     let route = route::parse(parts.uri.path())?.ok_or_else(ApiError::unknown_path)?;
     let query = Query::parse(parts.uri.query())?;
-    let call = Call { app, method: &parts.method, headers: &parts.headers, query };
+    let call = Call { app, method: &parts.method, headers: &parts.headers, query, direct };
     let method = &parts.method;
     match route {
         Route::Base => match *method {

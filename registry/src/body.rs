@@ -36,14 +36,10 @@ pub(crate) enum BodyError {
     Broken(String),
 }
 
-/// Set for a connection when a request's body was not read to its end.
-#[derive(Clone, Default)]
-pub(crate) struct Unread(pub(crate) Arc<AtomicBool>);
-
 /// A request body as a stream.
 pub(crate) struct RequestBody {
     body: BodyDataStream,
-    unread: Option<Unread>,
+    unread: Option<Arc<AtomicBool>>,
     ended: bool,
     idle: Duration,
     deadline: Pin<Box<Sleep>>,
@@ -93,7 +89,7 @@ impl RequestBody {
     }
 
     /// Tells the connection if this body is dropped before its end.
-    pub(crate) fn telling(mut self, unread: Option<Unread>) -> Self {
+    pub(crate) fn telling(mut self, unread: Option<Arc<AtomicBool>>) -> Self {
         self.unread = unread;
         self
     }
@@ -107,7 +103,7 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let (false, Some(unread)) = (self.ended, &self.unread) {
-            unread.0.store(true, Ordering::Relaxed);
+            unread.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! end is an alert and the socket's own, and what still comes is dropped as it is, unopened.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
+use crate::direct::Direct;
 use crate::in_use::InUse;
 use crate::metrics::CountedConnection;
 
@@ -26,8 +28,15 @@ use crate::metrics::CountedConnection;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
 
+/// What is read at once until much has come: less than hyper's smallest buffer, which therefore stays small.
+const FEW: usize = (8 << 10) - 1;
+/// After so many bytes without an answer between them, a connection is worth a large buffer.
+const MUCH: usize = 1 << 20;
+
 pub(crate) struct Connection {
     stream: Stream,
+    /// Bytes that came since the last answer.
+    arrived: usize,
     idle: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -36,8 +45,19 @@ pub(crate) struct Connection {
     in_use: InUse,
     /// Whether a request's body was left unread: then more of it may come while we close.
     unread: Arc<AtomicBool>,
+    /// Parts of files that answers are waiting to send.
+    direct: Option<Direct>,
     /// Counts all bytes, for metrics.
     counted: CountedConnection,
+}
+
+/// What the requests on a connection leave for it.
+#[derive(Clone, Default)]
+pub(crate) struct Notes {
+    /// Set when a request's body was not read to its end.
+    pub(crate) unread: Arc<AtomicBool>,
+    /// Where answers put parts of files, if the bytes go out as they are.
+    pub(crate) direct: Option<Direct>,
 }
 
 /// What the bytes go through.
@@ -76,10 +96,17 @@ impl Connection {
         stream: Stream,
         idle: Duration,
         in_use: InUse,
-        unread: Arc<AtomicBool>,
+        notes: &Notes,
         counted: CountedConnection,
     ) -> Self {
-        Connection { stream, idle, stalled: None, closing: None, in_use, unread, counted }
+        let Notes { unread, direct } = notes.clone();
+        Connection { stream, arrived: 0, idle, stalled: None, closing: None, in_use, unread, direct, counted }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.arrived = 0;
+        self.in_use.wrote(bytes);
+        self.counted.sent(bytes);
     }
 
     /// Passes a write's outcome on, unless it has been waiting for too long.
@@ -103,9 +130,19 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let outcome = of!(self.stream, poll_read, context, buffer);
+        let outcome = if self.arrived < MUCH {
+            let mut scratch = [MaybeUninit::uninit(); FEW];
+            let mut few = ReadBuf::uninit(&mut scratch[..FEW.min(buffer.remaining())]);
+            let outcome = of!(self.stream, poll_read, context, &mut few);
+            buffer.put_slice(few.filled());
+            outcome
+        } else {
+            of!(self.stream, poll_read, context, buffer)
+        };
         if outcome.is_ready() {
-            self.counted.received(buffer.filled().len() - before);
+            let read = buffer.filled().len() - before;
+            self.arrived = self.arrived.saturating_add(read);
+            self.counted.received(read);
         }
         outcome
     }
@@ -119,8 +156,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let outcome = of!(self.stream, poll_write, context, bytes);
         if let Poll::Ready(Ok(bytes)) = outcome {
-            self.in_use.wrote(bytes);
-            self.counted.sent(bytes);
+            self.wrote(bytes);
         }
         self.watch(context, outcome)
     }
@@ -130,10 +166,13 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = of!(self.stream, poll_write_vectored, context, bytes);
+        let Connection { stream, direct, .. } = &mut *self;
+        let outcome = match (stream, direct) {
+            (Stream::Plain(stream), Some(direct)) => direct.poll_write(stream, context, bytes),
+            (stream, _) => of!(*stream, poll_write_vectored, context, bytes),
+        };
         if let Poll::Ready(Ok(bytes)) = outcome {
-            self.in_use.wrote(bytes);
-            self.counted.sent(bytes);
+            self.wrote(bytes);
         }
         self.watch(context, outcome)
     }
@@ -159,7 +198,7 @@ impl AsyncWrite for Connection {
         let closing = this
             .closing
             .get_or_insert_with(|| Closing { deadline: Box::pin(tokio::time::sleep(LINGER)), dropped: 0 });
-        let mut scratch = [std::mem::MaybeUninit::uninit(); 16 << 10];
+        let mut scratch = [MaybeUninit::uninit(); 16 << 10];
         loop {
             if closing.deadline.as_mut().poll(context).is_ready() || closing.dropped >= LINGER_BYTES {
                 return Poll::Ready(Ok(()));

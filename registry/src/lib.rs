@@ -21,6 +21,7 @@ pub mod config;
 mod connection;
 mod content_range;
 mod copy;
+mod direct;
 mod error;
 mod exit;
 mod health;

@@ -14,6 +14,7 @@ use axum::body::Body;
 use futures_util::FutureExt as _;
 use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, Uri, Version};
+use http_body::Body as _;
 use tower::ServiceExt as _;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
@@ -40,6 +41,7 @@ pub(crate) async fn handle(
     (client, scheme): (ClientAddress, Scheme),
     request: Request<Body>,
 ) -> Response<Body> {
+    let request = if request.body().is_end_stream() { request } else { detached(request) };
     let path = request.uri().path();
     let template = Template::of(path);
     let registry = path == "/v2" || path.starts_with("/v2/");
@@ -168,6 +170,22 @@ impl Drop for Asked<'_> {
         }
         self.tell(status);
     }
+}
+
+/// The same request with a head of its own. hyper's would hold the connection's read buffer for as long as the
+/// body takes to come, and the body a second one.
+fn detached(request: Request<Body>) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    for value in parts.headers.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+    if let Ok(own) = Uri::try_from(parts.uri.to_string()) {
+        parts.uri = own;
+    }
+    Request::from_parts(parts, body)
 }
 
 /// RFC 9112, section 3.2: a request of HTTP/1.1 has one Host. We use it for nothing, but a proxy that

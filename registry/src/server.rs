@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
+use http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -27,9 +28,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::admin::Admin;
 use crate::app::App;
 use crate::audit::Audit;
-use crate::body::Unread;
 use crate::config::{Config, Sources};
-use crate::connection::{Connection, Stream};
+use crate::connection::{Connection, Notes, Stream};
+use crate::direct::Direct;
 use crate::in_use::InUse;
 use crate::logging::Logging;
 use crate::metrics::{self, Metrics};
@@ -44,11 +45,12 @@ use crate::{background, health, request};
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_STREAMS: u32 = 100;
+/// How HTTP/2 begins (RFC 9113, section 3.4), and no other request.
+const HTTP2: &[u8; 4] = b"PRI ";
 /// HTTP/2 request heads over this are refused.
 const MAX_HEAD: u32 = 64 << 10;
-/// What is read at once from an HTTP/1.1 connection: a good piece of an upload, and little enough for
-/// thousands of connections. It limits a request's head too.
-const READ_BUFFER: usize = 128 << 10;
+/// What an HTTP/1.1 connection reads at once, at most; a request's head may not be longer.
+const READ_BUFFER: usize = 64 << 10;
 
 /// How long connections that are cut off may take to go.
 const CUT: Duration = Duration::from_secs(2);
@@ -350,15 +352,16 @@ impl Server {
         }
         let (idle_timeout, counted) = (self.app.live.idle_timeout(), self.app.metrics.traffic.open());
         let in_use = InUse::new();
-        let unread = Unread::default();
-        let guard =
-            |stream| Connection::new(stream, idle_timeout, in_use.clone(), Arc::clone(&unread.0), counted);
-        let (stream, builder, scheme) = match self.open(stream, peer).await {
+        let direct = self.tls.is_none().then(Direct::default);
+        let notes = Notes { direct, ..Notes::default() };
+        let guard = |stream| Connection::new(stream, idle_timeout, in_use.clone(), &notes, counted);
+        // Boxed, as all that is not needed for as long as the connection stays.
+        let (stream, builder, scheme) = match Box::pin(self.open(stream, peer)).await {
             Ok(opened) => opened,
             Err(None) => return,
             Err(Some(plain)) => {
-                unread.0.store(true, Ordering::Relaxed);
-                return refuse_plain_http(guard(Stream::Plain(plain))).await;
+                notes.unread.store(true, Ordering::Relaxed);
+                return Box::pin(refuse_plain_http(guard(Stream::Plain(plain)))).await;
             }
         };
         let stream = TokioIo::new(guard(stream));
@@ -367,9 +370,13 @@ impl Server {
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             let (app, others, handling) = (Arc::clone(&app), others.clone(), requests.handle());
             let client = proxies.client(peer.ip(), scheme, request.headers());
-            request.extensions_mut().insert(unread.clone());
+            let mut notes = notes.clone();
+            // HTTP/2 puts its own heads between the bytes.
+            notes.direct = notes.direct.filter(|_| request.version() <= Version::HTTP_11);
+            request.extensions_mut().insert(notes);
             async move {
-                let response = request::handle(app, others, client, request.map(Body::new)).await;
+                let handled = request::handle(app, others, client, request.map(Body::new));
+                let response = Box::pin(handled).await;
                 drop(handling);
                 Ok::<_, std::convert::Infallible>(response)
             }
@@ -405,19 +412,33 @@ impl Server {
         drop(place);
     }
 
-    /// Shakes hands where TLS is spoken, within the time for a request's head. Fails with a client that
-    /// speaks plain HTTP there, or with nobody.
+    /// Learns what a client speaks, and shakes hands where that is TLS, within the time for a request's head.
+    /// Fails with a client that speaks plain HTTP where it must not, or with nobody.
     async fn open(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<(Stream, Builder<TokioExecutor>, Scheme), Option<TcpStream>> {
         let builder = self.builder.clone();
-        let Some(tls) = &self.tls else { return Ok((Stream::Plain(stream), builder, Scheme::Http)) };
         let mut phase = self.phase.subscribe();
         let told = async move {
             // The sender lives as long as the server.
             let _told = phase.wait_for(|phase| *phase > Phase::Serving).await.is_ok();
+        };
+        let Some(tls) = &self.tls else {
+            let mut first = [0; HTTP2.len()];
+            let come = tokio::select! {
+                come = tokio::time::timeout(self.header_timeout, stream.peek(&mut first)) => come,
+                () = told => return Err(None),
+            };
+            let builder = match come {
+                Ok(Ok(1..)) if first == *HTTP2 => builder.http2_only(),
+                // Too little to know: hyper reads on, and copies what it has read.
+                Ok(Ok(count @ 1..)) if HTTP2.starts_with(&first[..count]) => builder,
+                Ok(Ok(1..)) => builder.http1_only(),
+                _ => return Err(None),
+            };
+            return Ok((Stream::Plain(stream), builder, Scheme::Http));
         };
         let shaken = tokio::select! {
             shaken = tokio::time::timeout(self.header_timeout, tls.accept(stream)) => shaken,

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -196,6 +197,19 @@ impl DiskFile {
             }
             #[cfg(test)]
             DiskFile::Simulated(file) => file.read_cached(buffer, offset),
+        }
+    }
+
+    /// Sends up to `most` bytes to a socket, straight from the kernel's memory; returns how many. What is not
+    /// there is waited for: see [`DiskFile::read_cached`].
+    pub(crate) fn send(&self, socket: impl AsFd, offset: u64, most: usize) -> io::Result<usize> {
+        match self {
+            DiskFile::Real(file) => {
+                let mut offset = offset;
+                rustix::fs::sendfile(socket, file, Some(&mut offset), most).map_err(io::Error::from)
+            }
+            #[cfg(test)]
+            DiskFile::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

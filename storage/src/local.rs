@@ -24,10 +24,12 @@ use crate::error::{Error, Result, What};
 
 mod draft;
 mod inspection;
+mod part;
 mod reader;
 
 pub(crate) use draft::Draft;
 pub(crate) use inspection::Inspection;
+pub use part::FilePart;
 pub use reader::BlobReader;
 use reader::{BufferPool, OpenBlob};
 

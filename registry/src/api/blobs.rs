@@ -12,8 +12,8 @@ use stella_storage::{Blob, Digest, RepoName};
 use uuid::Uuid;
 
 use super::{Answer, Call, empty, set, set_digest, set_etag};
-use crate::app::App;
 use crate::conditional;
+use crate::direct::Pieces;
 use crate::error::ApiError;
 use crate::range::{self, Wanted};
 
@@ -44,41 +44,48 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
         return Ok(response);
     }
     match range::wanted(call.headers, response.headers(), blob.size) {
-        Wanted::Whole => send(call.app, &blob, 0..blob.size, response).await,
+        Wanted::Whole => send(&call, &blob, 0..blob.size, response).await,
         Wanted::Unsatisfiable => Err(ApiError::range_unsatisfiable(blob.size)),
         Wanted::Parts(parts) => match parts.as_slice() {
-            [part] => one_part(call.app, &blob, part.clone(), response).await,
-            _ => several_parts(call.app, &blob, &parts, response).await,
+            [part] => one_part(&call, &blob, part.clone(), response).await,
+            _ => several_parts(&call, &blob, &parts, response).await,
         },
     }
 }
 
-async fn send(app: &App, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
+async fn send(call: &Call<'_>, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
     response.headers_mut().insert(CONTENT_LENGTH, (part.end - part.start).into());
-    let readers = app.store.read_blob(blob, &[part]).await?;
-    *response.body_mut() = Body::from_stream(stream::iter(readers).flatten());
+    let readers = call.app.store.read_blob(blob, &[part]).await?;
+    let direct = call.direct.cloned();
+    let pieces = readers.into_iter().map(move |reader| Pieces::new(reader, direct.clone()));
+    *response.body_mut() = Body::from_stream(stream::iter(pieces).flatten());
     Ok(response)
 }
 
-async fn one_part(app: &App, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
+async fn one_part(call: &Call<'_>, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     set(&mut response, CONTENT_RANGE, &content_range(&part, blob.size));
-    send(app, blob, part, response).await
+    send(call, blob, part, response).await
 }
 
 /// RFC 9110, section 14.6: `multipart/byteranges`.
-async fn several_parts(app: &App, blob: &Blob, parts: &[Range<u64>], mut response: Response<Body>) -> Answer {
+async fn several_parts(
+    call: &Call<'_>,
+    blob: &Blob,
+    parts: &[Range<u64>],
+    mut response: Response<Body>,
+) -> Answer {
     let boundary = Uuid::new_v4().simple().to_string();
     let end = format!("\r\n--{boundary}--\r\n");
     let mut length = end.len() as u64;
     let mut body: Vec<BoxStream<'static, stella_storage::Result<Bytes>>> =
         Vec::with_capacity(parts.len() * 2 + 1);
-    for (part, reader) in parts.iter().zip(app.store.read_blob(blob, parts).await?) {
+    for (part, reader) in parts.iter().zip(call.app.store.read_blob(blob, parts).await?) {
         let range = content_range(part, blob.size);
         let head = format!("\r\n--{boundary}\r\nContent-Type: {OCTETS}\r\nContent-Range: {range}\r\n\r\n");
         length += head.len() as u64 + (part.end - part.start);
         body.push(text(head));
-        body.push(reader.boxed());
+        body.push(Pieces::new(reader, call.direct.cloned()).boxed());
     }
     body.push(text(end));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;

@@ -18,6 +18,7 @@ mod conditions;
 mod config;
 mod cut_off;
 mod deletes;
+mod direct;
 mod disk;
 #[cfg(any(feature = "sled", feature = "postgres"))]
 mod engines;

@@ -23,9 +23,10 @@ use tokio::task::JoinHandle;
 use crate::budget::{Share, Taken};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
+use crate::local::part::FilePart;
 
 /// Large enough for few calls, small enough for the processor's cache.
-const PIECE: usize = 256 << 10;
+pub(super) const PIECE: usize = 256 << 10;
 /// What a reader takes that finds the share empty.
 const SMALL: usize = 16 << 10;
 const POOLED: usize = 16;
@@ -66,6 +67,19 @@ impl BlobReader {
         let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let inside = at(range.start).min(at(range.end))..at(range.end);
         BlobReader { source: Source::Memory(bytes.slice(inside)), rest: range }
+    }
+
+    /// What comes next, up to `most` bytes, as a part of the file; the stream goes on behind it. `None` if it
+    /// lies in no file, or at the end.
+    pub fn next_part(&mut self, most: usize) -> Option<FilePart> {
+        let Source::File { blob, waiting: None } = &self.source else { return None };
+        let end = self.rest.end.min(self.rest.start.saturating_add(most as u64));
+        if end <= self.rest.start {
+            return None;
+        }
+        let part = FilePart::new(Arc::clone(blob), self.rest.start..end);
+        self.rest.start = end;
+        Some(part)
     }
 
     /// Bytes that are still to come.
@@ -136,7 +150,7 @@ pub(super) struct BufferPool(Arc<Mutex<Vec<Box<[u8]>>>>);
 
 impl BufferPool {
     /// A large buffer if the share has room for it, else a small one.
-    fn take(&self, memory: &Share) -> Buffer {
+    pub(super) fn take(&self, memory: &Share) -> Buffer {
         let Some(taken) = memory.try_take(PIECE) else {
             return Buffer { bytes: vec![0; SMALL].into(), filled: 0, pooled: None };
         };
@@ -146,8 +160,8 @@ impl BufferPool {
     }
 }
 
-struct Buffer {
-    bytes: Box<[u8]>,
+pub(super) struct Buffer {
+    pub(super) bytes: Box<[u8]>,
     filled: usize,
     /// Where a large one goes back to, and what it takes of the budget.
     pooled: Option<(BufferPool, Taken)>,

@@ -248,7 +248,7 @@ impl Store {
         });
         let end = forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
         // Fails only when the writer has ended, whose result says why.
-        let _ended = sender.send(Message::End(end)).await;
+        let _ended = sender.send(Message::End(Box::new(end))).await;
         let result = writing
             .await
             .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))));

@@ -15,14 +15,18 @@ use super::batch::{Batch, Intake};
 use super::sessions::Holder;
 use crate::error::{Error, Result};
 
-/// A client that does not fill its batch in this time gets its bytes written, and its memory goes to
-/// others. Counted from the batch's first byte: else a client that trickles would hold memory for minutes.
-const QUIET: Duration = Duration::from_millis(250);
+/// A client that falls silent for this long gets its bytes written, and its memory goes to others.
+const SILENCE: Duration = Duration::from_millis(20);
+/// One that trickles would have to be written for all the time: so who brought less than this before falling
+/// silent ...
+const TRICKLE: usize = 64 << 10;
+/// ... gets this long for its next batch, from the first byte on.
+const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What a writer gets.
+/// What a writer gets; boxed, because a channel has room for many more than it may hold.
 pub(super) enum Message {
-    Batch(Batch),
-    End(End),
+    Batch(Box<Batch>),
+    End(Box<End>),
 }
 
 /// How a request's body ended.
@@ -48,6 +52,7 @@ where
 {
     // What has come and found no room in the last batch.
     let (mut received, mut ended, mut left) = (0u64, false, Bytes::new());
+    let mut trickles = false;
     while !ended || !left.is_empty() {
         // One batch is written while the next one arrives; a third would only take memory.
         let Ok(place) = sender.reserve().await else { return End::Complete };
@@ -75,7 +80,8 @@ where
         let Some(mut batch) = batch else {
             return End::Cut(Error::Unavailable("the store is closing".to_owned()));
         };
-        let full_by = Instant::now() + QUIET;
+        let full_by = Instant::now() + PATIENCE;
+        let mut silent = false;
         loop {
             let copied = batch.fill(&left);
             left = left.split_off(copied);
@@ -83,23 +89,25 @@ where
             if !left.is_empty() || batch.is_full() {
                 break;
             }
-            match tokio::time::timeout_at(full_by, body.next()).await {
+            let until = if trickles { full_by } else { full_by.min(Instant::now() + SILENCE) };
+            match tokio::time::timeout_at(until, body.next()).await {
                 Ok(Some(Ok(piece))) => left = piece,
                 Ok(Some(Err(error))) => failure = Some(Error::Body(error.to_string())),
                 Ok(None) => ended = true,
-                Err(_) => {}
+                Err(_) => silent = true,
             }
             if left.is_empty() {
                 break;
             }
         }
+        trickles = silent && batch.len() < TRICKLE;
         received += batch.len() as u64;
         if let Some(expected) = expected
             && received > expected
         {
             return End::Refused(Error::SizeMismatch { expected, actual: received });
         }
-        place.send(Message::Batch(batch));
+        place.send(Message::Batch(Box::new(batch)));
         if let Some(failure) = failure {
             return End::Cut(failure);
         }

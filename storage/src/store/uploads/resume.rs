@@ -116,6 +116,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes what comes; at the end, with a digest, makes the whole a blob. `whole` says that the request
     /// named no place in the upload for its bytes.
+    ///
+    /// Most of its life this waits for a client. The ends are boxed, so that it is small meanwhile.
     pub(super) async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Message>,
@@ -126,7 +128,7 @@ impl Writer {
         let end = loop {
             let message = tokio::select! {
                 biased;
-                () = holder.stopped() => Some(Message::End(End::Cut(Error::UploadTaken))),
+                () = holder.stopped() => Some(Message::End(Box::new(End::Cut(Error::UploadTaken)))),
                 message = inbox.recv() => message,
             };
             match message {
@@ -134,32 +136,32 @@ impl Writer {
                     if let Err(error) = self.room.take_for(batch.len() as u64) {
                         break End::Cut(error);
                     }
-                    self = self.append(batch).await?;
+                    self = Box::pin(self.append(batch)).await?;
                     if self.written() - self.acknowledged >= CHECKPOINT {
-                        self = self.checkpoint().await?;
+                        self = Box::pin(self.checkpoint()).await?;
                     }
                 }
-                Some(Message::End(end)) => break end,
+                Some(Message::End(end)) => break *end,
                 None => break End::Cut(Error::Body("the client has gone".to_owned())),
             }
         };
         match (end, digest) {
-            (End::Complete, Some(digest)) => self.finish(digest).await,
+            (End::Complete, Some(digest)) => Box::pin(self.finish(digest)).await,
             (End::Complete, None) => {
-                let writer = self.checkpoint().await?;
+                let writer = Box::pin(self.checkpoint()).await?;
                 Ok(Written { offset: writer.written(), reread: false })
             }
             // A whole blob whose sender knows no offsets: the same request again must find the same session.
             (End::Cut(error), Some(_)) if whole => {
-                self.undo().await?;
+                Box::pin(self.undo()).await?;
                 Err(error)
             }
             (End::Cut(error), _) => {
-                self.checkpoint().await?;
+                Box::pin(self.checkpoint()).await?;
                 Err(error)
             }
             (End::Refused(error), _) => {
-                self.undo().await?;
+                Box::pin(self.undo()).await?;
                 Err(error)
             }
         }
@@ -186,7 +188,7 @@ impl Writer {
             .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
     }
 
-    async fn append(self, batch: Batch) -> Result<Self> {
+    async fn append(self, batch: Box<Batch>) -> Result<Self> {
         let before = self.written();
         let (writer, written) = self
             .with_draft(move |draft, hasher| {

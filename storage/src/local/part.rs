@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! A part of a blob's file that goes to a socket straight from the kernel's memory (`sendfile`).
+//!
+//! `sendfile` waits for the disk where a page is missing, and would hold up the thread's other
+//! connections. So before it is sent, and again after its client has kept it waiting, a part is looked
+//! for, and what is missing is fetched in the blocking pool.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::JoinHandle;
+
+use super::reader::{OpenBlob, PIECE};
+
+/// One byte of so many is looked for: the kernel reads and drops files in larger steps than pages.
+const STEP: u64 = 64 << 10;
+
+/// A part of a blob's file, which is sent without a copy in this process.
+pub struct FilePart {
+    blob: Arc<OpenBlob>,
+    rest: Range<u64>,
+    /// Whether what comes next was in memory when it was last looked for.
+    found: bool,
+    fetching: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl FilePart {
+    pub(super) fn new(blob: Arc<OpenBlob>, range: Range<u64>) -> Self {
+        FilePart { blob, rest: range, found: false, fetching: None }
+    }
+
+    /// Bytes that were not sent yet.
+    pub fn len(&self) -> u64 {
+        self.rest.end.saturating_sub(self.rest.start)
+    }
+
+    /// Whether all was sent.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn is_in_memory(&self) -> bool {
+        let last = self.rest.end.saturating_sub(1);
+        let places = (self.rest.start..self.rest.end).step_by(usize::try_from(STEP).unwrap_or(usize::MAX));
+        places.chain([last]).all(|place| matches!(self.blob.file.read_cached(&mut [0], place), Ok(1)))
+    }
+
+    /// Ready once sending will not wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.found && self.fetching.is_none() {
+            self.found = self.is_in_memory();
+        }
+        if self.found {
+            return Poll::Ready(Ok(()));
+        }
+        let fetching = self.fetching.get_or_insert_with(|| {
+            let (blob, rest) = (Arc::clone(&self.blob), self.rest.clone());
+            tokio::task::spawn_blocking(move || fetch(&blob, rest))
+        });
+        let fetched = ready!(std::pin::Pin::new(fetching).poll(context));
+        self.fetching = None;
+        fetched.map_err(io::Error::other)??;
+        // What is dropped again before it is sent is waited for: a disk that is this slow must end somewhere.
+        self.found = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends up to `most` bytes, as many as the socket takes now, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the socket takes none; `InvalidData` if the file ends too early; else those of the file or
+    /// of the socket.
+    pub fn send(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        let most = usize::try_from(self.len()).unwrap_or(usize::MAX).min(most);
+        match self.blob.file.send(socket, self.rest.start, most) {
+            Ok(0) if most > 0 => {
+                let (path, end) = (self.blob.path.display(), self.rest.start);
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{path} ends at byte {end}")))
+            }
+            Ok(sent) => {
+                self.rest.start += sent as u64;
+                Ok(sent)
+            }
+            Err(error) => {
+                // Who waits may wait for long.
+                self.found &= error.kind() != io::ErrorKind::WouldBlock;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Brings a range into the kernel's memory.
+fn fetch(blob: &OpenBlob, mut range: Range<u64>) -> io::Result<()> {
+    let mut buffer = blob.buffers.take(&blob.memory);
+    while range.start < range.end {
+        let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(PIECE);
+        let want = left.min(buffer.bytes.len());
+        match blob.file.read_full_at(&mut buffer.bytes[..want], range.start)? {
+            0 => break,
+            read => range.start += read as u64,
+        }
+    }
+    Ok(())
+}
