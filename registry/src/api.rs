@@ -57,7 +57,7 @@ pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> 
     }
 }
 
-/// What changes something is boxed: its large states would be moved about with each read too.
+/// What is large is boxed, so that the common reads, and uploads that wait, are small.
 async fn dispatch(app: &App, parts: &Parts, direct: Option<&Direct>, body: RequestBody) -> Answer {
     let route = route::parse(parts.uri.path())?.ok_or_else(ApiError::unknown_path)?;
     let query = Query::parse(parts.uri.query())?;
@@ -78,13 +78,13 @@ async fn dispatch(app: &App, parts: &Parts, direct: Option<&Direct>, body: Reque
         },
         Route::Manifest(repo, reference) => match *method {
             Method::GET => manifests::get(call, repo, &reference).await,
-            Method::HEAD => manifests::head(call, repo, &reference).await,
+            Method::HEAD => Box::pin(manifests::head(call, repo, &reference)).await,
             Method::PUT => Box::pin(manifests::put(call, repo, &reference, body)).await,
             Method::DELETE => Box::pin(manifests::delete(call, repo, &reference)).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
         },
         Route::Blob(repo, digest) => match *method {
-            Method::GET | Method::HEAD => blobs::get(call, repo, &digest).await,
+            Method::GET | Method::HEAD => Box::pin(blobs::get(call, repo, &digest)).await,
             Method::DELETE => Box::pin(blobs::delete(call, repo, &digest)).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
         },

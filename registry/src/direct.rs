@@ -24,8 +24,8 @@ use stella_storage::{BlobReader, FilePart};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// What is sent at once: little enough to be in memory still when its turn comes.
-const LARGEST: usize = 256 << 10;
+/// What is sent at once: each call ends with a packet that is not full, and holds up its thread.
+const LARGEST: usize = 1 << 20;
 const CUT: &str = "an answer ends early, because its blob cannot be read";
 static STAND_INS: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![0; LARGEST]));
 

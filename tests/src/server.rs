@@ -234,6 +234,13 @@ impl Server {
         fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
+    /// How many of its open files are the metadata's, of which each reader that it keeps has some.
+    pub fn open_metadata(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        let names = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        names.filter(|name| name.to_string_lossy().contains("metadata.sqlite")).count()
+    }
+
     /// Writes its configuration file, which is empty at first; the settings of its start are stronger.
     pub fn configure(&self, yaml: &str) {
         fs::write(self.directory.path().join(CONFIGURATION), yaml).unwrap();

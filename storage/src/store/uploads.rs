@@ -226,7 +226,7 @@ impl Store {
     /// its failure, not even when the client, and with it this future, goes away.
     async fn receive<S, E>(
         &self,
-        writer: Writer,
+        writer: Box<Writer>,
         chunk: Chunk,
         body: S,
         digest: Option<Digest>,

@@ -42,7 +42,12 @@ pub(super) struct Written {
 impl Store {
     /// Takes the session for one request: in this process, then in the catalog by raising its epoch. The
     /// process that began a session has its first epoch already, and needs no write for it.
-    pub(super) async fn claim(&self, repo: &RepoName, id: Location, start: Option<u64>) -> Result<Writer> {
+    pub(super) async fn claim(
+        &self,
+        repo: &RepoName,
+        id: Location,
+        start: Option<u64>,
+    ) -> Result<Box<Writer>> {
         // A stranger to the session must not disturb its writer.
         let row = self.engine.read(async |tx| find(tx, repo, id).await).await?;
         let held = self.sessions.take(id, start, row.offset).await?;
@@ -71,9 +76,9 @@ impl Store {
         self.writer(row, repo, id, held)
     }
 
-    fn writer(&self, row: rows::Upload, repo: &RepoName, id: Location, held: Held) -> Result<Writer> {
+    fn writer(&self, row: rows::Upload, repo: &RepoName, id: Location, held: Held) -> Result<Box<Writer>> {
         held.holder.set_written(row.offset);
-        Ok(Writer {
+        Ok(Box::new(Writer {
             id,
             repo: repo.clone(),
             hasher: Hasher::resume(&row.hash).ok_or_else(damaged)?,
@@ -87,7 +92,7 @@ impl Store {
             clock: Arc::clone(&self.clock),
             periods: self.periods,
             held,
-        })
+        }))
     }
 }
 
@@ -119,7 +124,7 @@ impl Writer {
     ///
     /// Most of its life this waits for a client. The ends are boxed, so that it is small meanwhile.
     pub(super) async fn run(
-        mut self,
+        mut self: Box<Self>,
         mut inbox: mpsc::Receiver<Message>,
         digest: Option<Digest>,
         whole: bool,
@@ -173,9 +178,9 @@ impl Writer {
 
     /// Runs `work` on the blocking pool with the file open.
     async fn with_draft<T: Send + 'static>(
-        mut self,
+        mut self: Box<Self>,
         work: impl FnOnce(&mut Draft, &mut Hasher) -> Result<T> + Send + 'static,
-    ) -> Result<(Self, T)> {
+    ) -> Result<(Box<Self>, T)> {
         let job = tokio::task::spawn_blocking(move || {
             let draft = match &mut self.draft {
                 Some(draft) => draft,
@@ -188,7 +193,7 @@ impl Writer {
             .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
     }
 
-    async fn append(self, batch: Box<Batch>) -> Result<Self> {
+    async fn append(self: Box<Self>, batch: Box<Batch>) -> Result<Box<Self>> {
         let before = self.written();
         let (writer, written) = self
             .with_draft(move |draft, hasher| {
@@ -205,7 +210,7 @@ impl Writer {
     }
 
     /// Acknowledges what was written: a restart goes on from here.
-    async fn checkpoint(self) -> Result<Self> {
+    async fn checkpoint(self: Box<Self>) -> Result<Box<Self>> {
         if self.written() == self.acknowledged {
             return Ok(self);
         }
@@ -241,7 +246,7 @@ impl Writer {
             .await
     }
 
-    async fn finish(self, digest: Digest) -> Result<Written> {
+    async fn finish(self: Box<Self>, digest: Digest) -> Result<Written> {
         let mut writer = self;
         let hasher = std::mem::replace(&mut writer.hasher, Hasher::new(Algorithm::Sha256));
         let mut found = hasher.finish();
