@@ -19,6 +19,11 @@ use super::reader::{OpenBlob, PIECE};
 /// is missed is waited for on the calling thread, no worse.
 const STEP: u64 = 128 << 10;
 
+/// EINVAL, EOPNOTSUPP and ENOSYS: some file systems and sandboxes have no `sendfile`.
+const UNABLE: [io::ErrorKind; 2] = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
+/// What is sent there at once.
+const LITTLE: usize = 64 << 10;
+
 /// A part of a blob's file, which is sent without a copy in this process.
 pub struct FilePart {
     blob: Arc<OpenBlob>,
@@ -80,7 +85,11 @@ impl FilePart {
     /// of the socket.
     pub fn send(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
         let most = usize::try_from(self.len()).unwrap_or(usize::MAX).min(most);
-        match self.blob.file.send(socket, self.rest.start, most) {
+        let sent = match self.blob.file.send(&socket, self.rest.start, most) {
+            Err(error) if UNABLE.contains(&error.kind()) => self.copy(socket, most),
+            sent => sent,
+        };
+        match sent {
             Ok(0) if most > 0 => {
                 let (path, end) = (self.blob.path.display(), self.rest.start);
                 Err(io::Error::new(io::ErrorKind::InvalidData, format!("{path} ends at byte {end}")))
@@ -96,6 +105,13 @@ impl FilePart {
             }
         }
     }
+
+    /// Sends a little by way of a buffer.
+    fn copy(&self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        let mut buffer = vec![0; most.min(LITTLE)];
+        let read = self.blob.file.read_full_at(&mut buffer, self.rest.start)?;
+        Ok(rustix::io::write(socket, &buffer[..read])?)
+    }
 }
 
 /// Brings a range into the kernel's memory.
@@ -110,4 +126,55 @@ fn fetch(blob: &OpenBlob, mut range: Range<u64>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::super::{LocalBlobs, Location};
+    use crate::budget::Share;
+    use crate::disk::{Disk, simulated};
+
+    /// What comes out of a socket that takes little at a time, of a range of some content.
+    async fn sent(blobs: &LocalBlobs, location: Location, range: std::ops::Range<u64>) -> Vec<u8> {
+        let mut reader = blobs.read(location, Some(range), &Share::of(1 << 20)).unwrap().remove(0);
+        let (socket, mut other) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        other.set_nonblocking(true).unwrap();
+        let mut all = Vec::new();
+        while let Some(mut part) = reader.next_part(100_000) {
+            while !part.is_empty() {
+                std::future::poll_fn(|context| part.poll_ready(context)).await.unwrap();
+                if let Err(error) = part.send(&socket, 70_000) {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    let _blocked = other.read_to_end(&mut all).unwrap_err();
+                }
+            }
+        }
+        drop(socket);
+        other.read_to_end(&mut all).unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_what_the_file_holds_with_and_without_the_kernels_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = LocalBlobs::open(folder.path()).unwrap();
+        let machine = simulated::Machine::new();
+        let simulated = LocalBlobs::open_on(Disk::Simulated(machine), Path::new("/blobs")).unwrap();
+        let content: Vec<u8> = (0..700_003u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        for blobs in [real, simulated] {
+            let location = Location::new();
+            blobs.draft(location, 0).unwrap().append(&[Bytes::from(content.clone())]).unwrap();
+            for range in [0..700_003usize, 5..6, 131_071..262_145, 700_002..700_003] {
+                let bytes = sent(&blobs, location, range.start as u64..range.end as u64).await;
+                assert!(bytes == content[range.clone()], "{range:?}");
+            }
+        }
+    }
 }
