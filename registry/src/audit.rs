@@ -6,6 +6,7 @@
 //! queue full, changes wait, reads do not. Without the file it goes to the log. Whatever a client may
 //! have made up is clipped, and JSON keeps it on its line.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,6 +105,17 @@ impl Audit {
         };
         let file = file.map(|path| AuditFile::open(path.to_owned(), on_failure)).transpose()?;
         Ok(Audit { file, counters })
+    }
+
+    /// Whether a file could be opened for the trail. It is not made.
+    pub(crate) fn can_open(file: &Path) -> io::Result<()> {
+        match fs::OpenOptions::new().append(true).open(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+                fs::read_dir(folder.unwrap_or(Path::new("."))).map(drop)
+            }
+            opened => opened.map(drop),
+        }
     }
 
     /// Writes a line down; waits while too many wait already.

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use stella_storage::{Clock as _, SystemClock};
 
 use crate::admin::Failed;
+use crate::audit::Audit;
 use crate::config::{Config, ConfigError, Overrides, Sources};
 use crate::exit::{self, INTERNAL, USAGE};
 use crate::tls::Tls;
@@ -183,6 +184,9 @@ fn check(source: Source, env: Environment) -> anyhow::Result<()> {
     for warning in Tls::load(&config)?.iter().flat_map(|tls| tls.warnings(&config, SystemClock.now())) {
         // Nobody is left to tell when stderr is closed.
         let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    if let Some(file) = &config.audit.file {
+        Audit::can_open(file).with_context(|| format!("cannot open `audit.file` {}", file.display()))?;
     }
     print("configuration is valid\n")
 }

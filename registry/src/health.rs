@@ -76,12 +76,15 @@ async fn report(State(app): State<Arc<App>>) -> Response<Body> {
             "oldest_due_seconds": queues.oldest_due.as_secs(),
         })
     });
+    // What cannot be read is told as the reason why it is not ready.
+    let collection = app.store.why_collection_waits().await.ok().flatten();
     let body = json!({
         "status": if reason.is_none() { "ok" } else { "unready" },
         "reason": reason,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.metrics.uptime().as_secs(),
         "queues": queues,
+        "collection_waits": collection,
         "disk": { "free_bytes": app.metrics.free_bytes(), "reserve_bytes": app.live.disk_reserve() },
         "uploads": counted.map(|counted| counted.uploads),
     });

@@ -68,6 +68,9 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         .with_context(|| format!("cannot open `audit.file` {}", audit.unwrap_or("".as_ref()).display()))?;
     let options = store_options(&config)?;
     let store = Store::open(&options).await.context("cannot open the store")?;
+    if let Some(why) = store.why_collection_waits().await.context("cannot read the metadata")? {
+        tracing::warn!("{why}");
+    }
     let header_timeout = config.limits.header_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let metrics = Metrics::new(config.data.clone(), tls.clone());
@@ -82,8 +85,8 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         phase: watch::Sender::new(Phase::Serving),
         header_timeout,
     };
-    let listeners = bind(&addresses).await?;
-    let monitoring = bind(&metrics_addresses).await?;
+    let listeners = bind("listen", &addresses).await?;
+    let monitoring = bind("metrics.listen", &metrics_addresses).await?;
     let admin = match Admin::listen(&config.data, Arc::clone(&app)) {
         Ok(admin) => Some(admin),
         Err(error) => {
@@ -259,7 +262,7 @@ fn raise_file_limit() {
     }
 }
 
-async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+async fn bind(key: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     let mut failure = None;
     for &address in addresses {
@@ -267,7 +270,8 @@ async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
             Ok(listener) => listeners.push(listener),
             // `localhost` may have an IPv6 address where IPv6 is off: one listener will do.
             Err(error) => {
-                failure = Some(anyhow::Error::new(error).context(format!("cannot listen on {address}")));
+                failure =
+                    Some(anyhow::Error::new(error).context(format!("cannot listen on {address} (`{key}`)")));
             }
         }
     }

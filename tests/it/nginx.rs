@@ -33,7 +33,7 @@ fn the_registry_learns_the_address_of_the_client_and_believes_no_other() {
 #[test]
 fn figures_and_health_are_not_for_clients() {
     let Some((bench, curl)) = bench() else { return };
-    for path in ["/metrics", "/readyz", "/livez", "//metrics", "/./metrics"] {
+    for path in ["/metrics", "/readyz", "/livez", "/healthz", "/startupz", "//metrics", "/./metrics"] {
         let url = bench.server.host().url(path);
         let status = curl.run(&format!("--path-as-is -o /dev/null -w %{{http_code}} {url}"));
         assert_eq!(status, "404", "{path}");

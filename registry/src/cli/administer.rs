@@ -108,8 +108,13 @@ impl Administration {
 /// Refuses a directory without data, which would otherwise become one with.
 pub(super) fn expect_data(options: &StoreOptions) -> Result<(), Failed> {
     let data = &options.data;
-    if data.join("lock").exists() {
-        return Ok(());
+    match data.join("lock").try_exists() {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(error) => {
+            let error = format!("cannot look into {}: {error}", data.display());
+            return Err(Failed { error, exit: exit::INTERNAL });
+        }
     }
     let error = format!("{} holds no registry's data; name its directory with --data", data.display());
     Err(Failed { error, exit: NOT_FOUND })

@@ -16,13 +16,14 @@ use crate::remote::{Health, health as ask, printable};
 #[derive(Args)]
 #[command(after_help = "\
 Exit code: 0 the server is ready, 10 it is not, or it cannot be reached.
+Without SERVER it asks where the configuration says: `metrics.listen`, or else `listen`.
 
 Examples:
   stella health
   stella health https://registry.example
   stella health --output json 127.0.0.1:5000 | jq .queues")]
 pub(super) struct HealthArgs {
-    /// The server: HOST:PORT or a URL [default: `listen` of the configuration]
+    /// The server: HOST:PORT or a URL [default: `metrics.listen` or `listen` of the configuration]
     #[arg(value_name = "SERVER")]
     server: Option<String>,
     #[command(flatten)]
@@ -45,7 +46,10 @@ pub(super) fn health(args: HealthArgs, env: Environment, all: &AllVariables) -> 
     let HealthArgs { server, format, connection, place } = args;
     let server = match server {
         Some(server) => server,
-        None => place.load(env)?.listen.to_string(),
+        None => {
+            let config = place.load(env)?;
+            config.metrics.listen.unwrap_or(config.listen).to_string()
+        }
     };
     format.run(async move {
         let Health { ready, server, report } = told(ask(&connection.options(all), &server).await, &server)?;
@@ -83,6 +87,7 @@ impl fmt::Display for Answer {
         line("to remove", queue("garbage"))?;
         line("oldest due", number("/queues/oldest_due_seconds").map(|age| format!("for {}", duration(age))))?;
         line("uploads", number("/uploads").map(|uploads| format!("{uploads} open")))?;
+        line("collection", report["collection_waits"].as_str().map(|why| printable(why, 500)))?;
         let reserve = number("/disk/reserve_bytes").map(|reserve| format!(", {} in reserve", bytes(reserve)));
         let free = number("/disk/free_bytes")
             .map(|free| format!("{} free{}", bytes(free), reserve.unwrap_or_default()));
@@ -101,6 +106,7 @@ mod tests {
             "queues": {"review": {"length": 7, "due": 1}, "garbage": {"length": 3, "due": 0, "bytes": 2_000_000},
                 "oldest_due_seconds": 5},
             "disk": {"free_bytes": 5_000_000_000_u64, "reserve_bytes": 536_870_912}, "uploads": 2,
+            "collection_waits": "it is off",
         });
         let answer = Answer { server: "http://h/".into(), ready: true, report };
         assert_eq!(
@@ -112,6 +118,7 @@ mod tests {
              to remove    3, 0 of them due, 2.0 MB\n\
              oldest due   for 5s\n\
              uploads      2 open\n\
+             collection   it is off\n\
              disk         5.0 GB free, 536.9 MB in reserve\n"
         );
         let json = serde_json::to_value(&answer).unwrap();

@@ -10,13 +10,20 @@ use super::{ByteSize, Config, Period};
 
 /// Finds the first value that is out of range.
 pub(super) fn check(config: &Config) -> Result<(), Fault> {
-    let Config { data, audit, push, limits, collection, scrub, repositories, tls, trusted_proxies, .. } =
+    let Config { listen, metrics, data, audit, push, limits, collection, scrub, repositories, tls, .. } =
         config;
+    let trusted_proxies = &config.trusted_proxies;
     if data.as_os_str().is_empty() {
         return Err(Fault::bad_value("data", "the path is empty; name a directory".to_owned()));
     }
     if audit.file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
         return Err(Fault::bad_value("audit.file", "the path is empty; name a file".to_owned()));
+    }
+    if metrics.listen.as_ref().is_some_and(|other| other == listen && other.port() != 0) {
+        return Err(Fault::bad_value(
+            "metrics.listen",
+            format!("{listen} is `listen` too; choose another port"),
+        ));
     }
     let day = Period::seconds(24 * 60 * 60);
     let hour = Period::seconds(60 * 60);

@@ -23,7 +23,14 @@ pub(super) fn overlay(
         let Some(key) = key_of(name) else { continue };
         let origin = Origin::Environment { name: name.as_str().into() };
         let (key, value) = match Target::of(&key, schema) {
-            Target::NotOurs => continue,
+            Target::NotOurs => match one_underscore(name, schema) {
+                Some(meant) => {
+                    let hint =
+                        format!("did you mean {meant}? Between a section and its key stand two underscores");
+                    return Err(ConfigError::UnknownKey { origin, key: name.clone(), hint });
+                }
+                None => continue,
+            },
             Target::Unknown => {
                 let key = key.strip_suffix("_file").unwrap_or(&key).to_owned();
                 return Err(Fault { key, origin: Some(origin), reason: Reason::UnknownKey(&[]) }
@@ -82,6 +89,16 @@ impl<'a> Target<'a> {
             None => Self::NotOurs,
         }
     }
+}
+
+/// The variable that was meant by one with too few underscores. Others do not look like that by chance.
+fn one_underscore(name: &str, schema: &Schema) -> Option<String> {
+    let single = |name: &str| name.replace("__", "_");
+    schema
+        .keys()
+        .into_iter()
+        .map(|key| variable(&key))
+        .find(|known| single(known) == single(name) || single(&format!("{known}_FILE")) == single(name))
 }
 
 /// The key that a variable spells; none for a name in lower case.

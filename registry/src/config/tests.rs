@@ -187,6 +187,25 @@ fn a_value_can_be_read_from_a_file_that_the_environment_names() {
 }
 
 #[test]
+fn a_variable_with_one_underscore_for_two_is_a_slip() {
+    for (name, meant) in [
+        ("STELLA_LIMITS_MEMORY", "STELLA_LIMITS__MEMORY"),
+        ("STELLA_METADATA_URL_FILE", "STELLA_METADATA__URL_FILE"),
+        ("STELLA_METRICS_LISTEN", "STELLA_METRICS__LISTEN"),
+    ] {
+        let fault = env_fault(&[(name, "1GiB")]);
+        assert!(fault.contains(name) && fault.contains(meant), "{fault}");
+    }
+}
+
+#[test]
+fn metrics_do_not_listen_where_the_registry_does() {
+    let fault = fault("listen: 127.0.0.1:5000\nmetrics: {listen: 127.0.0.1:5000}\n");
+    assert!(fault.contains("metrics.listen"), "{fault}");
+    load("listen: 127.0.0.1:0\nmetrics: {listen: 127.0.0.1:0}\n", &[]).unwrap();
+}
+
+#[test]
 fn names_outside_the_known_sections_are_not_ours() {
     let pairs = [
         ("STELLA_HOME", "/home"),

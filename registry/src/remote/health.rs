@@ -53,7 +53,8 @@ pub(crate) async fn health(options: &Options, server: &str) -> Result<Health> {
         let response = timeout(options.patience.idle, client.get(url).send())
             .await
             .map_err(|_| Error::transient(format!("{host} does not answer")))?
-            .map_err(|error| explain(error, &format!("cannot reach {host}")))?;
+            // Whatever keeps us from it: it cannot be reached.
+            .map_err(|error| Error::transient(explain(error, &format!("cannot reach {host}")).to_string()))?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             continue;

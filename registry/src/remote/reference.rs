@@ -3,7 +3,7 @@
 //! them. What has no host is on Docker Hub: `alpine` is `docker.io/library/alpine`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use stella_storage::{Digest, Reference, RepoName, Tag};
@@ -133,6 +133,13 @@ impl FromStr for ImageName {
             Some((first, rest)) if first.contains(['.', ':', '[']) || first == "localhost" => {
                 (first.parse::<Host>().map_err(|error| wrong(error.to_string()))?, rest)
             }
+            None if rest
+                .split(':')
+                .next()
+                .is_some_and(|name| name == "localhost" || name.parse::<Ipv4Addr>().is_ok()) =>
+            {
+                return Err(wrong("it names a registry and no repository there".to_owned()));
+            }
             _ => ("docker.io".parse::<Host>()?, rest),
         };
         // After the host: a colon begins the tag.
@@ -223,6 +230,8 @@ mod tests {
             ("r.test:/a", "HOST[:PORT]"),
             ("[::1/a", "HOST[:PORT]"),
             ("user@r.test/a", "digest"),
+            ("127.0.0.1:5000", "no repository"),
+            ("localhost", "no repository"),
         ] {
             let error = text.parse::<ImageName>().unwrap_err();
             assert!(error.to_string().contains(why), "{text}: {error}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
+use rustls::CertificateError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{Error, Result};
@@ -79,6 +80,11 @@ pub(super) fn explain(error: reqwest::Error, what: &str) -> Error {
     let tls = tls_error(&error);
     let cause = innermost(&error.without_url());
     match tls {
+        Some(rustls::Error::InvalidCertificate(
+            reason @ (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }),
+        )) => Error::Failed(format!(
+            "{what}: its certificate has another name ({reason}); ask for it by that name"
+        )),
         Some(rustls::Error::InvalidCertificate(reason)) => Error::Failed(format!(
             "{what}: its certificate is not trusted ({reason}); name the CA with --cacert FILE or SSL_CERT_FILE"
         )),

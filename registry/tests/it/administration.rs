@@ -127,6 +127,10 @@ fn exit_codes_say_what_went_wrong() {
     let data = folder.path().join("data");
     let refused = stella(&data, &["gc"]).is(4);
     assert!(refused.stderr.contains("holds no registry's data"), "{refused:?}");
+    let (file, inside) = (folder.path().join("file"), folder.path().join("file/data"));
+    std::fs::write(&file, "").unwrap();
+    let refused = stella(&inside, &["gc"]).is(1);
+    assert!(refused.stderr.contains("cannot look into"), "{refused:?}");
     assert!(!data.exists(), "nothing is made");
     let refused = stella(&data, &["gc", "--json"]).is(4);
     assert_eq!(refused.json()[0]["exit"], 4);

@@ -127,11 +127,16 @@ fn a_lost_registry_comes_back_from_a_backup_made_during_pushes() {
     }
     let clean = stella(&elsewhere, &["fsck"]).is(0).stdout;
     assert!(clean.ends_with("no faults\n"), "{clean}");
-    // Pushes go on, and nothing is collected until somebody says so.
+    // Pushes go on, and nothing is collected until somebody says so; nobody need find that out by chance.
+    let log = server.log();
+    assert!(log.contains("collection is off: the data was restored"), "{log}");
+    let health = get("/healthz").to(&server).is(200).json();
+    assert!(health["collection_waits"].as_str().unwrap().contains("stella gc --resume"), "{health}");
     push(&mut wire, IMAGES + 1);
     let off = stella(&elsewhere, &["gc"]).is(0).stdout;
     assert!(off.starts_with("nothing was collected: collection is off: the data was restored"), "{off}");
     let on = stella(&elsewhere, &["gc", "--resume"]).is(0).stdout;
+    assert!(get("/healthz").to(&server).is(200).json()["collection_waits"].is_null());
     assert!(
         on.starts_with("collection was off and is on again\n") && on.contains("removed 0 manifests, 0 blobs"),
         "{on}"

@@ -54,6 +54,17 @@ fn a_valid_configuration_is_said_to_be_valid() {
 }
 
 #[test]
+fn a_check_finds_an_audit_file_that_cannot_be_opened_and_makes_none() {
+    let dir = dir_with("audit: {file: audit.log}\n");
+    let check = ["config", "check", "--config", "stella.yaml"];
+    assert_eq!(stella(dir.path(), &check, &[]).code, Some(0));
+    assert!(!dir.path().join("audit.log").exists());
+    let run = stella(dir.path(), &check, &[("STELLA_AUDIT__FILE", "nowhere/audit.log")]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("`audit.file` nowhere/audit.log: No such file"), "{run:?}");
+}
+
+#[test]
 fn a_misspelt_key_is_told_with_file_line_and_the_nearest_key() {
     let dir = dir_with("push:\n  allow_mising: true\n");
     for command in [["config", "check"].as_slice(), &["config", "show"], &["serve"]] {

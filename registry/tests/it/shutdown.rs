@@ -208,7 +208,7 @@ fn an_address_that_is_taken_is_an_error_that_names_it() {
     let output = stella.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
-    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+    assert!(said.contains(&format!("cannot listen on {address} (`listen`)")), "{said}");
 }
 
 #[test]

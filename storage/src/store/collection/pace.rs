@@ -73,6 +73,11 @@ impl Store {
         }
     }
 
+    /// Why collection is off or waits now, if so: after a restore, or a jump of the clock.
+    pub async fn why_collection_waits(&self) -> Result<Option<String>> {
+        self.collection_paused(self.clock.now()).await
+    }
+
     /// Why collection is off or waits, if so.
     pub(super) async fn collection_paused(&self, now: Timestamp) -> Result<Option<String>> {
         self.engine
