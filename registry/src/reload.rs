@@ -36,7 +36,10 @@ impl Reload {
         let counter = if matches!(outcome, Ok(true)) { &reloads.succeeded } else { &reloads.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         match outcome {
-            Ok(_) => tracing::info!("the configuration was reloaded"),
+            Ok(true) => tracing::info!("the configuration was reloaded"),
+            Ok(false) => {
+                tracing::warn!("the configuration was reloaded, without the parts that could not be")
+            }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(error, "the configuration was not reloaded, and everything stays as it was");

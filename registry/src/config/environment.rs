@@ -94,11 +94,9 @@ impl<'a> Target<'a> {
 /// The variable that was meant by one with too few underscores. Others do not look like that by chance.
 fn one_underscore(name: &str, schema: &Schema) -> Option<String> {
     let single = |name: &str| name.replace("__", "_");
-    schema
-        .keys()
-        .into_iter()
-        .map(|key| variable(&key))
-        .find(|known| single(known) == single(name) || single(&format!("{known}_FILE")) == single(name))
+    let known: Vec<_> = schema.keys().iter().map(|key| variable(key)).collect();
+    let files = known.iter().map(|known| format!("{known}_FILE"));
+    known.iter().cloned().chain(files).find(|known| single(known) == single(name))
 }
 
 /// The key that a variable spells; none for a name in lower case.
