@@ -154,7 +154,13 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = of!(self.stream, poll_write, context, bytes);
+        let Connection { stream, direct, .. } = &mut *self;
+        let outcome = match (stream, direct) {
+            (Stream::Plain(stream), Some(direct)) => {
+                direct.poll_write(stream, context, &[io::IoSlice::new(bytes)])
+            }
+            (stream, _) => of!(*stream, poll_write, context, bytes),
+        };
         if let Poll::Ready(Ok(bytes)) = outcome {
             self.wrote(bytes);
         }

@@ -7,8 +7,8 @@
 //! sends the queue's next bytes with `sendfile`. Without a copy in this process a pull costs a third less, and
 //! answers to slow clients hold no memory. TLS and HTTP/2 must see all bytes and go without.
 //!
-//! It holds because hyper queues a body's buffers as they are (its vectored writes) and in their order; if it
-//! ever copied one, the client would get zeros. `registry/tests/it/direct.rs` watches over that.
+//! It holds because hyper queues a body's buffers as they are (its vectored writes) and in their order. Nothing rests on
+//! trust: what waits in the queue must be what is being written, byte for byte as long, or the connection ends.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -75,6 +75,11 @@ fn cut(error: &io::Error) {
     }
 }
 
+fn out_of_step() -> io::Error {
+    tracing::error!("internal: hyper writes something else than the parts of files that wait");
+    io::Error::other("what is written and what waits to be sent are not the same")
+}
+
 fn is_stand_in(slice: &[u8]) -> bool {
     let first = STAND_INS.as_ptr().addr();
     (first..first + LARGEST).contains(&slice.as_ptr().addr()) && !slice.is_empty()
@@ -94,10 +99,14 @@ impl Direct {
     ) -> Poll<io::Result<usize>> {
         use tokio::io::AsyncWrite as _;
 
+        let mut queue = self.queue();
         let Some(at) = slices.iter().position(|slice| is_stand_in(slice)) else {
+            // A stand-in that was copied looks like any zeros.
+            if !queue.is_empty() {
+                return Poll::Ready(Err(out_of_step()));
+            }
             return Pin::new(stream).poll_write_vectored(context, slices);
         };
-        let mut queue = self.queue();
         let before = &slices[..at];
         loop {
             ready!(stream.poll_write_ready(context))?;
@@ -107,8 +116,8 @@ impl Direct {
                 let send = || Ok(sendmsg(&*stream, before, &mut SendAncillaryBuffer::default(), flags)?);
                 stream.try_io(Interest::WRITABLE, send)
             } else {
-                let part =
-                    queue.front_mut().ok_or_else(|| io::Error::other("a part of a file is missing"))?;
+                let part = queue.front_mut().filter(|part| part.len() == slices[at].len() as u64);
+                let part = part.ok_or_else(out_of_step)?;
                 ready!(part.poll_ready(context)).inspect_err(cut)?;
                 let sent = stream.try_io(Interest::WRITABLE, || part.send(&*stream, slices[at].len()));
                 if part.is_empty() {

@@ -33,6 +33,11 @@ use cache::{RowCache, View};
 use connection::{failure, open_reader, open_writer};
 
 const IDLE_READERS: usize = 8;
+/// Rows from ?1 on and before ?3. A bound that may be absent would be a filter, and SQLite would look at every
+/// row up to the end of the table.
+const RANGE: &str = "SELECT k, v FROM kv WHERE k >= ?1 AND k < ?3 ORDER BY k LIMIT ?2";
+/// Rows from ?1 on.
+const REST: &str = "SELECT k, v FROM kv WHERE k >= ?1 ORDER BY k LIMIT ?2";
 /// Faults that a check tells of.
 const MOST_FAULTS: usize = 20;
 
@@ -380,12 +385,14 @@ impl Snapshot {
     }
 
     pub(super) fn range(&mut self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Row>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let range = |connection: &Connection| {
-            let mut select = connection.prepare_cached(
-                "SELECT k, v FROM kv WHERE k >= ?1 AND (?2 IS NULL OR k < ?2) ORDER BY k LIMIT ?3",
-            )?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = select.query_map(params![from, to, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let mut select = connection.prepare_cached(if to.is_some() { RANGE } else { REST })?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let rows = match to {
+                Some(to) => select.query_map(params![from, limit, to], row)?,
+                None => select.query_map(params![from, limit], row)?,
+            };
             rows.collect::<rusqlite::Result<Vec<Row>>>()
         };
         range(self.begun()?).map_err(|error| failure("read", Path::new("the metadata"), &error))

@@ -209,3 +209,23 @@ async fn an_engine_that_reopens_makes_no_new_file_and_takes_no_other() {
     let read = engine.read(async |tx: &mut crate::kv::ReadTx| tx.get(b"k").await).await;
     assert_eq!(read.unwrap(), Some(b"v".to_vec()));
 }
+
+#[test]
+fn a_range_costs_what_it_holds_and_not_what_lies_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(&options(&folder)).unwrap());
+    let connection = Connection::open(&options(&folder).path).unwrap();
+    connection
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO kv SELECT CAST(printf('b%06d', i) AS BLOB), x'00' FROM n",
+        )
+        .unwrap();
+    for (from, to, expected) in [("a", "b", 0), ("b000010", "b000013", 3)] {
+        let mut select = connection.prepare(RANGE).unwrap();
+        let rows = select.query_map(params![from.as_bytes(), 100, to.as_bytes()], |_| Ok(())).unwrap();
+        assert_eq!(rows.count(), expected);
+        let steps = select.get_status(rusqlite::StatementStatus::VmStep);
+        assert!(steps < 200, "{steps} steps of SQLite's machine for {expected} rows");
+    }
+}
