@@ -31,7 +31,7 @@ const LINGER_BYTES: usize = 64 << 20;
 /// What is read at once until much has come: less than hyper's smallest buffer, which therefore stays small.
 const FEW: usize = (8 << 10) - 1;
 /// After so many bytes without an answer between them, a connection is worth a large buffer.
-const MUCH: usize = 1 << 20;
+const MUCH: usize = 288 << 10;
 
 pub(crate) struct Connection {
     stream: Stream,
