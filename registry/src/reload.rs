@@ -38,7 +38,7 @@ impl Reload {
         match outcome {
             Ok(true) => tracing::info!("the configuration was reloaded"),
             Ok(false) => {
-                tracing::warn!("the configuration was reloaded, without the parts that could not be")
+                tracing::warn!("the configuration was reloaded, without the parts that could not be");
             }
             Err(error) => {
                 let error = format!("{error:#}");

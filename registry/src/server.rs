@@ -391,6 +391,8 @@ impl Server {
             let _told = phase.subscribe().wait_for(|phase| *phase >= wanted).await.is_ok();
         };
         let ended = tokio::select! {
+            // First, or a request that has come and was not read yet would get no answer.
+            biased;
             ended = connection.as_mut() => Some(ended),
             () = reached(Phase::Draining) => {
                 connection.as_mut().graceful_shutdown();
@@ -432,6 +434,8 @@ impl Server {
         let Some(tls) = &self.tls else {
             let mut first = [0; HTTP2.len()];
             let come = tokio::select! {
+                // Who has asked already is answered.
+                biased;
                 come = tokio::time::timeout(self.header_timeout, stream.peek(&mut first)) => come,
                 () = told => return Err(None),
             };

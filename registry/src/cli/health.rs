@@ -44,12 +44,11 @@ struct Answer {
 
 pub(super) fn health(args: HealthArgs, env: Environment, all: &AllVariables) -> Outcome {
     let HealthArgs { server, format, connection, place } = args;
-    let server = match server {
-        Some(server) => server,
-        None => {
-            let config = place.load(env)?;
-            config.metrics.listen.unwrap_or(config.listen).to_string()
-        }
+    let server = if let Some(server) = server {
+        server
+    } else {
+        let config = place.load(env)?;
+        config.metrics.listen.unwrap_or(config.listen).to_string()
     };
     format.run(async move {
         let Health { ready, server, report } = told(ask(&connection.options(all), &server).await, &server)?;
