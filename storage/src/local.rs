@@ -24,14 +24,15 @@ use crate::error::{Error, Result, What};
 
 mod draft;
 mod inspection;
+mod open;
 mod part;
 mod reader;
 
 pub(crate) use draft::Draft;
 pub(crate) use inspection::Inspection;
+use open::{BufferPool, OpenBlob};
 pub use part::FilePart;
 pub use reader::BlobReader;
-use reader::{BufferPool, OpenBlob};
 
 /// Names an upload session and, for ever, the bytes that it brings. Random, hence unguessable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

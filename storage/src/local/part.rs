@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::JoinHandle;
 
-use super::reader::{OpenBlob, PIECE};
+use super::open::{OpenBlob, PIECE};
 
 /// One byte of so many is looked for: the kernel reads and drops files in larger steps than pages, and a page that
 /// is missed is waited for on the calling thread, no worse.
