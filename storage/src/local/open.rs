@@ -12,6 +12,7 @@ pub(super) const PIECE: usize = 256 << 10;
 /// What a reader takes that finds the share empty.
 const SMALL: usize = 16 << 10;
 const POOLED: usize = 16;
+
 /// An open file, and where its readers find memory.
 pub(super) struct OpenBlob {
     pub(super) file: DiskFile,
