@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
@@ -28,15 +29,26 @@ use crate::metrics::CountedConnection;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
 
-/// What is read at once until much has come: less than hyper's smallest buffer, which therefore stays small.
+/// What is read at once at first: less than hyper's smallest buffer, which therefore stays small.
 const FEW: usize = (8 << 10) - 1;
-/// After so many bytes without an answer between them, a connection is worth a large buffer.
-const MUCH: usize = 288 << 10;
+
+/// Connections that may read much at once. hyper keeps a large buffer for as long as its connection lives, so they
+/// are few: thousands of clients that fall silent in the middle of an upload hold small ones.
+#[derive(Clone)]
+pub(crate) struct LargeBuffers(Arc<Semaphore>);
+
+impl LargeBuffers {
+    /// As many as a budget of so many bytes has room for beside what it is for.
+    pub(crate) fn within(budget: usize) -> Self {
+        LargeBuffers(Arc::new(Semaphore::new((budget / (16 << 20)).clamp(16, 1024))))
+    }
+}
 
 pub(crate) struct Connection {
     stream: Stream,
-    /// Bytes that came since the last answer.
-    arrived: usize,
+    /// Whether it may read much at once, which it asks for when there is much to read.
+    large: Option<OwnedSemaphorePermit>,
+    buffers: LargeBuffers,
     idle: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -98,13 +110,24 @@ impl Connection {
         in_use: InUse,
         notes: &Notes,
         counted: CountedConnection,
+        buffers: LargeBuffers,
     ) -> Self {
         let Notes { unread, direct } = notes.clone();
-        Connection { stream, arrived: 0, idle, stalled: None, closing: None, in_use, unread, direct, counted }
+        Connection {
+            stream,
+            large: None,
+            buffers,
+            idle,
+            stalled: None,
+            closing: None,
+            in_use,
+            unread,
+            direct,
+            counted,
+        }
     }
 
     fn wrote(&mut self, bytes: usize) {
-        self.arrived = 0;
         self.in_use.wrote(bytes);
         self.counted.sent(bytes);
     }
@@ -129,22 +152,21 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let Connection { stream, large, buffers, counted, .. } = &mut *self;
         let before = buffer.filled().len();
-        let outcome = if self.arrived < MUCH {
+        if large.is_some() {
+            ready!(of!(*stream, poll_read, context, buffer))?;
+        } else {
             let mut scratch = [MaybeUninit::uninit(); FEW];
             let mut few = ReadBuf::uninit(&mut scratch[..FEW.min(buffer.remaining())]);
-            let outcome = of!(self.stream, poll_read, context, &mut few);
+            ready!(of!(*stream, poll_read, context, &mut few))?;
             buffer.put_slice(few.filled());
-            outcome
-        } else {
-            of!(self.stream, poll_read, context, buffer)
-        };
-        if outcome.is_ready() {
-            let read = buffer.filled().len() - before;
-            self.arrived = self.arrived.saturating_add(read);
-            self.counted.received(read);
+            if few.filled().len() == FEW {
+                *large = Arc::clone(&buffers.0).try_acquire_owned().ok();
+            }
         }
-        outcome
+        counted.received(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::admin::Admin;
 use crate::app::App;
 use crate::audit::Audit;
 use crate::config::{Config, Sources};
-use crate::connection::{Connection, Notes, Stream};
+use crate::connection::{Connection, LargeBuffers, Notes, Stream};
 use crate::direct::Direct;
 use crate::in_use::InUse;
 use crate::logging::Logging;
@@ -82,6 +82,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         tls: tls.clone(),
         proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
         places: Arc::new(Semaphore::new(config.limits.connections)),
+        buffers: LargeBuffers::within(options.memory.total()),
         phase: watch::Sender::new(Phase::Serving),
         header_timeout,
     };
@@ -317,6 +318,7 @@ struct Server {
     proxies: Arc<Proxies>,
     /// One for each connection that may be open.
     places: Arc<Semaphore>,
+    buffers: LargeBuffers,
     /// Tells connections when to end.
     phase: watch::Sender<Phase>,
     header_timeout: Duration,
@@ -358,7 +360,8 @@ impl Server {
         let in_use = InUse::new();
         let direct = self.tls.is_none().then(Direct::default);
         let notes = Notes { direct, ..Notes::default() };
-        let guard = |stream| Connection::new(stream, idle_timeout, in_use.clone(), &notes, counted);
+        let buffers = self.buffers.clone();
+        let guard = |stream| Connection::new(stream, idle_timeout, in_use.clone(), &notes, counted, buffers);
         // Boxed, as all that is not needed for as long as the connection stays.
         let (stream, builder, scheme) = match Box::pin(self.open(stream, peer)).await {
             Ok(opened) => opened,

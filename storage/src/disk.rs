@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{Error, Result};
@@ -28,6 +28,9 @@ pub(crate) mod simulated;
 pub(crate) use ballast::Ballast;
 pub(crate) use place::Place;
 pub(crate) use room::Room;
+
+/// What writes past the page cache are aligned to: no less than what any file system of Linux asks for.
+pub(crate) const PAGE: usize = 4096;
 
 /// Where files lie.
 #[derive(Clone, Default)]
@@ -184,6 +187,23 @@ impl DiskFile {
             DiskFile::Real(file) => rustix::io::pwritev(file, buffers, offset).map_err(io::Error::from),
             #[cfg(test)]
             DiskFile::Simulated(file) => file.write_at(buffers, offset),
+        }
+    }
+
+    /// Writes some of the buffers past the page cache, which spares a copy and leaves the cache to what is read.
+    /// Buffers, their lengths and the offset must be multiples of [`PAGE`]. An error of the kind `InvalidInput`
+    /// or `Unsupported` says that this file cannot be written so.
+    pub(crate) fn write_direct_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        match self {
+            DiskFile::Real(file) => {
+                let flags = fcntl_getfl(file)?;
+                fcntl_setfl(file, flags | OFlags::DIRECT)?;
+                let written = rustix::io::pwritev(file, buffers, offset);
+                fcntl_setfl(file, flags)?;
+                written.map_err(io::Error::from)
+            }
+            #[cfg(test)]
+            DiskFile::Simulated(file) => file.write_direct_at(buffers, offset),
         }
     }
 

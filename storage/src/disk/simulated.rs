@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
+use super::PAGE;
+
 /// What a disk writes at once, or not at all.
 const SECTOR: u64 = 512;
 
@@ -29,6 +31,8 @@ pub(crate) enum Call {
     Create,
     Read,
     Write,
+    /// A write past the page cache.
+    WriteDirect,
     Sync,
     SyncFolder,
     Remove,
@@ -60,6 +64,8 @@ struct State {
     /// Bytes that can still be written, if that is limited.
     room: Option<u64>,
     syncs: usize,
+    /// Bytes that were written past the page cache.
+    direct: usize,
 }
 
 #[derive(Clone, Default)]
@@ -118,6 +124,11 @@ impl Machine {
     /// Syncs so far, of files and folders.
     pub(crate) fn syncs(&self) -> usize {
         self.lock().syncs
+    }
+
+    /// Bytes that were written past the page cache.
+    pub(crate) fn written_directly(&self) -> usize {
+        self.lock().direct
     }
 
     /// The machine as it may come up if its power fails now.
@@ -382,6 +393,20 @@ impl Open {
         write(Arc::make_mut(&mut file.seen), offset, &bytes);
         let written = bytes.len();
         file.changes.push(Change::Write { at: offset, bytes });
+        Ok(written)
+    }
+
+    /// As a disk does that wants whole pages; a short write ends where one ends.
+    pub(super) fn write_direct_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.machine.lock().may(Call::WriteDirect)?;
+        let whole = |size: usize| size.is_multiple_of(PAGE);
+        let aligned = |buffer: &IoSlice<'_>| whole(buffer.as_ptr().addr()) && whole(buffer.len());
+        if !whole(usize::try_from(offset).unwrap()) || !buffers.iter().all(aligned) {
+            return Err(Errno::INVAL.into());
+        }
+        let pages: Vec<_> = buffers.iter().flat_map(|buffer| buffer.chunks(PAGE)).map(IoSlice::new).collect();
+        let written = self.write_at(&pages[..pages.len().min(1)], offset)?;
+        self.machine.lock().direct += written;
         Ok(written)
     }
 

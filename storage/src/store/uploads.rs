@@ -32,7 +32,7 @@ pub(super) use sessions::Sessions;
 pub(super) use stats::Counters;
 pub use stats::UploadStats;
 
-use intake::{Message, forward};
+use intake::forward;
 use resume::{FIRST_EPOCH, Writer, Written, find};
 use sessions::Holder;
 
@@ -246,9 +246,7 @@ impl Store {
             }
             result
         });
-        let end = forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
-        // Fails only when the writer has ended, whose result says why.
-        let _ended = sender.send(Message::End(Box::new(end))).await;
+        forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
         let result = writing
             .await
             .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))));

@@ -65,6 +65,8 @@ async fn a_push_onto_a_failing_disk_fails_and_leaves_no_blob() {
         (Call::Write, Errno::IO),
         (Call::Write, Errno::NOSPC),
         (Call::Write, Errno::DQUOT),
+        (Call::WriteDirect, Errno::IO),
+        (Call::WriteDirect, Errno::NOSPC),
         (Call::Sync, Errno::IO),
         (Call::Sync, Errno::NOSPC),
         (Call::SyncFolder, Errno::IO),
@@ -73,8 +75,9 @@ async fn a_push_onto_a_failing_disk_fails_and_leaves_no_blob() {
         let app = repo("app");
         let before = lab.push(&app, &content(1)).await;
         machine.fail(call, Some(error));
-        let (digest, who) = (sha256(&content(2)), actor("ci"));
-        let pushed = lab.store.push_blob(&app, &digest, None, body(&content(2)), &who).await;
+        let (new, who) = (content(2).repeat(4), actor("ci"));
+        let digest = sha256(&new);
+        let pushed = lab.store.push_blob(&app, &digest, None, body(&new), &who).await;
         assert!(pushed.as_ref().is_err_and(failed), "{call:?} {error:?}: {pushed:?}");
         let full = matches!(error, Errno::NOSPC | Errno::DQUOT);
         assert_eq!(matches!(pushed, Err(Error::Full)), full, "{call:?} {error:?}");
@@ -82,10 +85,10 @@ async fn a_push_onto_a_failing_disk_fails_and_leaves_no_blob() {
         assert!(lab.rows(b"p").await.is_empty(), "the session was only for this request");
         machine.fail(call, None);
         invariants::check(&lab).await;
-        lab.push(&app, &content(2)).await;
+        lab.push(&app, &new).await;
         for lab in [&lab, &after_power_cut(&lab, &machine).await] {
             assert_eq!(lab.read(&app, &before).await.unwrap(), content(1));
-            assert_eq!(lab.read(&app, &digest).await.unwrap(), content(2));
+            assert_eq!(lab.read(&app, &digest).await.unwrap(), new);
             invariants::check(lab).await;
         }
     }
@@ -204,6 +207,15 @@ async fn what_cannot_be_deleted_keeps_its_row() {
             assert!(lab.files().is_empty() && lab.garbage().await.is_empty());
         }
     }
+}
+
+#[tokio::test]
+async fn large_pushes_go_past_the_page_cache() {
+    let (lab, machine) = lab().await;
+    let (app, whole) = (repo("app"), content(1).repeat(60));
+    let digest = lab.push(&app, &whole).await;
+    assert_eq!(machine.written_directly(), whole.len() / 4096 * 4096);
+    assert_eq!(lab.read(&app, &digest).await.unwrap(), whole);
 }
 
 #[test]

@@ -3,14 +3,18 @@
 //!
 //! Bytes are copied from the connection's buffer, which is then free for what comes next: so an upload
 //! holds exactly what it took from the budget, however small the pieces in which its client sends.
+//!
+//! Where a byte lies in a page of memory is where it will lie in a page of the file: only so can whole pages be
+//! written past the page cache (`local/draft.rs`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::budget::{Share, Taken};
+use crate::disk::PAGE;
 
 /// What is hashed and written at once.
 pub(super) const BATCH: usize = 1 << 20;
-/// By how much a batch grows.
+/// By how much a batch grows: whole pages.
 pub(super) const BLOCK: usize = 64 << 10;
 /// Blocks that are kept for the next upload.
 const POOLED: usize = 32;
@@ -28,15 +32,43 @@ impl Intake {
     }
 
     /// An empty batch with room for one block, as soon as there is memory for it; `None` once the store
-    /// closes.
-    pub(super) async fn begin(&self) -> Option<Batch> {
+    /// closes. Its first byte will be byte `offset` of the file.
+    pub(super) async fn begin(&self, offset: u64) -> Option<Batch> {
         let taken = self.memory.take(BLOCK).await?;
-        Some(Batch { intake: self.clone(), taken, blocks: Vec::new(), len: 0 })
+        // Less than a page.
+        let skipped = usize::try_from(offset % PAGE as u64).unwrap_or(0);
+        Some(Batch { intake: self.clone(), taken, blocks: Vec::new(), skipped, len: 0 })
     }
 
-    fn block(&self) -> Vec<u8> {
+    /// An empty block whose bytes begin `skipped` bytes behind the begin of a page.
+    fn block(&self, skipped: usize) -> Block {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| Vec::with_capacity(BLOCK))
+        let mut bytes = idle.unwrap_or_else(|| Vec::with_capacity(BLOCK + PAGE));
+        let page = bytes.as_ptr().align_offset(PAGE).min(PAGE);
+        bytes.resize(page + skipped, 0);
+        Block { begin: bytes.len(), end: page + BLOCK, bytes }
+    }
+}
+
+/// Up to [`BLOCK`] bytes.
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    /// What lies before is not part of it.
+    begin: usize,
+    /// Where it is full.
+    end: usize,
+}
+
+impl Block {
+    /// Bytes that still find room.
+    fn room(&self) -> usize {
+        self.end.saturating_sub(self.bytes.len())
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(self.begin..).unwrap_or_default()
     }
 }
 
@@ -44,7 +76,9 @@ impl Intake {
 pub(super) struct Batch {
     intake: Intake,
     taken: Taken,
-    blocks: Vec<Vec<u8>>,
+    blocks: Vec<Block>,
+    /// How far behind the begin of a page the first byte lies.
+    skipped: usize,
     len: usize,
 }
 
@@ -54,21 +88,14 @@ impl Batch {
     pub(super) fn fill(&mut self, piece: &[u8]) -> usize {
         let mut rest = piece;
         while !rest.is_empty() {
-            let room = match self.blocks.last() {
-                Some(block) => BLOCK - block.len(),
-                None => 0,
-            };
-            if room == 0 {
-                if !self.grow() {
-                    break;
-                }
-                continue;
+            if self.blocks.last().is_none_or(|block| block.room() == 0) && !self.grow() {
+                break;
             }
-            let (now, later) = rest.split_at(room.min(rest.len()));
             if let Some(block) = self.blocks.last_mut() {
-                block.extend_from_slice(now);
+                let (now, later) = rest.split_at(block.room().min(rest.len()));
+                block.bytes.extend_from_slice(now);
+                rest = later;
             }
-            rest = later;
         }
         let copied = piece.len() - rest.len();
         self.len += copied;
@@ -77,7 +104,7 @@ impl Batch {
 
     /// Whether nothing more finds room.
     pub(super) fn is_full(&self) -> bool {
-        self.len >= BATCH
+        self.skipped + self.len >= BATCH
     }
 
     /// Bytes held.
@@ -86,7 +113,7 @@ impl Batch {
     }
 
     /// The bytes, in blocks.
-    pub(super) fn blocks(&self) -> &[Vec<u8>] {
+    pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
@@ -101,7 +128,8 @@ impl Batch {
                 None => return false,
             }
         }
-        self.blocks.push(self.intake.block());
+        let skipped = if self.blocks.is_empty() { self.skipped } else { 0 };
+        self.blocks.push(self.intake.block(skipped));
         true
     }
 }
@@ -109,10 +137,10 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         let mut idle = self.intake.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        for mut block in self.blocks.drain(..) {
+        for Block { mut bytes, .. } in self.blocks.drain(..) {
             if idle.len() < POOLED {
-                block.clear();
-                idle.push(block);
+                bytes.clear();
+                idle.push(bytes);
             }
         }
     }
@@ -128,7 +156,7 @@ mod tests {
     async fn a_batch_takes_what_it_holds_and_gives_it_back() {
         let memory = Share::of(3 * BLOCK);
         let intake = Intake::new(&memory);
-        let mut batch = intake.begin().await.unwrap();
+        let mut batch = intake.begin(0).await.unwrap();
         assert_eq!(batch.fill(&[1; 10]), 10);
         assert_eq!(memory.held(), BLOCK);
         assert_eq!(batch.fill(&vec![2; 4 * BLOCK]), 3 * BLOCK - 10, "as much as there is memory for");
@@ -141,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_full_at_its_size() {
         let intake = Intake::new(&Share::of(4 * BATCH));
-        let mut batch = intake.begin().await.unwrap();
+        let mut batch = intake.begin(0).await.unwrap();
         assert_eq!(batch.fill(&vec![3; 2 * BATCH]), BATCH);
         assert!(batch.is_full());
         assert_eq!(batch.fill(b"more"), 0);
@@ -149,16 +177,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_went_in_comes_out(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100_000), 0..8)) {
+        fn what_went_in_comes_out_and_lies_in_pages_as_in_the_file(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100_000), 0..8),
+            offset in 0u64..20_000,
+        ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let intake = Intake::new(&Share::of(4 * BATCH));
             // Twice, so that the second time blocks come from the pool.
             for _ in 0..2 {
-                let mut batch = runtime.block_on(intake.begin()).unwrap();
+                let mut batch = runtime.block_on(intake.begin(offset)).unwrap();
                 for piece in &pieces {
                     prop_assert_eq!(batch.fill(piece), piece.len());
                 }
-                prop_assert_eq!(batch.blocks().concat(), pieces.concat());
+                let blocks: Vec<&[u8]> = batch.blocks().iter().map(Block::as_ref).collect();
+                prop_assert_eq!(blocks.concat(), pieces.concat());
+                let mut at = usize::try_from(offset).unwrap();
+                for block in blocks {
+                    prop_assert_eq!(block.as_ptr().addr() % PAGE, at % PAGE);
+                    at += block.len();
+                }
             }
         }
     }

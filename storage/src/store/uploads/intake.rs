@@ -24,9 +24,10 @@ const TRICKLE: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a writer gets; boxed, because a channel has room for many more than it may hold.
-pub(super) enum Message {
-    Batch(Box<Batch>),
-    End(Box<End>),
+pub(super) struct Message {
+    pub(super) batch: Option<Batch>,
+    /// Nothing comes after it.
+    pub(super) end: Option<End>,
 }
 
 /// How a request's body ended.
@@ -38,62 +39,85 @@ pub(super) enum End {
     Refused(Error),
 }
 
-/// Passes a body on in batches. Returns early, with whatever, once the writer has ended.
+impl End {
+    /// The end of a body of `received` bytes.
+    fn of(received: u64, expected: Option<u64>) -> Self {
+        match expected {
+            Some(expected) if expected != received => {
+                End::Refused(Error::SizeMismatch { expected, actual: received })
+            }
+            _ => End::Complete,
+        }
+    }
+
+    fn cut(error: &impl std::fmt::Display) -> Self {
+        End::Cut(Error::Body(error.to_string()))
+    }
+}
+
+/// Passes a body on in batches, and how it ended with the last one. Returns early once the writer has ended.
 pub(super) async fn forward<S, E>(
     mut body: S,
     expected: Option<u64>,
     intake: &Intake,
     holder: &Holder,
-    sender: &mpsc::Sender<Message>,
-) -> End
-where
+    sender: &mpsc::Sender<Box<Message>>,
+) where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
 {
+    let begin = holder.written().unwrap_or(0);
+    let (mut received, mut trickles) = (0u64, false);
     // What has come and found no room in the last batch.
-    let (mut received, mut ended, mut left) = (0u64, false, Bytes::new());
-    let mut trickles = false;
-    while !ended || !left.is_empty() {
+    let mut left = Bytes::new();
+    loop {
         // One batch is written while the next one arrives; a third would only take memory.
-        let Ok(place) = sender.reserve().await else { return End::Complete };
-        let mut failure = None;
+        let Ok(place) = sender.reserve().await else { return };
+        let mut end = None;
         if left.is_empty() {
             // Once the writer has ended, its result is the answer; a client may be silent for long.
             holder.wait_for_client(true);
             let first = tokio::select! {
                 biased;
-                () = sender.closed() => return End::Complete,
+                () = sender.closed() => return,
                 first = body.next() => first,
             };
             holder.wait_for_client(false);
             match first {
-                None => break,
+                None => end = Some(End::of(received, expected)),
                 Some(Ok(piece)) => left = piece,
-                Some(Err(error)) => return End::Cut(Error::Body(error.to_string())),
+                Some(Err(error)) => end = Some(End::cut(&error)),
             }
         }
-        let batch = tokio::select! {
-            biased;
-            () = sender.closed() => return End::Complete,
-            batch = intake.begin() => batch,
+        let batch = if end.is_some() {
+            None
+        } else {
+            tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                batch = intake.begin(begin + received) => batch,
+            }
         };
         let Some(mut batch) = batch else {
-            return End::Cut(Error::Unavailable("the store is closing".to_owned()));
+            let end = end.unwrap_or_else(|| End::Cut(Error::Unavailable("the store is closing".to_owned())));
+            place.send(Box::new(Message { batch: None, end: Some(end) }));
+            return;
         };
         let full_by = Instant::now() + PATIENCE;
         let mut silent = false;
         loop {
             let copied = batch.fill(&left);
             left = left.split_off(copied);
-            // A batch that finds no more memory is written as it is.
-            if !left.is_empty() || batch.is_full() {
+            // A batch that finds no more memory is written as it is. After the last byte the end is no byte away.
+            let all = expected == Some(received + batch.len() as u64);
+            if !left.is_empty() || batch.is_full() && !all {
                 break;
             }
             let until = if trickles { full_by } else { full_by.min(Instant::now() + SILENCE) };
             match tokio::time::timeout_at(until, body.next()).await {
                 Ok(Some(Ok(piece))) => left = piece,
-                Ok(Some(Err(error))) => failure = Some(Error::Body(error.to_string())),
-                Ok(None) => ended = true,
+                Ok(Some(Err(error))) => end = Some(End::cut(&error)),
+                Ok(None) => end = Some(End::of(received + batch.len() as u64, expected)),
                 Err(_) => silent = true,
             }
             if left.is_empty() {
@@ -105,17 +129,12 @@ where
         if let Some(expected) = expected
             && received > expected
         {
-            return End::Refused(Error::SizeMismatch { expected, actual: received });
+            end = Some(End::of(received, Some(expected)));
         }
-        place.send(Message::Batch(Box::new(batch)));
-        if let Some(failure) = failure {
-            return End::Cut(failure);
+        let ended = end.is_some();
+        place.send(Box::new(Message { batch: Some(batch), end }));
+        if ended {
+            return;
         }
-    }
-    match expected {
-        Some(expected) if expected != received => {
-            End::Refused(Error::SizeMismatch { expected, actual: received })
-        }
-        _ => End::Complete,
     }
 }

@@ -14,7 +14,7 @@ use super::intake::{End, Message};
 use super::sessions::Held;
 use super::stats::Counters;
 use crate::clock::{Clock, Timestamp};
-use crate::digest::{Algorithm, Digest, Hasher, Hashes};
+use crate::digest::{Digest, Hasher, Hashes};
 use crate::disk::Room;
 use crate::error::{Error, Result, What};
 use crate::keys;
@@ -125,7 +125,7 @@ impl Writer {
     /// Most of its life this waits for a client. The ends are boxed, so that it is small meanwhile.
     pub(super) async fn run(
         mut self: Box<Self>,
-        mut inbox: mpsc::Receiver<Message>,
+        mut inbox: mpsc::Receiver<Box<Message>>,
         digest: Option<Digest>,
         whole: bool,
     ) -> Result<Written> {
@@ -133,25 +133,35 @@ impl Writer {
         let end = loop {
             let message = tokio::select! {
                 biased;
-                () = holder.stopped() => Some(Message::End(Box::new(End::Cut(Error::UploadTaken)))),
+                () = holder.stopped() => break End::Cut(Error::UploadTaken),
                 message = inbox.recv() => message,
             };
-            match message {
-                Some(Message::Batch(batch)) => {
-                    if let Err(error) = self.room.take_for(batch.len() as u64) {
-                        break End::Cut(error);
-                    }
-                    self = Box::pin(self.append(batch)).await?;
-                    if self.written() - self.acknowledged >= CHECKPOINT {
-                        self = Box::pin(self.checkpoint()).await?;
-                    }
+            let Some(message) = message else {
+                break End::Cut(Error::Body("the client has gone".to_owned()));
+            };
+            let Message { batch, end } = *message;
+            if let Some(batch) = batch {
+                if let Some(refused @ End::Refused(_)) = end {
+                    break refused;
                 }
-                Some(Message::End(end)) => break *end,
-                None => break End::Cut(Error::Body("the client has gone".to_owned())),
+                if let Err(error) = self.room.take_for(batch.len() as u64) {
+                    break End::Cut(error);
+                }
+                // Not after the bytes: the last ones are acknowledged by the end.
+                if self.written() - self.acknowledged >= CHECKPOINT {
+                    self = Box::pin(self.checkpoint()).await?;
+                }
+                if let (Some(End::Complete), Some(digest)) = (&end, &digest) {
+                    return Box::pin(self.finish(digest.clone(), Some(batch))).await;
+                }
+                self = Box::pin(self.append(batch)).await?;
+            }
+            if let Some(end) = end {
+                break end;
             }
         };
         match (end, digest) {
-            (End::Complete, Some(digest)) => Box::pin(self.finish(digest)).await,
+            (End::Complete, Some(digest)) => Box::pin(self.finish(digest, None)).await,
             (End::Complete, None) => {
                 let writer = Box::pin(self.checkpoint()).await?;
                 Ok(Written { offset: writer.written(), reread: false })
@@ -193,20 +203,17 @@ impl Writer {
             .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
     }
 
-    async fn append(self: Box<Self>, batch: Box<Batch>) -> Result<Box<Self>> {
-        let before = self.written();
-        let (writer, written) = self
-            .with_draft(move |draft, hasher| {
-                for block in batch.blocks() {
-                    hasher.update(block);
-                }
-                draft.append(batch.blocks())?;
-                Ok(draft.offset())
-            })
-            .await?;
-        writer.uploaded.received.add(written - before);
-        writer.held.holder.set_written(written);
-        Ok(writer)
+    async fn append(self: Box<Self>, batch: Batch) -> Result<Box<Self>> {
+        let (writer, ()) = self.with_draft(move |draft, hasher| add(&batch, draft, hasher)).await?;
+        Ok(writer.count())
+    }
+
+    /// Tells others how far the file has come.
+    fn count(self: Box<Self>) -> Box<Self> {
+        let (before, now) = (self.held.holder.written().unwrap_or(0), self.written());
+        self.uploaded.received.add(now.saturating_sub(before));
+        self.held.holder.set_written(now);
+        self
     }
 
     /// Acknowledges what was written: a restart goes on from here.
@@ -246,22 +253,12 @@ impl Writer {
             .await
     }
 
-    async fn finish(self: Box<Self>, digest: Digest) -> Result<Written> {
-        let mut writer = self;
-        let hasher = std::mem::replace(&mut writer.hasher, Hasher::new(Algorithm::Sha256));
-        let mut found = hasher.finish();
-        let reread = found.confirm(&digest).is_none();
-        if reread {
-            let algorithm = digest.supported()?;
-            (writer, found) = writer
-                .with_draft(move |draft, _| {
-                    let mut hasher = Hasher::new(algorithm);
-                    draft.reread(|bytes| hasher.update(bytes))?;
-                    Ok(hasher.finish())
-                })
-                .await?;
-            tracing::debug!(upload = %writer.id, bytes = writer.written(), "read once more for another digest");
-        }
+    /// Makes the upload, with its last bytes, a blob.
+    async fn finish(self: Box<Self>, digest: Digest, last: Option<Batch>) -> Result<Written> {
+        let wanted = digest.clone();
+        let seal = move |draft: &mut Draft, hasher: &mut Hasher| seal(draft, hasher, last, &wanted);
+        let (writer, sealed) = self.with_draft(seal).await?;
+        let (writer, Sealed { found, reread }) = (writer.count(), sealed);
         if found.confirm(&digest) != Some(true) {
             writer.undo().await?;
             let actual = match (&digest, found.sha512) {
@@ -270,7 +267,6 @@ impl Writer {
             };
             return Err(Error::DigestMismatch { expected: Box::new(digest), actual: Box::new(actual) });
         }
-        let (writer, ()) = writer.with_draft(|draft, _| draft.sync()).await?;
         writer.room.stays()?;
         let size = writer.written();
         writer.commit(digest, found, size).await?;
@@ -308,6 +304,40 @@ impl Writer {
         tracing::warn!(location = %content.location, "a damaged blob was pushed again and is replaced");
         Ok(Some(content.location))
     }
+}
+
+/// Hashes a batch and writes it.
+fn add(batch: &Batch, draft: &mut Draft, hasher: &mut Hasher) -> Result<()> {
+    for block in batch.blocks() {
+        hasher.update(block.as_ref());
+    }
+    draft.append(batch.blocks())
+}
+
+/// What became of an upload whose last byte has come.
+struct Sealed {
+    found: Hashes,
+    /// Whether all bytes were read once more, for a digest of another algorithm.
+    reread: bool,
+}
+
+/// Adds the last batch, and makes the file durable if it has the digest.
+fn seal(draft: &mut Draft, hasher: &mut Hasher, last: Option<Batch>, digest: &Digest) -> Result<Sealed> {
+    if let Some(batch) = last {
+        add(&batch, draft, hasher)?;
+    }
+    let algorithm = digest.supported()?;
+    let mut found = std::mem::replace(hasher, Hasher::new(algorithm)).finish();
+    let reread = found.confirm(digest).is_none();
+    if reread {
+        draft.reread(|bytes| hasher.update(bytes))?;
+        found = std::mem::replace(hasher, Hasher::new(algorithm)).finish();
+        tracing::debug!(bytes = draft.offset(), "read an upload once more for another digest");
+    }
+    if found.confirm(digest) == Some(true) {
+        draft.sync()?;
+    }
+    Ok(Sealed { found, reread })
 }
 
 /// Fails unless the session is still at this epoch.
