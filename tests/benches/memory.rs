@@ -22,8 +22,9 @@ const REPOSITORY: &str = "bench/memory";
 
 /// Clients that work at the same time.
 const CLIENTS: usize = 16;
-/// What each idle upload has sent, of what it announced.
-const SENT: u64 = 256 << 10;
+/// What each idle upload has sent, of what it announced: little, or so much that it seemed to be in full flow.
+const LITTLE: u64 = 256 << 10;
+const MUCH: u64 = 2 * MIB;
 const ANNOUNCED: u64 = 64 * MIB;
 /// How many stand still before the first measurement, so that what is needed once is not counted.
 const FIRST: usize = 16;
@@ -62,11 +63,18 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             probe: Box::new(|server| peak(plan, server)),
         },
         Case {
-            name: format!("each of {uploads} uploads that stand still"),
+            name: format!("each of {uploads} uploads that stand still after 256 KiB"),
             measure: Measure::MemoryEach,
             most: 32.0,
             settings: &[],
-            probe: Box::new(move |server| each(server, uploads, stalled_upload)),
+            probe: Box::new(move |server| each(server, uploads, |host| stalled_upload(host, LITTLE))),
+        },
+        Case {
+            name: format!("each of {uploads} uploads that stand still after 2 MiB"),
+            measure: Measure::MemoryEach,
+            most: 32.0,
+            settings: &[],
+            probe: Box::new(move |server| each(server, uploads, |host| stalled_upload(host, MUCH))),
         },
         Case {
             name: format!("each of {connections} idle connections"),
@@ -158,14 +166,14 @@ fn each(
     ])
 }
 
-/// A client that has begun to send a blob, and sends no more.
-fn stalled_upload(host: &str) -> anyhow::Result<Talk> {
+/// A client that has sent so much of a blob, and sends no more.
+fn stalled_upload(host: &str, sent: u64) -> anyhow::Result<Talk> {
     let mut talk = Talk::open(host)?;
     let session = talk.ask("POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), &[], &[])?.must_be(202)?;
     let target = session.next("")?;
     let headers = [("Content-Type", "application/octet-stream")];
     talk.begin("PATCH", target.trim_end_matches(['?', '&']), &headers, ANNOUNCED)?;
-    talk.write(&noise(1, SENT))?;
+    talk.write(&noise(1, sent))?;
     Ok(talk)
 }
 

@@ -138,6 +138,50 @@ fn a_slow_but_steady_body_may_take_its_time() {
 }
 
 #[test]
+fn uploads_that_stand_still_hold_no_large_buffers_and_hold_nobody_up() {
+    // More of them than may hold large buffers, and late enough to want one.
+    const STANDING: usize = 60;
+    let server = Server::start();
+    let repo = server.repo("team/app");
+    let bytes = noise(3 << 20);
+    let stand = || {
+        let (mut wire, location) = (server.connect(), repo.begin());
+        let request = patch(&location).body(&bytes).bytes();
+        let (now, later) = request.split_at(request.len() / 2);
+        wire.send(now);
+        (wire, location, later.to_vec())
+    };
+    let settled = || {
+        let mut last = resident(&server);
+        eventually("its memory does not change any more", || {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = resident(&server);
+            std::mem::replace(&mut last, now) == now
+        });
+        last
+    };
+    let first: Vec<_> = (0..20).map(|_| stand()).collect();
+    let before = settled();
+    let standing: Vec<_> = (0..STANDING).map(|_| stand()).collect();
+    let each = settled().saturating_sub(before) / STANDING;
+    // A large buffer is 64 KiB.
+    assert!(each < 60, "{each} KiB each");
+    assert_eq!(repo.push_blob(&bytes), sha256(&bytes));
+    for (mut wire, location, later) in first.into_iter().chain(standing) {
+        wire.send(later);
+        wire.answer().is(202);
+        repo.close(&location, &sha256(&bytes)).is(201);
+    }
+}
+
+/// Memory that a server has, in KiB.
+fn resident(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
 fn a_client_that_does_not_read_is_cut_off() {
     for server in [Server::with(&[IDLE, LOGGED]), Server::over_tls(&[IDLE, LOGGED])] {
         does_not_read(&server);
