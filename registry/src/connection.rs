@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BufMut as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,6 +33,11 @@ const LINGER_BYTES: usize = 64 << 20;
 /// What is read at once at first: less than hyper's smallest buffer, which therefore stays small.
 const FEW: usize = (8 << 10) - 1;
 
+/// What it gets when there is much: its buffer grows to no more than the next power of two.
+const MUCH: usize = (32 << 10) - 1;
+/// What TLS gives at once (RFC 8446, section 5.1).
+const RECORD: usize = 16 << 10;
+
 /// Connections that may read much at once. hyper keeps a large buffer for as long as its connection lives, so they
 /// are few: thousands of clients that fall silent in the middle of an upload hold small ones.
 #[derive(Clone)]
@@ -40,7 +46,7 @@ pub(crate) struct LargeBuffers(Arc<Semaphore>);
 impl LargeBuffers {
     /// As many as a budget of so many bytes has room for beside what it is for.
     pub(crate) fn within(budget: usize) -> Self {
-        LargeBuffers(Arc::new(Semaphore::new((budget / (16 << 20)).clamp(16, 1024))))
+        LargeBuffers(Arc::new(Semaphore::new((budget / (32 << 20)).clamp(8, 1024))))
     }
 }
 
@@ -89,6 +95,33 @@ impl Stream {
         match self {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.get_mut().0,
+        }
+    }
+
+    /// Reads up to `most` bytes.
+    fn poll_read_some(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(stream) => loop {
+                ready!(stream.poll_read_ready(context))?;
+                match stream.try_read_buf(&mut (&mut *buffer).limit(most)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read.map(drop)),
+                }
+            },
+            // A record has 16 KiB at most.
+            Stream::Tls(stream) => {
+                let mut scratch = [MaybeUninit::uninit(); RECORD];
+                let most = most.min(RECORD).min(buffer.remaining());
+                let mut some = ReadBuf::uninit(scratch.get_mut(..most).unwrap_or_default());
+                ready!(Pin::new(stream.as_mut()).poll_read(context, &mut some))?;
+                buffer.put_slice(some.filled());
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -154,18 +187,13 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let Connection { stream, large, buffers, counted, .. } = &mut *self;
         let before = buffer.filled().len();
-        if large.is_some() {
-            ready!(of!(*stream, poll_read, context, buffer))?;
-        } else {
-            let mut scratch = [MaybeUninit::uninit(); FEW];
-            let mut few = ReadBuf::uninit(&mut scratch[..FEW.min(buffer.remaining())]);
-            ready!(of!(*stream, poll_read, context, &mut few))?;
-            buffer.put_slice(few.filled());
-            if few.filled().len() == FEW {
-                *large = Arc::clone(&buffers.0).try_acquire_owned().ok();
-            }
+        let most = if large.is_some() { MUCH } else { FEW };
+        ready!(stream.poll_read_some(context, buffer, most))?;
+        let read = buffer.filled().len() - before;
+        counted.received(read);
+        if large.is_none() && read >= FEW {
+            *large = Arc::clone(&buffers.0).try_acquire_owned().ok();
         }
-        counted.received(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }

@@ -173,6 +173,7 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 /// Hashes a stream with SHA-256 always, and with SHA-512 beside it when the session asked.
+#[derive(Clone)]
 pub(crate) struct Hasher {
     sha256: Sha256,
     sha512: Option<Sha512>,

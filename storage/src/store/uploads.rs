@@ -33,7 +33,7 @@ pub(super) use stats::Counters;
 pub use stats::UploadStats;
 
 use intake::forward;
-use resume::{FIRST_EPOCH, Writer, Written, find};
+use resume::{FIRST_EPOCH, Writer, Written, ended_abnormally, find};
 use sessions::Holder;
 
 /// What a request says of the bytes that it carries.
@@ -247,9 +247,7 @@ impl Store {
             result
         });
         forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
-        let result = writing
-            .await
-            .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))));
+        let result = writing.await.unwrap_or_else(|error| Err(ended_abnormally(&error)));
         drop(gone);
         result
     }

@@ -17,7 +17,7 @@ pub(super) const BATCH: usize = 1 << 20;
 /// By how much a batch grows: whole pages.
 pub(super) const BLOCK: usize = 64 << 10;
 /// Blocks that are kept for the next upload.
-const POOLED: usize = 32;
+const POOLED: usize = 16;
 
 /// The share of uploads, and blocks that are not in use.
 #[derive(Clone)]

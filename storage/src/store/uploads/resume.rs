@@ -199,12 +199,28 @@ impl Writer {
             let value = work(draft, &mut self.hasher)?;
             Ok((self, value))
         });
-        job.await
-            .unwrap_or_else(|error| Err(Error::Unavailable(format!("an upload ended abnormally: {error}"))))
+        job.await.unwrap_or_else(|error| Err(ended_abnormally(&error)))
     }
 
     async fn append(self: Box<Self>, batch: Batch) -> Result<Box<Self>> {
+        // Of many uploads another one is hashed meanwhile, and a second thread would only have to be woken.
+        if self.held.is_alone() {
+            return self.append_alone(batch).await;
+        }
         let (writer, ()) = self.with_draft(move |draft, hasher| add(&batch, draft, hasher)).await?;
+        Ok(writer.count())
+    }
+
+    /// Hashes a batch while it is written.
+    async fn append_alone(self: Box<Self>, batch: Batch) -> Result<Box<Self>> {
+        let (batch, mut hasher) = (Arc::new(batch), self.hasher.clone());
+        let bytes = Arc::clone(&batch);
+        let hashing = tokio::task::spawn_blocking(move || {
+            hash(&bytes, &mut hasher);
+            hasher
+        });
+        let (mut writer, ()) = self.with_draft(move |draft, _| draft.append(batch.blocks())).await?;
+        writer.hasher = hashing.await.map_err(|error| ended_abnormally(&error))?;
         Ok(writer.count())
     }
 
@@ -308,10 +324,19 @@ impl Writer {
 
 /// Hashes a batch and writes it.
 fn add(batch: &Batch, draft: &mut Draft, hasher: &mut Hasher) -> Result<()> {
+    hash(batch, hasher);
+    draft.append(batch.blocks())
+}
+
+fn hash(batch: &Batch, hasher: &mut Hasher) {
     for block in batch.blocks() {
         hasher.update(block.as_ref());
     }
-    draft.append(batch.blocks())
+}
+
+/// A job that panicked, or that the end of the program has cancelled.
+pub(super) fn ended_abnormally(error: &tokio::task::JoinError) -> Error {
+    Error::Unavailable(format!("an upload ended abnormally: {error}"))
 }
 
 /// What became of an upload whose last byte has come.

@@ -103,6 +103,13 @@ pub(super) struct Held {
     pub(super) holder: Arc<Holder>,
 }
 
+impl Held {
+    /// Whether no other session is being written to.
+    pub(super) fn is_alone(&self) -> bool {
+        self.sessions.lock().len() == 1
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.sessions.lock().remove(&self.id);
