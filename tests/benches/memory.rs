@@ -45,6 +45,13 @@ struct Case<'a> {
 #[expect(clippy::unnecessary_wraps, reason = "as the other families, which can fail")]
 pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let (uploads, connections) = (plan.sizes.idle_uploads, plan.sizes.idle_connections);
+    let standing = |text: &str, sent: u64| Case {
+        name: format!("each of {uploads} uploads that stand still after {text}"),
+        measure: Measure::MemoryEach,
+        most: 32.0,
+        settings: &[],
+        probe: Box::new(move |server| each(server, uploads, |host| stalled_upload(host, sent))),
+    };
     let cases = [
         Case {
             name: "nothing to do, nothing kept".to_owned(),
@@ -62,20 +69,8 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             settings: &[("STELLA_LIMITS__MEMORY", "64MiB")],
             probe: Box::new(|server| peak(plan, server)),
         },
-        Case {
-            name: format!("each of {uploads} uploads that stand still after 256 KiB"),
-            measure: Measure::MemoryEach,
-            most: 32.0,
-            settings: &[],
-            probe: Box::new(move |server| each(server, uploads, |host| stalled_upload(host, LITTLE))),
-        },
-        Case {
-            name: format!("each of {uploads} uploads that stand still after 2 MiB"),
-            measure: Measure::MemoryEach,
-            most: 32.0,
-            settings: &[],
-            probe: Box::new(move |server| each(server, uploads, |host| stalled_upload(host, MUCH))),
-        },
+        standing("256 KiB", LITTLE),
+        standing("2 MiB", MUCH),
         Case {
             name: format!("each of {connections} idle connections"),
             measure: Measure::MemoryEach,
