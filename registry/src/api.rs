@@ -9,7 +9,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION};
-use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use stella_storage::{Digest, RepoName};
 
@@ -44,25 +43,24 @@ struct Call<'r> {
 }
 
 /// Answers a request below `/v2/`.
-pub(crate) async fn answer(app: &App, request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let notes = parts.extensions.get::<Notes>();
+pub(crate) async fn answer(app: &App, request: &Request<()>, body: Body) -> Response<Body> {
+    let notes = request.extensions().get::<Notes>();
     let unread = notes.map(|notes| Arc::clone(&notes.unread));
     let body = RequestBody::new(body, app.live.idle_timeout()).telling(unread);
     let direct = notes.and_then(|notes| notes.direct.as_ref());
-    match dispatch(app, &parts, direct, body).await {
+    match dispatch(app, request, direct, body).await {
         Ok(response) => response,
-        Err(error) if parts.method == Method::HEAD => without_body(error.into_response()),
+        Err(error) if request.method() == Method::HEAD => without_body(error.into_response()),
         Err(error) => error.into_response(),
     }
 }
 
 /// What is large is boxed, so that the common reads, and uploads that wait, are small.
-async fn dispatch(app: &App, parts: &Parts, direct: Option<&Direct>, body: RequestBody) -> Answer {
-    let route = route::parse(parts.uri.path())?.ok_or_else(ApiError::unknown_path)?;
-    let query = Query::parse(parts.uri.query())?;
-    let call = Call { app, method: &parts.method, headers: &parts.headers, query, direct };
-    let method = &parts.method;
+async fn dispatch(app: &App, request: &Request<()>, direct: Option<&Direct>, body: RequestBody) -> Answer {
+    let route = route::parse(request.uri().path())?.ok_or_else(ApiError::unknown_path)?;
+    let query = Query::parse(request.uri().query())?;
+    let method = request.method();
+    let call = Call { app, method, headers: request.headers(), query, direct };
     match route {
         Route::Base => match *method {
             Method::GET | Method::HEAD => json(call.method, "{}".into()),

@@ -34,21 +34,25 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// As much of a client's name for itself is logged.
 const MAX_AGENT: usize = 200;
 
-/// Answers one request of a client that speaks by `scheme`.
+/// Answers one request of a client that speaks by `scheme`. Its head is boxed: a function that waits while it
+/// hands it on would have room for another one.
 pub(crate) async fn handle(
     app: Arc<App>,
     others: Router,
     (client, scheme): (ClientAddress, Scheme),
-    request: Request<Body>,
+    mut request: Box<Request<()>>,
+    body: Body,
 ) -> Response<Body> {
-    let request = if request.body().is_end_stream() { request } else { detached(request) };
+    if !body.is_end_stream() {
+        detach(&mut request);
+    }
     let path = request.uri().path();
     let template = Template::of(path);
     let registry = path == "/v2" || path.starts_with("/v2/");
     let uuid = app.request_id();
     let mut text = [0; Simple::LENGTH];
     let id: &str = uuid.simple().encode_lower(&mut text);
-    let asked = Asked {
+    let mut asked = Asked {
         app: &app,
         template,
         method: request.method().clone(),
@@ -70,9 +74,9 @@ pub(crate) async fn handle(
         if !addressed {
             ApiError::host_missing().into_response()
         } else if registry {
-            api::answer(&app, request).await
+            api::answer(&app, &request, body).await
         } else {
-            others.oneshot(request).await.unwrap_or_else(|never| match never {})
+            others.oneshot(request.map(|()| body)).await.unwrap_or_else(|never| match never {})
         }
     };
     // A panic ends one request, not its connection's other streams.
@@ -113,11 +117,11 @@ struct Asked<'r> {
 
 impl Asked<'_> {
     /// Tells that there is an answer, before it is sent.
-    async fn answered(mut self, status: u16, changed: Option<Changed>) {
+    async fn answered(&mut self, status: u16, changed: Option<Changed>) {
         self.outcome = Some((status, changed));
         let changed = self.outcome.as_ref().and_then(|(_, changed)| changed.as_ref());
         if let Some(entry) = self.entry(status, changed) {
-            logging::within(self.uuid, self.app.audit.record(entry)).await;
+            logging::within(self.uuid, Box::pin(self.app.audit.record(entry))).await;
         }
         self.told = true;
         self.tell(status);
@@ -172,24 +176,22 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// The same request with a head of its own. hyper's would hold the connection's read buffer for as long as the
+/// Gives a request a head of its own. hyper's would hold the connection's read buffer for as long as the
 /// body takes to come, and the body a second one.
-fn detached(request: Request<Body>) -> Request<Body> {
-    let (mut parts, body) = request.into_parts();
-    for value in parts.headers.values_mut() {
+fn detach(request: &mut Request<()>) {
+    for value in request.headers_mut().values_mut() {
         if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
             own.set_sensitive(value.is_sensitive());
             *value = own;
         }
     }
-    if let Ok(own) = Uri::try_from(parts.uri.to_string()) {
-        parts.uri = own;
+    if let Ok(own) = Uri::try_from(request.uri().to_string()) {
+        *request.uri_mut() = own;
     }
-    Request::from_parts(parts, body)
 }
 
 /// RFC 9112, section 3.2: a request of HTTP/1.1 has one Host. We use it for nothing, but a proxy that
 /// sees another one than we do must not be led astray.
-fn addressed(request: &Request<Body>) -> bool {
+fn addressed(request: &Request<()>) -> bool {
     request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }

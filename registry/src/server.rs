@@ -75,7 +75,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let metrics = Metrics::new(config.data.clone(), tls.clone());
     let app = Arc::new(App::new(store, max_manifest, &config, metrics, audit));
-    let server = Server {
+    let server = Arc::new(Server {
         others: health::router(Arc::clone(&app), !metrics_addresses.is_empty()),
         app: Arc::clone(&app),
         builder: builder(header_timeout),
@@ -85,7 +85,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         buffers: LargeBuffers::within(options.memory.total()),
         phase: watch::Sender::new(Phase::Serving),
         header_timeout,
-    };
+    });
     let listeners = bind("listen", &addresses).await?;
     let monitoring = bind("metrics.listen", &metrics_addresses).await?;
     let admin = match Admin::listen(&config.data, Arc::clone(&app)) {
@@ -107,7 +107,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         announce(&format!("metrics on http://{}/metrics", listener.local_addr()?))?;
     }
     let accepting: Vec<_> =
-        listeners.into_iter().map(|listener| tokio::spawn(server.clone().accept(listener))).collect();
+        listeners.into_iter().map(|listener| tokio::spawn(Arc::clone(&server).accept(listener))).collect();
     let router = health::monitoring_router(Arc::clone(&app));
     for listener in monitoring {
         // Until the very end, so that whoever watches sees it coming.
@@ -308,7 +308,7 @@ fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
-#[derive(Clone)]
+/// What all connections have in common.
 struct Server {
     app: Arc<App>,
     others: Router,
@@ -335,13 +335,13 @@ enum Phase {
 }
 
 impl Server {
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             // Without a place nothing is accepted: newcomers wait in the kernel's queue.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    tokio::spawn(self.clone().serve(stream, peer, place));
+                    tokio::spawn(Arc::clone(&self).serve(stream, peer, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -352,7 +352,7 @@ impl Server {
         }
     }
 
-    async fn serve(self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
@@ -372,17 +372,19 @@ impl Server {
             }
         };
         let stream = TokioIo::new(guard(stream));
-        let Server { app, others, proxies, phase, header_timeout, .. } = self;
-        let requests = in_use.clone();
+        let (server, requests) = (Arc::clone(&self), in_use.clone());
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            let (app, others, handling) = (Arc::clone(&app), others.clone(), requests.handle());
-            let client = proxies.client(peer.ip(), scheme, request.headers());
+            let (app, others) = (Arc::clone(&server.app), server.others.clone());
+            let handling = requests.handle();
+            let client = server.proxies.client(peer.ip(), scheme, request.headers());
             let mut notes = notes.clone();
             // HTTP/2 puts its own heads between the bytes.
             notes.direct = notes.direct.filter(|_| request.version() <= Version::HTTP_11);
             request.extensions_mut().insert(notes);
             async move {
-                let handled = request::handle(app, others, client, request.map(Body::new));
+                let (head, body) = request.into_parts();
+                let head = Box::new(hyper::Request::from_parts(head, ()));
+                let handled = request::handle(app, others, client, head, Body::new(body));
                 let response = Box::pin(handled).await;
                 drop(handling);
                 Ok::<_, std::convert::Infallible>(response)
@@ -391,7 +393,7 @@ impl Server {
         let mut connection = pin!(builder.serve_connection(stream, service));
         // The sender lives as long as the server.
         let reached = async |wanted: Phase| {
-            let _told = phase.subscribe().wait_for(|phase| *phase >= wanted).await.is_ok();
+            let _told = self.phase.subscribe().wait_for(|phase| *phase >= wanted).await.is_ok();
         };
         let ended = tokio::select! {
             // First, or a request that has come and was not read yet would get no answer.
@@ -404,12 +406,12 @@ impl Server {
                     () = reached(Phase::Cut) => None,
                 }
             }
-            () = in_use.no_more(header_timeout, idle_timeout) => {
+            () = in_use.no_more(self.header_timeout, idle_timeout) => {
                 // An HTTP/2 client is asked to go, and does not always answer.
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => Some(ended),
-                    () = in_use.no_more(header_timeout, idle_timeout) => None,
+                    () = in_use.no_more(self.header_timeout, idle_timeout) => None,
                     () = reached(Phase::Cut) => None,
                 }
             }

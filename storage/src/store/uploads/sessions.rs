@@ -41,8 +41,16 @@ pub(super) struct Holder {
     /// Since when the client is being waited for; absent while what it sent is worked on.
     waiting: Mutex<Option<Instant>>,
     abandoned: AtomicBool,
-    stop: watch::Sender<bool>,
-    done: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far a writer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Writing,
+    /// Another request wants the session.
+    Wanted,
+    Done,
 }
 
 impl Holder {
@@ -62,7 +70,7 @@ impl Holder {
 
     /// Returns true once the client has been silent for long; false once it has sent more or is done.
     async fn falls_silent(&self, written: u64) -> bool {
-        let mut done = self.done.subscribe();
+        let mut stage = self.stage.subscribe();
         loop {
             let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let look_again = match waiting {
@@ -70,8 +78,10 @@ impl Holder {
                 Some(since) => since + SILENT,
                 None => Instant::now() + SILENT / 10,
             };
-            let _early = tokio::time::timeout_at(look_again, done.wait_for(|done| *done)).await.is_ok();
-            if self.written() != Some(written) || *self.done.borrow() {
+            let _early = tokio::time::timeout_at(look_again, stage.wait_for(|stage| *stage == Stage::Done))
+                .await
+                .is_ok();
+            if self.written() != Some(written) || *self.stage.borrow() == Stage::Done {
                 return false;
             }
         }
@@ -84,15 +94,24 @@ impl Holder {
 
     /// Returns once another request wants the session.
     pub(super) async fn stopped(&self) {
-        let mut stop = self.stop.subscribe();
-        // The sender lives in `self`, so this ends only with a stop.
-        let _stopped = stop.wait_for(|stop| *stop).await;
+        let mut stage = self.stage.subscribe();
+        // The sender lives in `self`, so this ends only when it is told so.
+        let _stopped = stage.wait_for(|stage| *stage >= Stage::Wanted).await;
     }
 
     async fn hand_over(&self) {
-        self.stop.send_replace(true);
-        let mut done = self.done.subscribe();
-        let _done = done.wait_for(|done| *done).await;
+        self.advance(Stage::Wanted);
+        let mut stage = self.stage.subscribe();
+        let _done = stage.wait_for(|stage| *stage == Stage::Done).await;
+    }
+
+    /// A stage never comes back.
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let later = *stage < to;
+            *stage = to.max(*stage);
+            later
+        });
     }
 }
 
@@ -113,7 +132,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.sessions.lock().remove(&self.id);
-        self.holder.done.send_replace(true);
+        self.holder.advance(Stage::Done);
     }
 }
 
@@ -141,8 +160,7 @@ impl Sessions {
                         written: Mutex::new(None),
                         waiting: Mutex::new(None),
                         abandoned: AtomicBool::new(false),
-                        stop: watch::Sender::new(false),
-                        done: watch::Sender::new(false),
+                        stage: watch::Sender::new(Stage::Writing),
                     });
                     held.insert(id, Arc::clone(&holder));
                     return Ok(Held { id, sessions: Arc::clone(self), holder });
@@ -237,7 +255,7 @@ mod tests {
         tokio::time::sleep(SILENT * 100).await;
         first.holder.set_written(9);
         assert!(matches!(second.await.unwrap(), Err(Error::OffsetMismatch { have: 9 })));
-        assert!(!*first.holder.stop.borrow());
+        assert_eq!(*first.holder.stage.borrow(), Stage::Writing);
     }
 
     #[tokio::test(start_paused = true)]
