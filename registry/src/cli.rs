@@ -20,6 +20,7 @@ use crate::exit::{self, INTERNAL, USAGE};
 use crate::tls::Tls;
 use crate::{logging, server};
 
+mod access;
 mod administer;
 mod backup;
 mod connection;
@@ -33,7 +34,9 @@ mod progress;
 mod table;
 mod tags;
 mod upgrade;
+mod user;
 
+use access::AccessCommand;
 use backup::BackupCommand;
 use connection::AllVariables;
 use copy::CopyArgs;
@@ -44,6 +47,7 @@ use health::HealthArgs;
 use inspect::InspectArgs;
 use tags::TagsArgs;
 use upgrade::UpgradeArgs;
+use user::UserCommand;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -74,6 +78,12 @@ enum Command {
     Backup(BackupCommand),
     /// Bring data that an older version wrote to the present one; a server with `upgrade: auto` does so by itself
     Upgrade(UpgradeArgs),
+    /// Add, change, remove or list the users of the htpasswd file
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tell what the access rules mean
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -142,6 +152,8 @@ pub fn run(
         Command::Upgrade(args) => upgrade::upgrade(args, env),
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
+        Command::User(command) => user::user(command, env),
+        Command::Access(command) => access::access(command, env),
         Command::Health(args) => health::health(args, env, &all),
         Command::Tags(args) => tags::tags(args, &all),
         Command::Digest(args) => digest::digest(args, &all),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use stella_storage::Upgrade;
 
+mod access;
 mod bounds;
 mod changes;
 mod collection;
@@ -31,6 +32,10 @@ mod render;
 mod size;
 mod tls;
 
+pub use access::{
+    AccessRule, Actions, Algorithm, Auth, Challenge, Client, Issuer, KeySource, Likeness, Place, Template,
+    Token, TokenServer, Whom,
+};
 pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;
 pub use external_url::ExternalUrl;
@@ -78,6 +83,11 @@ pub struct Config {
     pub collection: Collection,
     /// The reading of everything, to learn of damage.
     pub scrub: Scrub,
+    /// Who may do what, in order; the first entry that is about a client, an action and a repository decides, and
+    /// what none is about is denied. Default: none, and only this machine is served.
+    pub access: Vec<AccessRule>,
+    /// How clients prove who they are.
+    pub auth: Auth,
     /// What happens with data that an older version wrote: `auto` or `wait`. Default `auto`.
     pub upgrade: Upgrade,
     /// What repositories keep; the first entry that matches one decides. Default: everything that is tagged,
@@ -271,6 +281,8 @@ impl Default for Config {
             metadata: Metadata::default(),
             collection: Collection::default(),
             scrub: Scrub::default(),
+            access: Vec::new(),
+            auth: Auth::default(),
             upgrade: Upgrade::default(),
             repositories: Vec::new(),
             origins: BTreeMap::new(),

@@ -7,7 +7,7 @@
 //! [`From<stella_storage::Error>`].
 
 use axum::body::Body;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 use stella_storage::{DigestError, Error, What};
@@ -86,6 +86,25 @@ impl ApiError {
     pub(crate) fn body_broken(cause: String) -> Self {
         let mut error = Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", "the request body ended early");
         error.cause = Some(cause);
+        error
+    }
+
+    /// Who it is may help: `challenge` is the `WWW-Authenticate` that says how to tell.
+    pub(crate) fn unauthorized(message: impl Into<String>, challenge: &str) -> Self {
+        let mut error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+        error.push_header(WWW_AUTHENTICATE, challenge);
+        error
+    }
+
+    /// Who it is does not help.
+    pub(crate) fn denied(message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
+    pub(crate) fn too_many_logins(seconds: u64) -> Self {
+        let message = format!("too many failed logins from this address; try again in {seconds} s");
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message);
+        error.push_header(RETRY_AFTER, &seconds.to_string());
         error
     }
 

@@ -9,6 +9,7 @@
 //! Apart from the server, and used by the command line alone: `remote.rs` is a client of any registry,
 //! `layout.rs` an OCI layout on disk, `copy.rs` carries images between them.
 
+pub mod access;
 mod admin;
 mod api;
 mod app;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Patterns of repository names, the one dialect of them in the whole program: `*` and `?` stand for
-//! what has no slash, `**` as a whole part of the path for any number of parts, `{a,b}` for either.
+//! Patterns of repository names, and of other names, the one dialect of them in the whole program: `*` and `?` stand
+//! for what has no slash, `**` as a whole part of the path for any number of parts, `{a,b}` for either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -62,6 +62,51 @@ impl FromStr for RepoPattern {
     }
 }
 
+/// A pattern of any text, in the same dialect: `*` and `?` stand for what has no slash, `**` as a whole part for any
+/// number of parts, `{a,b}` for either. A backslash takes a character as it is.
+#[derive(Clone, Debug)]
+pub struct TextPattern(GlobMatcher);
+
+impl TextPattern {
+    /// Whether a text is meant.
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.glob().glob()
+    }
+}
+
+impl PartialEq for TextPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for TextPattern {}
+
+impl fmt::Display for TextPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TextPattern {
+    /// A sentence for a person.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > MAX_LEN {
+            return Err(format!("a pattern has 1 to {MAX_LEN} characters"));
+        }
+        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+        let glob = glob.map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))?;
+        Ok(TextPattern(glob.compile_matcher()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +136,24 @@ mod tests {
     fn what_is_not_a_pattern_is_refused_with_a_sentence() {
         for bad in ["", "Team/*", "a b", "[a]", "{a,b", &"a".repeat(2000)] {
             assert!(bad.parse::<RepoPattern>().unwrap_err().contains("pattern"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn any_text_can_be_meant() {
+        for (pattern, yes, no) in [
+            ("gitlab:group/*", "gitlab:group/app", "gitlab:group/app/x"),
+            ("V1.*", "V1.2", "v1.2"),
+            ("refs/heads/{main,release-*}", "refs/heads/release-2", "refs/heads/dev"),
+            ("a\\*", "a*", "ab"),
+            ("true", "true", "false"),
+        ] {
+            let parsed: TextPattern = pattern.parse().unwrap();
+            assert!(parsed.matches(yes) && !parsed.matches(no), "{pattern}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+        for bad in ["", "[a", "{a"] {
+            assert!(bad.parse::<TextPattern>().unwrap_err().contains("pattern"), "{bad}");
         }
     }
 

@@ -31,6 +31,11 @@ impl Output {
         print_line(&line)
     }
 
+    /// Prints what a command was asked for.
+    pub(super) fn tell(self, value: &(impl Serialize + Display)) -> anyhow::Result<()> {
+        self.print(value).context("cannot write to stdout")
+    }
+
     /// Prints what came of an operation, and says which exit code it means.
     pub(super) fn end<S: Serialize + Display>(self, summary: S, faults: bool) -> Outcome {
         let line = if self.json { serde_json::to_string(&Done { summary })? } else { summary.to_string() };

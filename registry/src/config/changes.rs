@@ -15,6 +15,7 @@ impl Config {
         self.limits.disk_reserve = new.limits.disk_reserve;
         self.collection.interval = new.collection.interval;
         self.scrub.rate = new.scrub.rate;
+        self.access.clone_from(&new.access);
         self.repositories.clone_from(&new.repositories);
     }
 

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Passwords: proven against the htpasswd file, which is read again when it changes.
+//!
+//! bcrypt is slow on purpose. So what was proven is remembered, by a keyed hash of name, password and the file's
+//! hash: a client that sends its password with each request costs a microsecond, and a changed line ends what was
+//! proven by the old one. Unknown names take as long as known ones. At most a few hashes are computed at once.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::htpasswd::{Htpasswd, HtpasswdError};
+
+/// How often the file is looked at.
+const POLL: Duration = Duration::from_secs(3);
+/// Passwords that are remembered; then all are forgotten.
+const REMEMBERED: usize = 10_000;
+/// How long a login waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who has which password.
+pub(crate) struct Passwords {
+    path: PathBuf,
+    users: ArcSwap<Users>,
+    /// Keyed hashes of what was proven.
+    proven: Mutex<HashSet<Mark>>,
+    /// Of this process alone.
+    key: [u8; 32],
+    turns: Semaphore,
+}
+
+struct Users {
+    file: Htpasswd,
+    /// What an unknown name's password is compared with.
+    nobody: String,
+}
+
+type Mark = [u8; 32];
+
+/// No turn came: others are logging in.
+#[derive(Debug)]
+pub(crate) struct TooBusy;
+
+impl Passwords {
+    /// Reads the file.
+    pub(crate) fn load(path: &Path) -> Result<Self, HtpasswdError> {
+        let users = Users::of(Htpasswd::read(path)?);
+        let key = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
+        let turns = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        Ok(Passwords {
+            path: path.to_owned(),
+            users: ArcSwap::from_pointee(users),
+            proven: Mutex::default(),
+            key: key.try_into().unwrap_or_default(),
+            turns: Semaphore::new(turns),
+        })
+    }
+
+    /// Whether it is known already that this is the password of this name.
+    pub(crate) fn is_proven(&self, name: &str, password: &str) -> bool {
+        let users = self.users.load();
+        let Some(hash) = users.file.hash(name) else { return false };
+        let mark = self.mark(name, password, hash);
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark)
+    }
+
+    /// Whether this is the password of this name. Slow.
+    pub(crate) async fn prove(&self, name: &str, password: &str) -> Result<bool, TooBusy> {
+        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(TooBusy) };
+        let users = self.users.load_full();
+        let known = users.file.hash(name).map(str::to_owned);
+        let (hash, given) = (known.clone().unwrap_or_else(|| users.nobody.clone()), password.to_owned());
+        let right = tokio::task::spawn_blocking(move || bcrypt::verify(given, &hash).unwrap_or(false)).await;
+        let (Some(hash), Ok(true)) = (known, right) else { return Ok(false) };
+        let mark = self.mark(name, password, &hash);
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven.len() >= REMEMBERED {
+            proven.clear();
+        }
+        proven.insert(mark);
+        Ok(true)
+    }
+
+    /// Looks for changes, for ever.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut bad: Option<String> = None;
+        loop {
+            tokio::time::sleep(POLL).await;
+            match self.reload().await {
+                Ok(()) => bad = None,
+                Err(error) => {
+                    let text = chain(&error);
+                    if bad.as_ref() != Some(&text) {
+                        tracing::error!(
+                            error = text,
+                            "cannot reload the passwords; those from before are still taken"
+                        );
+                    }
+                    bad = Some(text);
+                }
+            }
+        }
+    }
+
+    /// Reads the file again. If it is wrong, everything stays as it was.
+    pub(crate) async fn reload(&self) -> Result<(), HtpasswdError> {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || Htpasswd::read(&path)).await;
+        let Ok(read) = read else { return Ok(()) };
+        let file = read?;
+        if file != self.users.load().file {
+            let users = file.names().count();
+            // A hash for unknown names costs what a login costs.
+            let Ok(new) = tokio::task::spawn_blocking(move || Users::of(file)).await else { return Ok(()) };
+            self.users.store(Arc::new(new));
+            tracing::info!(users, "the passwords changed");
+        }
+        Ok(())
+    }
+
+    fn mark(&self, name: &str, password: &str, hash: &str) -> Mark {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return Mark::default() };
+        for part in [name, hash, password] {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl Users {
+    fn of(file: Htpasswd) -> Self {
+        let password = Uuid::new_v4().to_string();
+        let nobody = bcrypt::hash(password, file.usual_cost()).unwrap_or_default();
+        Users { file, nobody }
+    }
+}
+
+fn chain(error: &HtpasswdError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn line(name: &str, password: &str, cost: u32) -> String {
+        format!("{name}:{}\n", bcrypt::hash(password, cost).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_password_is_proven_once_and_known_until_its_line_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        fs::write(&path, line("alice", "secret", 4) + &line("bob", "other", 4)).unwrap();
+        let passwords = Passwords::load(&path).unwrap();
+        for (name, password, right) in [
+            ("alice", "wrong", false),
+            ("alice", "secret", true),
+            ("alice", "other", false),
+            ("carol", "secret", false),
+        ] {
+            assert!(!passwords.is_proven(name, password));
+            assert_eq!(passwords.prove(name, password).await.unwrap(), right, "{name} {password}");
+            assert_eq!(passwords.is_proven(name, password), right);
+        }
+        fs::write(&path, line("alice", "changed", 4)).unwrap();
+        passwords.reload().await.unwrap();
+        assert!(
+            !passwords.is_proven("alice", "secret") && !passwords.prove("alice", "secret").await.unwrap()
+        );
+        assert!(passwords.prove("alice", "changed").await.unwrap());
+        fs::write(&path, "alice").unwrap();
+        assert!(passwords.reload().await.is_err());
+        assert!(passwords.is_proven("alice", "changed"), "a file that is wrong changes nothing");
+        fs::remove_file(&path).unwrap();
+        assert!(passwords.reload().await.is_err());
+        assert!(passwords.is_proven("alice", "changed"));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_is_compared_with_a_hash_of_the_usual_cost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        fs::write(&path, line("alice", "a", 8)).unwrap();
+        let passwords = Passwords::load(&path).unwrap();
+        assert_eq!(passwords.users.load().nobody.get(4..6), Some("08"));
+        assert!(!bcrypt::verify("x", &passwords.users.load().nobody).unwrap(), "a hash as any other");
+        assert!(!passwords.prove("nobody", "x").await.unwrap());
+    }
+}
