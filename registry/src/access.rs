@@ -1,39 +1,41 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Who may do what.
 //!
-//! A request's [`Identity`] is made here, once, from what it carries: nothing (anonymous), or a name and a password
-//! (`access/passwords.rs`). Handlers then ask [`Access::require`] for an action in a repository, which the access rules
-//! decide (`access/rules.rs`). Whoever is refused is told what was missing: 401 if saying who they are may help, else 403.
-//! Nothing of a secret is logged or kept.
+//! A request's [`Identity`] is made once, in `access/authenticate.rs`, from what the request carries: nothing (anonymous),
+//! a name and a password, or a token. Handlers then ask [`Access::require`] for an action in a repository. What decides
+//! are the access rules (`access/rules.rs`), narrowed by what the identity brings along: a robot's grants, a token's
+//! scope. Whoever is refused is told what was missing: 401 if saying who they are may help (`access/challenge.rs`), else
+//! 403. Nothing of a secret is logged or kept.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderValue};
 use stella_storage::RepoName;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError, ExternalUrl};
 use crate::error::ApiError;
 
 mod action;
 mod attempts;
+mod authenticate;
+mod challenge;
 mod htpasswd;
 mod identity;
 mod passwords;
 mod rules;
 
 pub use action::Action;
+pub(crate) use challenge::Wanted;
 pub(crate) use htpasswd::{COST, Htpasswd, MAX_PASSWORD, check_name};
 pub use identity::{Claim, Grant, Identity, Proof, Scope};
+pub(crate) use passwords::Passwords;
 pub(crate) use rules::{Decision, Rules};
 
 use attempts::Attempts;
-use passwords::{Passwords, TooBusy};
+
+/// What a registry is called that has no `external_url`.
+const SERVICE: &str = "stella-registry";
 
 /// Finds out who clients are, and decides what they may do.
 pub(crate) struct Access {
@@ -41,12 +43,16 @@ pub(crate) struct Access {
     passwords: Option<Arc<Passwords>>,
     attempts: Attempts,
     anonymous: Arc<Identity>,
+    challenge: config::Challenge,
+    /// What we are called in tokens.
+    service: String,
 }
 
-/// A name and a password as a client sent them.
-struct Credentials {
-    name: String,
-    password: String,
+/// Why a request was refused, for the audit trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The rule that decided, from 1, if one did.
+    pub(crate) rule: Option<usize>,
 }
 
 impl Access {
@@ -67,6 +73,8 @@ impl Access {
             passwords: passwords.transpose()?,
             attempts: Attempts::default(),
             anonymous: Arc::new(Identity::anonymous()),
+            challenge: config.auth.challenge,
+            service: config.external_url.as_ref().map_or(SERVICE.to_owned(), ExternalUrl::authority),
         })
     }
 
@@ -80,134 +88,116 @@ impl Access {
         self.passwords.clone()
     }
 
-    /// Who makes a request with these headers from this address.
-    pub(crate) async fn identify(
-        &self,
-        headers: &HeaderMap,
-        client: IpAddr,
-    ) -> Result<Arc<Identity>, ApiError> {
-        // Without a way to prove anything, what clients say of themselves is not looked at.
-        let Some(passwords) = &self.passwords else { return Ok(Arc::clone(&self.anonymous)) };
-        let mut all = headers.get_all(AUTHORIZATION).iter();
-        let Some(header) = all.next() else { return Ok(Arc::clone(&self.anonymous)) };
-        if all.next().is_some() {
-            return Err(self.unproven("the request has more than one Authorization header"));
-        }
-        let Some(Credentials { name, password }) = Credentials::of(header) else {
-            return Err(
-                self.unproven("the Authorization header is none of `Basic` with a name and a password")
-            );
-        };
-        if !passwords.is_proven(&name, &password) {
-            if let Some(seconds) = self.attempts.must_wait(client, Instant::now()) {
-                return Err(ApiError::too_many_logins(seconds));
-            }
-            match passwords.prove(&name, &password).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.attempts.failed(client, Instant::now());
-                    tracing::info!(%client, name = %name.escape_debug(), "a login failed");
-                    return Err(self.unproven("the name or the password is wrong"));
-                }
-                Err(TooBusy) => return Err(ApiError::unavailable()),
-            }
-        }
-        Ok(Arc::new(Identity { subject: name, proof: Proof::Password, ..Identity::default() }))
+    /// The header by which a client that knows us as `base` learns what was wanted.
+    pub(crate) fn challenge(&self, wanted: &Wanted, base: &str) -> String {
+        wanted.header(self.challenge, base, &self.service)
+    }
+
+    /// Whether there is a way to prove who one is.
+    fn can_be_proven(&self) -> bool {
+        self.passwords.is_some()
     }
 
     /// Whether a client may do something in a repository, or in the registry as a whole.
     pub(crate) fn allowed(&self, who: &Identity, action: Action, repo: Option<&RepoName>) -> bool {
-        self.decide(who, action, repo).allowed
+        who.scope_has(action, repo) && self.decide(who, action, repo).allowed
     }
 
-    /// The same, and by which rule.
+    /// The same, whatever its token was given for, and by which rule.
     pub(crate) fn decide(&self, who: &Identity, action: Action, repo: Option<&RepoName>) -> Decision {
-        self.rules.load().decide(who, action, repo)
+        let decision = self.rules.load().decide(who, action, repo);
+        match &who.grants {
+            // A rule that denies holds for all; one that allows is not meant for who brings along what it may do.
+            Some(grants) if decision.allowed || decision.rule.is_none() => {
+                let granted = grants.iter().any(|grant| grant.gives(action, repo));
+                Decision { allowed: granted, rule: None }
+            }
+            _ => decision,
+        }
     }
 
-    /// Fails unless a client may do one of these in a repository.
+    /// Fails unless a client may do one of these in a repository; says which it may.
     pub(crate) fn require(
         &self,
         who: &Identity,
         actions: &[Action],
         repo: &RepoName,
-    ) -> Result<(), ApiError> {
-        let rules = self.rules.load();
-        let mut rule = None;
-        for action in actions {
-            let decision = rules.decide(who, *action, Some(repo));
+    ) -> Result<Action, ApiError> {
+        let (mut rule, mut narrow) = (None, false);
+        for &action in actions {
+            let decision = self.decide(who, action, Some(repo));
             if decision.allowed {
-                return Ok(());
+                if who.scope_has(action, Some(repo)) {
+                    return Ok(action);
+                }
+                narrow = true;
             }
             rule = rule.or(decision.rule);
         }
-        let action = actions.first().map_or("pull", |action| action.as_str());
-        if who.is_anonymous() && self.passwords.is_some() {
-            return Err(self.unproven(&format!("to {action} in {repo}, log in first")));
+        let action = actions.first().copied().unwrap_or(Action::Pull);
+        let wanted = Wanted::of(action, repo);
+        if narrow || who.is_anonymous() && who.scope.is_some() {
+            let message = format!("the token is not for this: it needs {action} in {repo}");
+            return Err(ApiError::unauthorized(message, wanted.insufficient()).refused(Refused { rule }));
         }
-        let who = if who.is_anonymous() { "anonymous" } else { who.subject.as_str() };
+        if who.is_anonymous() && self.can_be_proven() {
+            let message = format!("to {action} in {repo}, log in first");
+            return Err(ApiError::unauthorized(message, wanted).refused(Refused { rule }));
+        }
         let why = match rule {
             Some(number) => format!("rule {number} of the registry's access rules denies it"),
+            None if who.grants.is_some() => "what it was given does not include it".to_owned(),
             None => "none of the registry's access rules allows it".to_owned(),
         };
-        Err(ApiError::denied(format!("{who} may not {action} in {repo}: {why}")))
+        let message = format!("{} may not {action} in {repo}: {why}", who.name());
+        Err(ApiError::denied(message).refused(Refused { rule }))
     }
 
-    /// Fails unless a client may do anything at all.
-    pub(crate) fn admit(&self, who: &Identity) -> Result<(), ApiError> {
-        if self.rules.load().admit(who) {
+    /// Fails unless a client may see which repositories there are: of those it sees what it may pull.
+    pub(crate) fn require_catalog(&self, who: &Identity) -> Result<(), ApiError> {
+        if who.scope.as_ref().is_some_and(|scope| !scope.catalog) {
+            let message = "the token is not for the list of repositories";
+            return Err(ApiError::unauthorized(message, Wanted::catalog().insufficient()));
+        }
+        if who.grants.is_some() || self.rules.load().admit(who) {
             return Ok(());
         }
-        if who.is_anonymous() && self.passwords.is_some() {
-            return Err(self.unproven("log in first"));
+        if who.is_anonymous() && self.can_be_proven() {
+            return Err(ApiError::unauthorized("log in first", Wanted::catalog()));
         }
-        Err(ApiError::denied("none of the registry's access rules is for you".to_owned()))
+        let message = format!("none of the registry's access rules is about {}", who.name());
+        Err(ApiError::denied(message).refused(Refused { rule: None }))
     }
 
-    fn unproven(&self, message: &str) -> ApiError {
-        ApiError::unauthorized(message.to_owned(), "Basic realm=\"stella\", charset=\"UTF-8\"")
+    /// Fails unless a client may do something that concerns the registry as a whole.
+    pub(crate) fn require_admin(&self, who: &Identity) -> Result<(), ApiError> {
+        let decision = self.decide(who, Action::Admin, None);
+        if decision.allowed {
+            return Ok(());
+        }
+        let refused = Refused { rule: decision.rule };
+        if who.is_anonymous() && self.can_be_proven() {
+            return Err(ApiError::unauthorized("log in first", Wanted::default()).refused(refused));
+        }
+        Err(ApiError::denied(format!("{} is no admin of this registry", who.name())).refused(refused))
+    }
+
+    /// Whether a client that asks for nothing but an answer is asked who it is: clients learn from that how to log in.
+    pub(crate) fn greets(&self, who: &Identity) -> Result<(), ApiError> {
+        if !who.is_anonymous() || who.scope.is_some() || !self.can_be_proven() {
+            return Ok(());
+        }
+        // Who asks for passwords with each request would have no way to let anybody in without one.
+        if self.challenge == config::Challenge::Basic && self.rules.load().admit(who) {
+            return Ok(());
+        }
+        Err(ApiError::unauthorized("log in first", Wanted::default()))
     }
 }
 
-impl Credentials {
-    /// RFC 7617.
-    fn of(header: &HeaderValue) -> Option<Self> {
-        let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return None;
-        }
-        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
-        let (name, password) = decoded.split_once(':')?;
-        check_name(name).ok()?;
-        Some(Credentials { name: name.to_owned(), password: password.to_owned() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn credentials(header: &str) -> Option<(String, String)> {
-        let Credentials { name, password } = Credentials::of(&HeaderValue::from_str(header).unwrap())?;
-        Some((name, password))
-    }
-
-    #[test]
-    fn a_name_and_a_password_are_read_as_rfc_7617_has_them() {
-        let pair = |name: &str, password: &str| Some((name.to_owned(), password.to_owned()));
-        assert_eq!(credentials("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), pair("Aladdin", "open sesame"));
-        assert_eq!(credentials("bASIC  dGVzdDoxMjPCow=="), pair("test", "123£"));
-        assert_eq!(credentials(&format!("Basic {}", BASE64_STANDARD.encode("a:b:c"))), pair("a", "b:c"));
-        for bad in [
-            "",
-            "Basic",
-            "Basic ",
-            "Basic !",
-            "Bearer x",
-            "Basic QQ==",
-            &format!("Basic {}", BASE64_STANDARD.encode("a\nb:c")),
-        ] {
-            assert_eq!(credentials(bad), None, "{bad}");
-        }
-    }
+/// From where, and how, a client speaks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    pub(crate) https: bool,
 }

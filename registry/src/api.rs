@@ -10,8 +10,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use stella_storage::{Digest, RepoName};
+use stella_storage::{Actor, Digest, RepoName};
 
+use crate::access::{Action, Identity};
 use crate::app::App;
 use crate::body::RequestBody;
 use crate::connection::Notes;
@@ -38,32 +39,74 @@ struct Call<'r> {
     method: &'r Method,
     headers: &'r HeaderMap,
     query: Query,
+    /// Who asks.
+    who: &'r Identity,
     /// Where parts of files may be put instead of their bytes.
     direct: Option<&'r Direct>,
 }
 
+impl Call<'_> {
+    /// Who makes a change, as the store records it.
+    fn actor(&self) -> Actor {
+        Actor { subject: self.who.subject.clone(), session: self.who.session.clone() }
+    }
+
+    /// Whether the client may do something in a repository.
+    fn may(&self, action: Action, repo: &RepoName) -> bool {
+        self.app.access.allowed(self.who, action, Some(repo))
+    }
+
+    /// Fails unless the client may do one of these in a repository.
+    fn require(&self, actions: &[Action], repo: &RepoName) -> Result<Action, ApiError> {
+        self.app.access.require(self.who, actions, repo)
+    }
+}
+
+/// Whoever previews sees all that readers see.
+const READ: &[Action] = &[Action::Pull, Action::Preview];
+/// Clients look before they push.
+const LOOK: &[Action] = &[Action::Pull, Action::Preview, Action::Push];
+/// Who signs writes too, what signatures are made of.
+const WRITE: &[Action] = &[Action::Push, Action::Sign];
+const DELETE: &[Action] = &[Action::Delete];
+
 /// Answers a request below `/v2/`.
-pub(crate) async fn answer(app: &App, request: &Request<()>, body: Body) -> Response<Body> {
+pub(crate) async fn answer(app: &App, who: &Identity, request: &Request<()>, body: Body) -> Response<Body> {
     let notes = request.extensions().get::<Notes>();
     let unread = notes.map(|notes| Arc::clone(&notes.unread));
     let body = RequestBody::new(body, app.live.idle_timeout()).telling(unread);
     let direct = notes.and_then(|notes| notes.direct.as_ref());
-    match dispatch(app, request, direct, body).await {
+    match dispatch(app, who, request, direct, body).await {
         Ok(response) => response,
-        Err(error) if request.method() == Method::HEAD => without_body(error.into_response()),
-        Err(error) => error.into_response(),
+        Err(error) => refuse(request, error),
     }
 }
 
+/// The answer to a request that fails.
+pub(crate) fn refuse(request: &Request<()>, error: ApiError) -> Response<Body> {
+    let response = error.into_response();
+    if request.method() == Method::HEAD { without_body(response) } else { response }
+}
+
 /// What is large is boxed, so that the common reads, and uploads that wait, are small.
-async fn dispatch(app: &App, request: &Request<()>, direct: Option<&Direct>, body: RequestBody) -> Answer {
+async fn dispatch(
+    app: &App,
+    who: &Identity,
+    request: &Request<()>,
+    direct: Option<&Direct>,
+    body: RequestBody,
+) -> Answer {
     let route = route::parse(request.uri().path())?.ok_or_else(ApiError::unknown_path)?;
     let query = Query::parse(request.uri().query())?;
     let method = request.method();
-    let call = Call { app, method, headers: request.headers(), query, direct };
+    let call = Call { app, method, headers: request.headers(), query, who, direct };
+    authorize(&call, &route)?;
     match route {
         Route::Base => match *method {
-            Method::GET | Method::HEAD => json(call.method, "{}".into()),
+            Method::GET | Method::HEAD => {
+                app.access.greets(who)?;
+                json(call.method, "{}".into())
+            }
             _ => Err(ApiError::method_not_allowed("GET, HEAD")),
         },
         Route::Catalog => match *method {
@@ -102,6 +145,27 @@ async fn dispatch(app: &App, request: &Request<()>, direct: Option<&Direct>, bod
             _ => Err(ApiError::method_not_allowed("GET, HEAD")),
         },
     }
+}
+
+/// Fails unless the client may do this at all: the one place that says which action a request needs. It comes before
+/// anything is looked up, so that whoever may not learns nothing.
+fn authorize(call: &Call<'_>, route: &Route<'_>) -> Result<(), ApiError> {
+    let reads = *call.method == Method::GET;
+    let looks = *call.method == Method::HEAD;
+    let deletes = *call.method == Method::DELETE;
+    let allowed = match route {
+        // Its handler decides: clients learn there how to log in.
+        Route::Base => return Ok(()),
+        Route::Catalog => return call.app.access.require_catalog(call.who),
+        Route::Tags(repo) | Route::Referrers(repo, _) => call.require(READ, repo),
+        Route::Manifest(repo, _) | Route::Blob(repo, _) if reads => call.require(READ, repo),
+        Route::Manifest(repo, _) | Route::Blob(repo, _) if looks => call.require(LOOK, repo),
+        Route::Manifest(repo, _) | Route::Blob(repo, _) if deletes => call.require(DELETE, repo),
+        Route::Manifest(repo, _) | Route::Blob(repo, _) | Route::Uploads(repo) | Route::Upload(repo, _) => {
+            call.require(WRITE, repo)
+        }
+    };
+    allowed.map(drop)
 }
 
 /// An answer without a body.

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use stella_storage::{Actor, Store, Taken};
+use stella_storage::{Store, Taken};
 use uuid::Uuid;
 
+use crate::access::Access;
 use crate::audit::Audit;
-use crate::config::Config;
+use crate::config::{Config, ExternalUrl};
 use crate::error::ApiError;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::proxy::Scheme;
 
 /// How long an answer waits for memory before the client is told to come again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,8 +30,11 @@ pub(crate) struct App {
     pub(crate) live: Live,
     /// Where each change is written down.
     pub(crate) audit: Arc<Audit>,
+    /// Who may do what.
+    pub(crate) access: Arc<Access>,
     /// What `/metrics` needs.
     pub(crate) metrics: Metrics,
+    external_url: Option<ExternalUrl>,
     draining: AtomicBool,
     /// This process's half of request ids, and the next request's number.
     ids: (u64, AtomicU64),
@@ -42,10 +47,12 @@ impl App {
         config: &Config,
         metrics: Metrics,
         audit: Audit,
+        access: Access,
     ) -> Self {
-        let (live, audit) = (Live::new(config), Arc::new(audit));
+        let (live, audit, access) = (Live::new(config), Arc::new(audit), Arc::new(access));
         let ids = (Uuid::new_v4().as_u64_pair().0, AtomicU64::new(0));
-        App { store, max_manifest, live, audit, metrics, draining: AtomicBool::new(false), ids }
+        let (external_url, draining) = (config.external_url.clone(), AtomicBool::new(false));
+        App { store, max_manifest, live, audit, access, metrics, external_url, draining, ids }
     }
 
     /// An id for a request: unlike any other's, and no secret.
@@ -63,10 +70,12 @@ impl App {
         }
     }
 
-    /// Who makes a request. There are no identities yet: whoever can connect may do everything.
-    #[expect(clippy::unused_self, reason = "who may do what will be asked of the app")]
-    pub(crate) fn actor(&self) -> Actor {
-        Actor::default()
+    /// What we are called: `external_url`, or else what the client calls us.
+    pub(crate) fn base_url(&self, scheme: Scheme, called: Option<&str>) -> String {
+        match &self.external_url {
+            Some(url) => url.to_string(),
+            None => format!("{scheme}://{}", called.unwrap_or("localhost")),
+        }
     }
 
     /// From now on `/readyz` says no.

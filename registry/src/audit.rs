@@ -57,6 +57,12 @@ pub(crate) struct Entry {
     pub(crate) client: String,
     /// Who it was; empty for an anonymous one.
     pub(crate) actor: String,
+    /// How that was proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proof: Option<&'static str>,
+    /// The access rule that refused it, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repository: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +154,8 @@ impl Audit {
             return Some((file, line(entry)));
         }
         // The request's id is on the line anyway.
-        let Entry { action, client, actor, repository, digest, from, upload, status, .. } = entry;
+        let Entry { action, client, actor, proof, rule, repository, digest, from, upload, status, .. } =
+            entry;
         let (repository, digest) = (repository.as_deref(), digest.as_deref());
         let (from, upload) = (from.as_deref(), upload.as_deref());
         let tags = (!entry.tags.is_empty()).then(|| json(&entry.tags));
@@ -156,7 +163,7 @@ impl Audit {
         let outcome = outcome.as_deref();
         tracing::info!(
             target: "audit",
-            action, client, actor, repository, digest, tags, from, upload, status, outcome,
+            action, client, actor, proof, rule, repository, digest, tags, from, upload, status, outcome,
             "audit"
         );
         None

@@ -227,10 +227,10 @@ impl Config {
         Ok(render::with_origins(&file::tree_of(self)?, &self.origins))
     }
 
-    /// The addresses to bind: what `listen` resolves to, all of them loopback. Any other address is
-    /// refused, because this version has no access rules (DESIGN §4). Asks the system's resolver.
+    /// The addresses to bind: what `listen` resolves to. Without access rules all of them must be loopback (DESIGN §4).
+    /// Asks the system's resolver.
     pub fn listen_addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
-        self.listen.loopback_addresses()
+        self.listen.addresses(!self.access.is_empty())
     }
 
     /// Where the value of `key` (such as `push.allow_missing`) came from.

@@ -7,10 +7,12 @@
 //! [`From<stella_storage::Error>`].
 
 use axum::body::Body;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
 use stella_storage::{DigestError, Error, What};
+
+use crate::access::{Refused, Wanted};
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -23,6 +25,9 @@ pub(crate) struct ApiError {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// For the operator.
     cause: Option<String>,
+    /// What the client is asked for.
+    wanted: Option<Wanted>,
+    refused: Option<Refused>,
 }
 
 impl ApiError {
@@ -34,6 +39,8 @@ impl ApiError {
             details: Vec::new(),
             headers: Vec::new(),
             cause: None,
+            wanted: None,
+            refused: None,
         }
     }
 
@@ -89,11 +96,17 @@ impl ApiError {
         error
     }
 
-    /// Who it is may help: `challenge` is the `WWW-Authenticate` that says how to tell.
-    pub(crate) fn unauthorized(message: impl Into<String>, challenge: &str) -> Self {
+    /// Who it is may help: the answer says how to tell.
+    pub(crate) fn unauthorized(message: impl Into<String>, wanted: Wanted) -> Self {
         let mut error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
-        error.push_header(WWW_AUTHENTICATE, challenge);
+        error.wanted = Some(wanted);
         error
+    }
+
+    /// Notes for the audit trail why.
+    pub(crate) fn refused(mut self, refused: Refused) -> Self {
+        self.refused = Some(refused);
+        self
     }
 
     /// Who it is does not help.
@@ -190,6 +203,13 @@ impl ApiError {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
+        }
+        // Who knows what we are called turns it into a header.
+        if let Some(wanted) = self.wanted {
+            response.extensions_mut().insert(wanted);
+        }
+        if let Some(refused) = self.refused {
+            response.extensions_mut().insert(refused);
         }
         response
     }

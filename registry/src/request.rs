@@ -6,13 +6,13 @@
 //! target `access`.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt as _;
-use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use tower::ServiceExt as _;
@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
+use crate::access::{Identity, Peer, Refused, Wanted};
 use crate::app::App;
 use crate::audit::Changed;
 use crate::error::ApiError;
@@ -65,16 +66,25 @@ pub(crate) async fn handle(
         scheme,
         began: Instant::now(),
         span: logging::request_span(id, template, &request),
+        who: OnceLock::new(),
         outcome: None,
         told: false,
     };
     let _being_handled = app.metrics.requests.begin();
     let addressed = addressed(&request);
+    let called = called(&request);
     let answer = async {
         if !addressed {
             ApiError::host_missing().into_response()
         } else if registry {
-            api::answer(&app, &request, body).await
+            let peer = Peer { address: client.0, https: scheme == Scheme::Https };
+            match app.access.identify(request.headers(), peer).await {
+                Ok(who) => {
+                    let who = asked.who.get_or_init(|| who);
+                    api::answer(&app, who, &request, body).await
+                }
+                Err(error) => api::refuse(&request, error),
+            }
         } else {
             others.oneshot(request.map(|()| body)).await.unwrap_or_else(|never| match never {})
         }
@@ -90,9 +100,22 @@ pub(crate) async fn handle(
     if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    let changed = response.extensions_mut().remove::<Changed>();
-    asked.answered(response.status().as_u16(), changed).await;
+    if let Some(wanted) = response.extensions_mut().remove::<Wanted>() {
+        let base = app.base_url(scheme, called.as_deref());
+        if let Ok(challenge) = HeaderValue::from_str(&app.access.challenge(&wanted, &base)) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+    }
+    let (changed, refused) = (response.extensions_mut().remove(), response.extensions_mut().remove());
+    asked.answered(response.status().as_u16(), Noted { changed, refused }).await;
     response
+}
+
+/// What an answer's handler noted for the audit trail.
+#[derive(Default)]
+struct Noted {
+    changed: Option<Changed>,
+    refused: Option<Refused>,
 }
 
 /// A request whose answer is on its way. If that never comes, because its client went away, then that is
@@ -110,29 +133,35 @@ struct Asked<'r> {
     scheme: Scheme,
     began: Instant,
     span: Span,
+    /// Who asks, once that is known.
+    who: OnceLock<Arc<Identity>>,
     /// The answer's status, and what its handler knows of a change.
-    outcome: Option<(u16, Option<Changed>)>,
+    outcome: Option<(u16, Noted)>,
     told: bool,
 }
 
 impl Asked<'_> {
     /// Tells that there is an answer, before it is sent.
-    async fn answered(&mut self, status: u16, changed: Option<Changed>) {
-        self.outcome = Some((status, changed));
-        let changed = self.outcome.as_ref().and_then(|(_, changed)| changed.as_ref());
-        if let Some(entry) = self.entry(status, changed) {
+    async fn answered(&mut self, status: u16, noted: Noted) {
+        let (_, noted) = self.outcome.insert((status, noted));
+        let noted = std::mem::take(noted);
+        if let Some(entry) = self.entry(status, &noted) {
             logging::within(self.uuid, Box::pin(self.app.audit.record(entry))).await;
         }
         self.told = true;
         self.tell(status);
     }
 
-    fn entry(&self, status: u16, changed: Option<&Changed>) -> Option<audit::Entry> {
-        let entry = audit::of_request(&self.method, &self.uri, status, changed)?;
+    fn entry(&self, status: u16, noted: &Noted) -> Option<audit::Entry> {
+        let Noted { changed, refused } = noted;
+        let entry = audit::of_request(&self.method, &self.uri, status, changed.as_ref(), refused.is_some())?;
+        let who = self.who.get();
         Some(audit::Entry {
             request_id: Some(self.id.to_owned()),
             client: self.client.to_string(),
-            actor: self.app.actor().subject,
+            actor: who.map_or_else(String::new, |who| who.subject.clone()),
+            proof: who.map(|who| who.proof.text()),
+            rule: refused.as_ref().and_then(|refused| refused.rule),
             ..entry
         })
     }
@@ -168,8 +197,8 @@ impl Drop for Asked<'_> {
         if self.told {
             return;
         }
-        let (status, changed) = self.outcome.take().unwrap_or((CLIENT_GONE, None));
-        if let Some(entry) = self.entry(status, changed.as_ref()) {
+        let (status, noted) = self.outcome.take().unwrap_or((CLIENT_GONE, Noted::default()));
+        if let Some(entry) = self.entry(status, &noted) {
             logging::within_now(self.uuid, || self.app.audit.record_now(&entry));
         }
         self.tell(status);
@@ -188,6 +217,14 @@ fn detach(request: &mut Request<()>) {
     if let Ok(own) = Uri::try_from(request.uri().to_string()) {
         *request.uri_mut() = own;
     }
+}
+
+/// What a client calls us: a host, and perhaps a port.
+fn called(request: &Request<()>) -> Option<String> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let called = request.uri().authority().map(http::uri::Authority::as_str).or(host)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    (!called.is_empty() && called.bytes().all(plain)).then(|| called.to_owned())
 }
 
 /// RFC 9112, section 3.2: a request of HTTP/1.1 has one Host. We use it for nothing, but a proxy that

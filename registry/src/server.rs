@@ -25,6 +25,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::audit::Audit;
@@ -60,6 +61,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     let addresses = config.listen_addresses()?;
     let tls = Tls::load(&config)?.map(Arc::new);
     let metrics_addresses = config.metrics_addresses()?;
+    let access = Access::load(&config)?;
     let mut signals = Signals::new()?;
     let notify = Arc::new(Notify::from_environment());
     raise_file_limit();
@@ -74,7 +76,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     let header_timeout = config.limits.header_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let metrics = Metrics::new(config.data.clone(), tls.clone());
-    let app = Arc::new(App::new(store, max_manifest, &config, metrics, audit));
+    let app = Arc::new(App::new(store, max_manifest, &config, metrics, audit, access));
     let server = Arc::new(Server {
         others: health::router(Arc::clone(&app), !metrics_addresses.is_empty()),
         app: Arc::clone(&app),
@@ -114,6 +116,9 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         tokio::spawn(metrics::serve(listener, router.clone()));
     }
     let mut background = Vec::from(background::begin(&app));
+    if let Some(passwords) = app.access.passwords() {
+        background.push(tokio::spawn(passwords.watch()));
+    }
     if let Some(tls) = tls.clone() {
         for warning in tls.warnings(&config, SystemClock.now()) {
             tracing::warn!("{warning}");
@@ -149,7 +154,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
 
 /// What has files of its own to read again, or is changed elsewhere than in the store.
 fn parts(app: &Arc<App>, logging: &Arc<Logging>, tls: Option<Arc<Tls>>) -> Vec<(&'static str, Part)> {
-    let (app, logging) = (Arc::clone(app), Arc::clone(logging));
+    let (app, reloaded, logging) = (Arc::clone(app), Arc::clone(app), Arc::clone(logging));
     let level: Part = Box::new(move |config| {
         let set = logging.set_level(&config.log).map_err(anyhow::Error::from);
         Box::pin(std::future::ready(set))
@@ -161,7 +166,17 @@ fn parts(app: &Arc<App>, logging: &Arc<Logging>, tls: Option<Arc<Tls>>) -> Vec<(
             Ok(())
         })
     });
-    let mut parts = vec![("log.level", level), ("audit.file", audit)];
+    let passwords: Part = Box::new(move |config| {
+        reloaded.access.set_rules(config);
+        let passwords = reloaded.access.passwords();
+        Box::pin(async move {
+            match passwords {
+                Some(passwords) => passwords.reload().await.map_err(anyhow::Error::from),
+                None => Ok(()),
+            }
+        })
+    });
+    let mut parts = vec![("log.level", level), ("audit.file", audit), ("auth.htpasswd", passwords)];
     if let Some(tls) = tls {
         let certificates: Part = Box::new(move |_| {
             let tls = Arc::clone(&tls);

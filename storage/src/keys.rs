@@ -220,6 +220,11 @@ pub(crate) fn link_of(sha256: &[u8; 32], repo: RepoId, digest: &Digest) -> Vec<u
     Builder::table(b'k').raw(sha256).repo(repo).digest(digest).build()
 }
 
+/// The repository of a link that was found under `prefix` (from [`links_of`]).
+pub(crate) fn read_link_of(key: &[u8], prefix: &[u8]) -> Result<RepoId> {
+    Parts::after(key, prefix)?.repo()
+}
+
 pub(crate) fn content(sha256: &[u8; 32]) -> Vec<u8> {
     Builder::table(b'c').raw(sha256).build()
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use stella_storage::RepoPattern;
+use stella_storage::{RepoName, RepoPattern};
 
 use super::Action;
 
@@ -37,6 +37,16 @@ pub struct Grant {
     pub actions: Vec<Action>,
     /// Where.
     pub repositories: Vec<RepoPattern>,
+}
+
+impl Grant {
+    /// Whether it gives this.
+    pub(crate) fn gives(&self, action: Action, repo: Option<&RepoName>) -> bool {
+        // Who signs must see what it signs.
+        let implied = action == Action::Preview && self.actions.contains(&Action::Sign);
+        (implied || self.actions.contains(&action))
+            && repo.is_some_and(|repo| self.repositories.iter().any(|pattern| pattern.matches(repo)))
+    }
 }
 
 /// What a token was given for: the actions `pull`, `push` and `delete` by repository, and the catalog.
@@ -76,6 +86,19 @@ pub enum Proof {
     Socket,
 }
 
+impl Proof {
+    /// As it stands in the audit trail.
+    pub(crate) fn text(&self) -> &'static str {
+        match self {
+            Proof::None => "none",
+            Proof::Password => "password",
+            Proof::Robot => "robot",
+            Proof::Token { .. } => "token",
+            Proof::Socket => "socket",
+        }
+    }
+}
+
 impl Identity {
     /// Nobody in particular.
     pub fn anonymous() -> Self {
@@ -85,6 +108,24 @@ impl Identity {
     /// Whether it is nobody in particular.
     pub fn is_anonymous(&self) -> bool {
         self.proof == Proof::None
+    }
+
+    /// What it is called where a person reads it.
+    pub(crate) fn name(&self) -> &str {
+        if self.is_anonymous() { "anonymous" } else { &self.subject }
+    }
+
+    /// Whether its token, if it has one, was given for this.
+    pub(crate) fn scope_has(&self, action: Action, repo: Option<&RepoName>) -> bool {
+        let (Some(scope), Some(repo)) = (&self.scope, repo) else { return true };
+        scope.repositories.get(repo.as_str()).is_some_and(|actions| match action {
+            Action::Pull | Action::Push | Action::Delete => actions.contains(&action),
+            // Tools that sign ask for a token to push.
+            Action::Sign => actions.contains(&Action::Push),
+            // Has a claim of its own, whatever was asked for.
+            Action::Preview => true,
+            Action::Admin => false,
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use stella_storage::{Blob, Digest, RepoName};
 use uuid::Uuid;
 
 use super::{Answer, Call, empty, set, set_digest, set_etag};
+use crate::access::Action;
 use crate::conditional;
 use crate::direct::Pieces;
 use crate::error::ApiError;
@@ -22,8 +23,8 @@ const OCTETS: &str = "application/octet-stream";
 pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer {
     let digest: Digest = digest.parse()?;
     let head = *call.method == Method::HEAD;
-    // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise.
-    let blob = if head {
+    // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise to who may push.
+    let blob = if head && call.may(Action::Push, &repo) {
         call.app.store.blob_for_push(&repo, &digest).await?
     } else {
         call.app.store.blob(&repo, &digest).await?

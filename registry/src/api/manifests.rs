@@ -9,6 +9,7 @@ use stella_storage::{
 };
 
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
+use crate::access::Action;
 use crate::audit::Changed;
 use crate::body::RequestBody;
 use crate::conditional;
@@ -45,7 +46,12 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answ
 
 pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let reference: Reference = reference.parse()?;
-    let head = call.app.store.manifest_for_push(&repo, &reference).await?;
+    // Only to who may push it is a promise, and only a promise is written down.
+    let head = if call.may(Action::Push, &repo) {
+        call.app.store.manifest_for_push(&repo, &reference).await?
+    } else {
+        call.app.store.manifest_within(&repo, &reference, 0).await?.0
+    };
     // docker and containerd resolve a tag with HEAD and then pull its digest.
     note_pull(&call, &repo, &reference);
     if conditional::not_modified(call.headers, &head.digest) {
@@ -88,7 +94,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         manifest,
         tags,
         condition,
-        actor: call.app.actor(),
+        actor: call.actor(),
     };
     let stored = call.app.store.put_manifest(new).await?;
     let mut response = empty(StatusCode::CREATED);
@@ -108,7 +114,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
 }
 
 pub(super) async fn delete(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
-    let actor = call.app.actor();
+    let actor = call.actor();
     let changed = match reference.parse()? {
         Reference::Tag(tag) => {
             let previous = call.app.store.delete_tag(&repo, &tag, &actor).await?;

@@ -19,11 +19,13 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
-/// Collects the page that a request asks for; `fetch(after, limit)` gives names in byte order.
+/// Collects the page that a request asks for; `fetch(after, limit)` gives names in byte order, of which those are in it
+/// that are `shown` to the client.
 pub(super) async fn page<F>(
     query: &Query,
     default: usize,
     fetch: impl Fn(Option<String>, usize) -> F,
+    shown: impl Fn(&str) -> bool,
 ) -> Result<Page, ApiError>
 where
     F: Future<Output = Result<Vec<String>>>,
@@ -31,6 +33,7 @@ where
     let wanted = query.number("n")?.unwrap_or(default).min(MAX_NAMES);
     let mut after = query.get("last").map(str::to_owned);
     let mut names: Vec<String> = Vec::new();
+    let mut hidden = false;
     if wanted == 0 {
         // The repository must exist all the same.
         fetch(after, 0).await?;
@@ -38,14 +41,16 @@ where
     }
     loop {
         // One more than wanted tells whether there is a next page.
-        let limit = (wanted + 1 - names.len()).min(AT_ONCE);
+        let limit = if hidden { AT_ONCE } else { (wanted + 1 - names.len()).min(AT_ONCE) };
         let fetched = fetch(after, limit).await?;
         let exhausted = fetched.len() < limit;
-        names.extend(fetched);
+        after = fetched.last().cloned();
+        let before = names.len() + fetched.len();
+        names.extend(fetched.into_iter().filter(|name| shown(name)));
+        hidden |= names.len() < before;
         if exhausted || names.len() > wanted {
             break;
         }
-        after = names.last().cloned();
     }
     let more = names.len() > wanted;
     names.truncate(wanted);
@@ -62,7 +67,7 @@ mod tests {
             let names = all.iter().filter(|name| after.as_ref().is_none_or(|after| *name > after));
             std::future::ready(Ok(names.take(limit).cloned().collect()))
         };
-        page(&Query::parse(Some(query)).unwrap(), 100, fetch).await.unwrap()
+        page(&Query::parse(Some(query)).unwrap(), 100, fetch, |_| true).await.unwrap()
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ const DEFAULT: usize = 10_000;
 
 pub(super) async fn list(call: Call<'_>, repo: RepoName) -> Answer {
     let fetch = |after, limit| call.app.store.tags(&repo, after, limit);
-    let page = paging::page(&call.query, DEFAULT, fetch).await?;
+    let page = paging::page(&call.query, DEFAULT, fetch, |_| true).await?;
     let mut response = answer(call.method, json!({"name": repo.as_str(), "tags": page.names}).to_string())?;
     if let Some(next) = page.next {
         let count = page.names.len();

@@ -2,6 +2,8 @@
 //! Uploads: begin, mount, send in one request, in chunks or as a stream, ask, cancel
 //! (end-4, 5, 6, 11, 13, 14).
 
+use std::sync::Arc;
+
 use http::header::{HeaderName, LOCATION, RANGE};
 use http::{Response, StatusCode};
 use stella_storage::{Algorithm, Chunk, Digest, Error, Location, Mounted, RepoName};
@@ -9,6 +11,7 @@ use stella_storage::{Algorithm, Chunk, Digest, Error, Location, Mounted, RepoNam
 use axum::body::Body;
 
 use super::{Answer, Call, blob_created, empty, set};
+use crate::access::{Action, Wanted};
 use crate::body::RequestBody;
 use crate::content_range;
 use crate::error::ApiError;
@@ -16,15 +19,18 @@ use crate::error::ApiError;
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) -> Answer {
-    let (store, actor) = (&call.app.store, call.app.actor());
+    let (store, actor) = (&call.app.store, call.actor());
     if let Some(digest) = call.query.get("mount") {
         let digest: Digest = digest.parse()?;
         // A source that cannot exist is one that does not: the client uploads instead.
         let from = call.query.get("from").map(str::parse::<RepoName>);
         let mounted = match from {
             Some(Err(_)) => Mounted::No,
-            Some(Ok(from)) => store.mount(&repo, Some(&from), &digest, &actor).await?,
-            None => store.mount(&repo, None, &digest, &actor).await?,
+            Some(Ok(from)) => {
+                call.require_source(&from, &repo)?;
+                store.mount_readable(&repo, Some(&from), &digest, &actor, readable(&call)).await?
+            }
+            None => store.mount_readable(&repo, None, &digest, &actor, readable(&call)).await?,
         };
         if mounted == Mounted::Yes {
             return Ok(blob_created(&repo, &digest));
@@ -42,6 +48,32 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
     };
     let id = store.begin_upload(&repo, algorithm, &actor).await?;
     Ok(describe(empty(StatusCode::ACCEPTED), &repo, id, 0))
+}
+
+impl Call<'_> {
+    /// A client that may read the source, with a token that is not for it, is told so, and gets a wider one. Whoever may
+    /// not read it goes on as if it were not there.
+    fn require_source(&self, from: &RepoName, repo: &RepoName) -> Result<(), ApiError> {
+        let narrow = |action| {
+            let allowed = self.app.access.decide(self.who, action, Some(from)).allowed;
+            allowed && !self.who.scope_has(action, Some(from))
+        };
+        if from != repo && narrow(Action::Pull) {
+            let wanted = Wanted::of(Action::Push, repo).and_pull(from).insufficient();
+            return Err(ApiError::unauthorized("the token is not for the repository to mount from", wanted));
+        }
+        Ok(())
+    }
+}
+
+/// Which repositories the client may mount from: those that it may pull from, whatever its token was given for,
+/// because clients ask for tokens for the target alone.
+fn readable(call: &Call<'_>) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
+    let (access, who) = (Arc::clone(&call.app.access), call.who.clone());
+    Arc::new(move |repo| {
+        let may = |action| access.decide(&who, action, Some(repo)).allowed;
+        may(Action::Pull) || may(Action::Preview)
+    })
 }
 
 pub(super) async fn status(call: Call<'_>, repo: RepoName, id: &str) -> Answer {

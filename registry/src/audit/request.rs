@@ -13,15 +13,17 @@ const CLIPPED: usize = 512;
 /// Tags that a line names; the deletion of a manifest may remove more.
 const MOST_TAGS: usize = 200;
 
-/// The line for a request, if it is about a change: one that happened, or that failed. `changed` is what
-/// its handler knows of it.
+/// The line for a request, if it is about a change, one that happened or that failed, or if it was refused. `changed` is
+/// what its handler knows of it.
 pub(crate) fn of_request(
     method: &Method,
     uri: &Uri,
     status: u16,
     changed: Option<&Changed>,
+    refused: bool,
 ) -> Option<Entry> {
-    if *method == Method::GET || *method == Method::HEAD {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    if reads && !refused {
         return None;
     }
     let failed = status >= 400;
@@ -37,6 +39,16 @@ pub(crate) fn of_request(
         ..Entry::default()
     };
     match (split.template, method) {
+        (Template::Manifest, _) if reads => {
+            name_reference(&mut entry, split.last);
+            entry.action = "manifest.get";
+        }
+        (Template::Blob | Template::Referrers, _) if reads => {
+            entry.digest = Some(decoded(split.last));
+            entry.action = if split.template == Template::Blob { "blob.get" } else { "referrers.list" };
+        }
+        (Template::Tags, _) if reads => entry.action = "tags.list",
+        (Template::Catalog, _) if reads => entry.action = "catalog.list",
         (Template::Manifest, &Method::PUT) => {
             entry.action = "manifest.put";
             name_reference(&mut entry, split.last);
@@ -125,7 +137,7 @@ mod tests {
 
     fn entry(method: &str, uri: &str, status: u16) -> Option<String> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let entry = of_request(&method, &uri.parse().unwrap(), status, None)?;
+        let entry = of_request(&method, &uri.parse().unwrap(), status, None, false)?;
         let tags: Vec<_> = entry.tags.iter().map(|change| change.tag.as_str()).collect();
         let text = |field: &Option<String>| field.clone().unwrap_or("-".to_owned());
         Some(format!(
@@ -176,7 +188,7 @@ mod tests {
     #[test]
     fn what_a_client_makes_up_stays_on_its_line() {
         let uri: Uri = format!("/v2/a/manifests/%0a%22forged%1b?tag={}", "x".repeat(9_000)).parse().unwrap();
-        let entry = of_request(&Method::PUT, &uri, 400, None).unwrap();
+        let entry = of_request(&Method::PUT, &uri, 400, None, false).unwrap();
         let line = crate::audit::line(&entry);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.contains('\u{1b}') && line.len() < 2_000, "{line}");

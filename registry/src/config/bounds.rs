@@ -10,8 +10,8 @@ use super::{ByteSize, Config, Period};
 
 /// Finds the first value that is out of range.
 pub(super) fn check(config: &Config) -> Result<(), Fault> {
-    let Config { listen, metrics, data, audit, push, limits, collection, scrub, repositories, tls, .. } =
-        config;
+    let Config { listen, metrics, data, audit, push, limits, collection, scrub, repositories, .. } = config;
+    let Config { tls, access, auth, .. } = config;
     let trusted_proxies = &config.trusted_proxies;
     if data.as_os_str().is_empty() {
         return Err(Fault::bad_value("data", "the path is empty; name a directory".to_owned()));
@@ -44,6 +44,23 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("scrub.rate", scrub.rate, ByteSize::new(0)..=ByteSize::mib(1024 * 1024))?;
     at_most(MAX_ENTRIES, "repositories", repositories.len())?;
     at_most(MAX_ENTRIES, "tls.certificates", tls.certificates.len())?;
+    at_most(MAX_ENTRIES, "access", access.len())?;
+    for (index, rule) in access.iter().enumerate() {
+        if rule.allow.is_some() == rule.deny.is_some() {
+            return Err(Fault::bad_value(
+                "access",
+                format!("rule {} must have one of `allow` and `deny`", index + 1),
+            ));
+        }
+        at_most(MAX_ENTRIES, "access", rule.to.0.len().max(rule.repositories.len()))?;
+    }
+    if auth.htpasswd.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+        return Err(Fault::bad_value("auth.htpasswd", "the path is empty; name a file".to_owned()));
+    }
+    let (minute, token) = (Period::seconds(60), &auth.token);
+    within("auth.token.lifetime", token.lifetime, minute..=day)?;
+    within("auth.token.refresh", token.refresh, hour..=year)?;
+    within("auth.token.rotation", token.rotation, day..=year)?;
     at_most(MAX_ENTRIES, "trusted_proxies", trusted_proxies.len())
 }
 

@@ -102,8 +102,9 @@ pub enum ConfigError {
     },
     /// `listen` would serve more than this machine.
     #[error(
-        "listen: {listen}{} is not a loopback address. This version has no access rules, so it serves only \
-         this machine, also with TLS: use 127.0.0.1:{}, or put an authenticating proxy in front of it.",
+        "listen: {listen}{} is not a loopback address, and without access rules only this machine is served, also \
+         with TLS: use 127.0.0.1:{}, or write into the configuration who may do what. That everyone may pull and \
+         nobody may push is\naccess:\n  - {{allow: [pull], to: everyone}}",
         if listen.is_literal() { String::new() } else { format!(" resolves to {address}, which") },
         listen.port()
     )]

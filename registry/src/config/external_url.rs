@@ -23,6 +23,14 @@ impl ExternalUrl {
         self.https
     }
 
+    /// The host, with the port if there is one.
+    pub(crate) fn authority(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+
     /// The host: a name in lower case, an IPv4 address, or an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')

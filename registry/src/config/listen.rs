@@ -35,8 +35,8 @@ impl Listen {
         matches!(self.host, Host::Address(_))
     }
 
-    /// The addresses of the host, each once and all of them loopback.
-    pub(super) fn loopback_addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+    /// The addresses of the host, each once; all of them loopback, unless there are rules for who may do what.
+    pub(super) fn addresses(&self, rules: bool) -> Result<Vec<SocketAddr>, ConfigError> {
         let found: Vec<SocketAddr> = match &self.host {
             Host::Address(address) => vec![(*address, self.port).into()],
             Host::Name(name) => {
@@ -46,7 +46,7 @@ impl Listen {
         };
         let mut addresses = Vec::new();
         for address in found {
-            if !address.ip().is_loopback() {
+            if !rules && !address.ip().is_loopback() {
                 return Err(ConfigError::NotLoopback { listen: self.clone(), address });
             }
             if !addresses.contains(&address) {
@@ -123,6 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{Config, Overrides};
 
     fn listen(text: &str) -> Listen {
         text.parse().unwrap()
@@ -131,9 +132,9 @@ mod tests {
     #[test]
     fn loopback_is_served_by_address_and_by_name() {
         for text in ["127.0.0.1:5000", "127.8.9.1:0", "[::1]:5000"] {
-            assert_eq!(listen(text).loopback_addresses().unwrap(), [text.parse::<SocketAddr>().unwrap()]);
+            assert_eq!(listen(text).addresses(false).unwrap(), [text.parse::<SocketAddr>().unwrap()]);
         }
-        let named = listen("localhost:5000").loopback_addresses().unwrap();
+        let named = listen("localhost:5000").addresses(false).unwrap();
         assert!(!named.is_empty() && named.iter().all(|a| a.ip().is_loopback() && a.port() == 5000));
     }
 
@@ -141,17 +142,27 @@ mod tests {
     fn any_other_address_is_refused_with_the_way_out() {
         for text in ["0.0.0.0:5000", "[::]:5000", "10.0.0.1:5000", "[::ffff:127.0.0.1]:5000", "192.168.1.1:0"]
         {
-            let error = listen(text).loopback_addresses().unwrap_err().to_string();
+            let error = listen(text).addresses(false).unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("listen: {text} is not a loopback address. This version")),
+                error.starts_with(&format!(
+                    "listen: {text} is not a loopback address, and without access rules only"
+                )),
                 "{error}"
             );
         }
-        let error = listen("0.0.0.0:5001").loopback_addresses().unwrap_err().to_string();
+        let error = listen("0.0.0.0:5001").addresses(false).unwrap_err().to_string();
         assert!(
-            error.ends_with("use 127.0.0.1:5001, or put an authenticating proxy in front of it."),
+            error.contains("use 127.0.0.1:5001")
+                && error.ends_with("\naccess:\n  - {allow: [pull], to: everyone}"),
             "{error}"
         );
+        // What is printed does what it says.
+        let (_, lines) = error.split_once('\n').unwrap();
+        let written = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(written.path(), lines).unwrap();
+        let config = Config::load(Some(written.path()), [], Overrides::default()).unwrap();
+        assert_eq!(config.access.len(), 1);
+        assert_eq!(listen("0.0.0.0:5001").addresses(!config.access.is_empty()).unwrap().len(), 1);
     }
 
     #[test]
@@ -159,7 +170,7 @@ mod tests {
         let address = "192.0.2.1:80".parse().unwrap();
         let error = ConfigError::NotLoopback { listen: listen("example.org:80"), address }.to_string();
         assert!(
-            error.contains("example.org:80 resolves to 192.0.2.1:80, which is not a loopback address."),
+            error.contains("example.org:80 resolves to 192.0.2.1:80, which is not a loopback address, and"),
             "{error}"
         );
     }
@@ -193,8 +204,8 @@ mod tests {
         }
 
         #[test]
-        fn only_loopback_is_ever_handed_out(address in any::<IpAddr>(), port in any::<u16>()) {
-            let bound = Listen { host: Host::Address(address), port }.loopback_addresses();
+        fn without_rules_only_loopback_is_ever_handed_out(address in any::<IpAddr>(), port in any::<u16>()) {
+            let bound = Listen { host: Host::Address(address), port }.addresses(false);
             prop_assert_eq!(bound.is_ok(), address.is_loopback());
         }
     }

@@ -80,13 +80,13 @@ impl fmt::Display for Endpoint {
 }
 
 impl Config {
-    /// The addresses of `metrics.listen`, all of them loopback; none if it is not set.
+    /// The addresses of `metrics.listen`, all of them loopback if there are no access rules; none if it is not set.
     pub fn metrics_addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
         let Some(listen) = &self.metrics.listen else { return Ok(Vec::new()) };
-        listen.loopback_addresses().map_err(|error| {
+        listen.addresses(!self.access.is_empty()).map_err(|error| {
             let reason = match error {
                 ConfigError::NotLoopback { address, .. } => {
-                    format!("{address} is not a loopback address; metrics are served to this machine only")
+                    format!("{address} is not a loopback address; without access rules metrics are served to this machine only")
                 }
                 ConfigError::Resolve { source, .. } => {
                     format!("cannot resolve the host of {listen}: {source}")

@@ -56,6 +56,17 @@ repositories:
   - match: a/*
     untagged: 7d
     released: 30d
+access:
+  - {deny: [delete], to: everyone, repositories: [prod/**]}
+  - {allow: [pull, push], to: [{subject: 'gitlab:*', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
+auth:
+  htpasswd: /etc/stella/htpasswd
+  challenge: basic
+  token: {algorithm: RS256, lifetime: 15m, refresh: 30d, rotation: 7d}
+  issuers:
+    - {name: gitlab, issuer: https://gitlab.example, audience: registry.example, jwks: https://gitlab.example/oauth/discovery/keys, subject: '{project_path}', groups: ['{namespace_path}'], own: ['{project_path}/**']}
+  token_servers:
+    - {name: auth, issuer: auth.example, audience: registry, keys: /etc/stella/auth.pem}
 ";
 
 /// The variables `pairs`.
@@ -158,6 +169,7 @@ fn every_key_can_be_set_in_the_environment() {
             node::Value::List(_) => match key.as_str() {
                 "tls.certificates" => "[{certificate: /etc/stella/a.crt, key: /etc/stella/a.key}]".to_owned(),
                 "trusted_proxies" => "[10.0.0.0/8, '::1']".to_owned(),
+                "access" | "auth.issuers" | "auth.token_servers" => super::render::flow(node),
                 _ => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
             },
             other => panic!("{other:?}"),
@@ -258,7 +270,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `audit`, `scrub`, `listen`, `limits`, `metrics`, `tracing`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
+            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `auth`, `audit`, `scrub`, `listen`, `limits`, `access`, `metrics`, `tracing`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));

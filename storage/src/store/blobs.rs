@@ -2,6 +2,7 @@
 //! Blobs in repositories: links to contents, mounts, and deletion.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,7 +12,7 @@ use crate::cache;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId, Review};
-use crate::kv::{ReadTx, WriteTx};
+use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::local::{BlobReader, Location};
 use crate::name::RepoName;
 use crate::rows::{self, kind};
@@ -100,6 +101,24 @@ async fn intact(tx: &mut ReadTx, sha256: &[u8; 32]) -> Result<Option<rows::Conte
     Ok(content.damaged.is_none().then_some(content))
 }
 
+/// Whether a content is linked from a repository that is readable. Of many repositories only so many are looked at.
+async fn is_linked(
+    tx: &mut ReadTx,
+    sha256: &[u8; 32],
+    readable: &(dyn Fn(&RepoName) -> bool + Send + Sync),
+) -> Result<bool> {
+    let prefix = keys::links_of(sha256);
+    let mut last = None;
+    for (key, _) in tx.range(&prefix, None, MAX_PAGE_ROWS).await? {
+        let repo = keys::read_link_of(&key, &prefix)?;
+        // The same content may have several digests in one.
+        if last.replace(repo) != Some(repo) && readable(&repositories::name(tx, repo).await?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Some repository's content of this digest.
 async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<[u8; 32]>> {
     Ok(match digest {
@@ -176,6 +195,19 @@ impl Store {
         digest: &Digest,
         actor: &Actor,
     ) -> Result<Mounted> {
+        self.mount_readable(repo, from, digest, actor, Arc::new(|_| true)).await
+    }
+
+    /// As [`Store::mount`], from repositories that are `readable` to whoever asks. One that is not is as one that is
+    /// not there, and takes as long.
+    pub async fn mount_readable(
+        &self,
+        repo: &RepoName,
+        from: Option<&RepoName>,
+        digest: &Digest,
+        actor: &Actor,
+        readable: Arc<dyn Fn(&RepoName) -> bool + Send + Sync>,
+    ) -> Result<Mounted> {
         self.room.check(0)?;
         let (repo, from, digest) = (repo.clone(), from.cloned(), digest.clone());
         let (actor, moment) = (actor.clone(), self.moment());
@@ -183,10 +215,16 @@ impl Store {
             .engine
             .write(0, async move |tx: &mut WriteTx| {
                 let source = match &from {
-                    None => find_anywhere(tx, &digest).await?,
+                    None => match find_anywhere(tx, &digest).await? {
+                        Some(sha256) if is_linked(tx, &sha256, &*readable).await? => Some(sha256),
+                        _ => None,
+                    },
                     Some(from) => match repositories::find(tx, from).await? {
                         None => None,
-                        Some(from) => find_link(tx, from, &digest).await?.map(|link| link.sha256),
+                        Some(id) => {
+                            let link = find_link(tx, id, &digest).await?;
+                            link.filter(|_| readable(from)).map(|link| link.sha256)
+                        }
                     },
                 };
                 let Some(sha256) = source else { return Ok(Mounted::No) };

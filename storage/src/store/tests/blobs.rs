@@ -72,6 +72,29 @@ async fn a_mount_needs_the_blob_in_the_source() {
 }
 
 #[tokio::test]
+async fn a_mount_from_what_its_client_cannot_read_finds_nothing() {
+    on_both(async |lab| {
+        let (store, secret, shared, to, who) =
+            (&lab.store, repo("secret"), repo("shared"), repo("to"), actor("mounter"));
+        let (hidden, open) = (lab.push(&secret, b"hidden").await, lab.push(&secret, b"open").await);
+        lab.push(&shared, b"open").await;
+        let readable: Arc<dyn Fn(&RepoName) -> bool + Send + Sync> =
+            Arc::new(|repo: &RepoName| repo.as_str() == "shared");
+        for (from, digest, expected) in [
+            (Some(&secret), &hidden, Mounted::No),
+            (Some(&secret), &open, Mounted::No),
+            (None, &hidden, Mounted::No),
+            (Some(&shared), &open, Mounted::Yes),
+            (None, &open, Mounted::Yes),
+        ] {
+            let mounted = store.mount_readable(&to, from, digest, &who, Arc::clone(&readable)).await.unwrap();
+            assert_eq!(mounted, expected, "{from:?} {digest}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_mount_from_anywhere_finds_either_digest() {
     on_both(async |lab| {
         let (store, from, who) = (&lab.store, repo("from"), actor("ci"));

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Who makes a request: what its `Authorization` header says, checked.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderValue};
+
+use super::passwords::TooBusy;
+use super::{Access, Identity, Peer, Proof, Wanted, check_name};
+use crate::error::ApiError;
+
+/// A header with more is no name and password, and no token of ours.
+const MAX_HEADER: usize = 20 << 10;
+
+/// A name and a password as a client sent them.
+pub(super) struct Credentials {
+    pub(super) name: String,
+    pub(super) password: String,
+}
+
+impl Access {
+    /// Who makes a request with these headers.
+    pub(crate) async fn identify(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<Identity>, ApiError> {
+        let mut all = headers.get_all(AUTHORIZATION).iter();
+        let Some(header) = all.next() else { return Ok(Arc::clone(&self.anonymous)) };
+        // Without a way to prove anything, what clients say of themselves is not looked at.
+        if !self.can_be_proven() {
+            return Ok(Arc::clone(&self.anonymous));
+        }
+        if all.next().is_some() {
+            return Err(unproven("the request has more than one Authorization header"));
+        }
+        if header.len() > MAX_HEADER {
+            return Err(unproven("the Authorization header is longer than 20 KiB"));
+        }
+        match Credentials::of(header) {
+            Some(credentials) => self.log_in(credentials, peer).await.map(Arc::new),
+            None => Err(unproven("the Authorization header is none of `Basic` with a name and a password")),
+        }
+    }
+
+    /// Who has this name and this password.
+    pub(super) async fn log_in(&self, credentials: Credentials, peer: Peer) -> Result<Identity, ApiError> {
+        let Credentials { name, password } = credentials;
+        let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
+        if !passwords.is_proven(&name, &password) {
+            if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
+                return Err(ApiError::too_many_logins(seconds));
+            }
+            match passwords.prove(&name, &password).await {
+                Ok(true) => {}
+                Ok(false) => return Err(self.failed(peer, &name)),
+                Err(TooBusy) => return Err(ApiError::unavailable()),
+            }
+        }
+        Ok(Identity { subject: name, proof: Proof::Password, ..Identity::default() })
+    }
+
+    fn failed(&self, peer: Peer, name: &str) -> ApiError {
+        self.attempts.failed(peer.address, Instant::now());
+        tracing::info!(client = %peer.address, name = %name.escape_debug(), "a login failed");
+        unproven("the name or the password is wrong")
+    }
+}
+
+fn unproven(message: &str) -> ApiError {
+    ApiError::unauthorized(message, Wanted::default())
+}
+
+impl Credentials {
+    /// RFC 7617.
+    pub(super) fn of(header: &HeaderValue) -> Option<Self> {
+        let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (name, password) = decoded.split_once(':')?;
+        check_name(name).ok()?;
+        Some(Credentials { name: name.to_owned(), password: password.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(header: &str) -> Option<(String, String)> {
+        let Credentials { name, password } = Credentials::of(&HeaderValue::from_str(header).unwrap())?;
+        Some((name, password))
+    }
+
+    #[test]
+    fn a_name_and_a_password_are_read_as_rfc_7617_has_them() {
+        let pair = |name: &str, password: &str| Some((name.to_owned(), password.to_owned()));
+        assert_eq!(credentials("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), pair("Aladdin", "open sesame"));
+        assert_eq!(credentials("bASIC  dGVzdDoxMjPCow=="), pair("test", "123£"));
+        assert_eq!(credentials(&format!("Basic {}", BASE64_STANDARD.encode("a:b:c"))), pair("a", "b:c"));
+        for bad in [
+            "",
+            "Basic",
+            "Basic ",
+            "Basic !",
+            "Bearer x",
+            "Basic QQ==",
+            &format!("Basic {}", BASE64_STANDARD.encode("a\nb:c")),
+        ] {
+            assert_eq!(credentials(bad), None, "{bad}");
+        }
+    }
+}
