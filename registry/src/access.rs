@@ -10,8 +10,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use stella_storage::RepoName;
+use stella_storage::{RepoName, Store};
 
 use crate::config::{self, Config, ConfigError, ExternalUrl};
 use crate::error::ApiError;
@@ -20,19 +21,28 @@ mod action;
 mod attempts;
 mod authenticate;
 mod challenge;
+mod checked;
 mod htpasswd;
 mod identity;
 mod passwords;
+mod prove;
+pub(crate) mod robots;
 mod rules;
+mod scope;
+mod service;
 
 pub use action::Action;
 pub(crate) use challenge::Wanted;
 pub(crate) use htpasswd::{COST, Htpasswd, MAX_PASSWORD, check_name};
 pub use identity::{Claim, Grant, Identity, Proof, Scope};
 pub(crate) use passwords::Passwords;
+pub(crate) use prove::{Proven, Wish, hash, secret};
 pub(crate) use rules::{Decision, Rules};
 
 use attempts::Attempts;
+use checked::CheckedTokens;
+use issuers::Issuers;
+use service::TokenService;
 
 /// What a registry is called that has no `external_url`.
 const SERVICE: &str = "stella-registry";
@@ -41,11 +51,17 @@ const SERVICE: &str = "stella-registry";
 pub(crate) struct Access {
     rules: ArcSwap<Rules>,
     passwords: Option<Arc<Passwords>>,
+    issuers: Issuers,
+    /// There from when the store is.
+    tokens: Option<Arc<TokenService>>,
+    checked: CheckedTokens,
     attempts: Attempts,
     anonymous: Arc<Identity>,
     challenge: config::Challenge,
     /// What we are called in tokens.
     service: String,
+    /// Whether robots may log in.
+    robots: bool,
 }
 
 /// Why a request was refused, for the audit trail.
@@ -71,11 +87,29 @@ impl Access {
         Ok(Access {
             rules: ArcSwap::from_pointee(Rules::new(config.access.clone())),
             passwords: passwords.transpose()?,
+            issuers: Issuers::load(config)?,
+            tokens: None,
+            checked: CheckedTokens::default(),
             attempts: Attempts::default(),
             anonymous: Arc::new(Identity::anonymous()),
             challenge: config.auth.challenge,
+            robots: config.auth.robots && !config.access.is_empty(),
             service: config.external_url.as_ref().map_or(SERVICE.to_owned(), ExternalUrl::authority),
         })
+    }
+
+    /// The same, with the keys that sign our tokens.
+    pub(crate) async fn with_tokens(mut self, store: &Store, settings: &config::Token) -> anyhow::Result<Self> {
+        if self.can_be_proven() {
+            let service = TokenService::open(store, &self.service, settings).await;
+            self.tokens = Some(Arc::new(service.context("cannot read the keys that sign tokens")?));
+        }
+        Ok(self)
+    }
+
+    /// How often keys that tokens are checked with have changed.
+    fn key_generation(&self) -> u64 {
+        self.issuers.generation() + self.tokens.as_ref().map_or(0, |tokens| tokens.generation())
     }
 
     /// From now on these rules decide.
@@ -95,7 +129,7 @@ impl Access {
 
     /// Whether there is a way to prove who one is.
     fn can_be_proven(&self) -> bool {
-        self.passwords.is_some()
+        self.passwords.is_some() || !self.issuers.is_empty() || self.robots
     }
 
     /// Whether a client may do something in a repository, or in the registry as a whole.
@@ -199,5 +233,4 @@ impl Access {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    pub(crate) https: bool,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Administration: the long operations that an operator starts, beside a running server or without one.
 //!
-//! A server holds its data directory, so `stella gc`, `fsck` and `backup create` ask it through a
+//! A server holds its data directory, so `stella gc`, `fsck`, `backup create` and `robot` ask it through a
 //! socket there (`socket.rs`); without a server they open the data themselves. Either way one
 //! [`Operation`] runs on the store and tells its items one by one. On the socket all is lines of
 //! JSON: the client sends one [`Request`]; the server answers with items, then one last line with
@@ -21,9 +21,11 @@ use tokio::sync::mpsc;
 use crate::exit;
 
 pub(crate) mod client;
+mod credentials;
 mod server;
 mod socket;
 
+pub(crate) use credentials::{Credentials, Given, NewRobot};
 pub(crate) use server::Admin;
 
 /// Items that may wait for somebody to read them.
@@ -37,6 +39,7 @@ pub(crate) enum Request {
     Resume(Resume),
     Fsck(Fsck),
     Backup(Backup),
+    Credentials(Credentials),
 }
 
 /// A long operation on a store.

@@ -27,6 +27,7 @@ mod manifests;
 mod paging;
 mod referrers;
 mod tags;
+pub(crate) mod token;
 mod uploads;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");

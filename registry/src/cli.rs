@@ -31,6 +31,7 @@ mod gc;
 mod health;
 mod inspect;
 mod progress;
+mod robot;
 mod table;
 mod tags;
 mod upgrade;
@@ -45,6 +46,7 @@ use fsck::FsckArgs;
 use gc::GcArgs;
 use health::HealthArgs;
 use inspect::InspectArgs;
+use robot::{RobotCommand, TokenCommand};
 use tags::TagsArgs;
 use upgrade::UpgradeArgs;
 use user::UserCommand;
@@ -81,6 +83,12 @@ enum Command {
     /// Add, change, remove or list the users of the htpasswd file
     #[command(subcommand)]
     User(UserCommand),
+    /// Create, list or revoke robots: names for machines
+    #[command(subcommand)]
+    Robot(RobotCommand),
+    /// List or revoke the refresh tokens of those who have logged in
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Tell what the access rules mean
     #[command(subcommand)]
     Access(AccessCommand),
@@ -153,6 +161,8 @@ pub fn run(
         Command::Config(ConfigCommand::Check(source)) => check(source, env).map(|()| 0),
         Command::Config(ConfigCommand::Show(source)) => show(source, env).map(|()| 0),
         Command::User(command) => user::user(command, env),
+        Command::Robot(command) => robot::robot(command, env),
+        Command::Token(command) => robot::token(command, env),
         Command::Access(command) => access::access(command, env),
         Command::Health(args) => health::health(args, env, &all),
         Command::Tags(args) => tags::tags(args, &all),
@@ -249,6 +259,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         None | Some(ConfigError::Render { .. }) => INTERNAL,
         Some(_) => USAGE,
     }
+}
+
+/// Tells a person something beside what was asked for.
+fn note(text: &str) {
+    // Nobody is left to tell when stderr is closed.
+    let _closed = writeln!(io::stderr(), "{text}");
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

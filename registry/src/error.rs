@@ -96,6 +96,17 @@ impl ApiError {
         error
     }
 
+    /// A fault of ours, and its cause for the log.
+    pub(crate) fn failed(cause: String) -> Self {
+        let mut error = Self::internal();
+        error.cause = Some(cause);
+        error
+    }
+
+    pub(crate) fn form_too_large(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "UNSUPPORTED", format!("the form is larger than {limit} bytes"))
+    }
+
     /// Who it is may help: the answer says how to tell.
     pub(crate) fn unauthorized(message: impl Into<String>, wanted: Wanted) -> Self {
         let mut error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);

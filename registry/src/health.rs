@@ -12,6 +12,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 use stella_storage::Error;
 
+use crate::api;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::metrics;
@@ -20,6 +21,7 @@ use crate::metrics;
 pub(crate) fn router(app: Arc<App>, metrics_elsewhere: bool) -> Router {
     let router = if metrics_elsewhere { health() } else { monitoring() };
     router
+        .route("/.well-known/jwks.json", get(jwks))
         .route("/v1", any(api_v1))
         .route("/v1/", any(api_v1))
         .route("/v1/{*rest}", any(api_v1))
@@ -48,6 +50,10 @@ fn health() -> Router<Arc<App>> {
 /// Clients of the old API ask for `/v1/_ping`, and `docker login` for `/v1/users/`.
 async fn api_v1() -> Response<Body> {
     ApiError::api_v1().into_response()
+}
+
+async fn jwks(State(app): State<Arc<App>>) -> Response<Body> {
+    api::token::jwks(&app)
 }
 
 async fn scrape(State(app): State<Arc<App>>) -> Response<Body> {

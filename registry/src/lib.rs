@@ -24,6 +24,7 @@ mod content_range;
 mod copy;
 mod direct;
 mod error;
+mod evidence;
 mod exit;
 mod health;
 mod in_use;

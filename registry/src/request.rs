@@ -73,12 +73,14 @@ pub(crate) async fn handle(
     let _being_handled = app.metrics.requests.begin();
     let addressed = addressed(&request);
     let called = called(&request);
+    let (path_is_token, peer) = (path == api::token::PATH, Peer { address: client.0 });
     let answer = async {
         if !addressed {
             ApiError::host_missing().into_response()
+        } else if path_is_token {
+            api::token::answer(&app, &asked.who, peer, &request, body).await
         } else if registry {
-            let peer = Peer { address: client.0, https: scheme == Scheme::Https };
-            match app.access.identify(request.headers(), peer).await {
+            match app.access.identify(&app.store, request.headers(), peer).await {
                 Ok(who) => {
                     let who = asked.who.get_or_init(|| who);
                     api::answer(&app, who, &request, body).await

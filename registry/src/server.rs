@@ -73,6 +73,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     if let Some(why) = store.why_collection_waits().await.context("cannot read the metadata")? {
         tracing::warn!("{why}");
     }
+    let access = access.with_tokens(&store, &config.auth.token).await?;
     let header_timeout = config.limits.header_timeout.duration();
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let metrics = Metrics::new(config.data.clone(), tls.clone());
@@ -116,6 +117,10 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         tokio::spawn(metrics::serve(listener, router.clone()));
     }
     let mut background = Vec::from(background::begin(&app));
+    if let Some(tokens) = app.access.token_service() {
+        background.push(tokio::spawn(Arc::clone(tokens).watch(Arc::clone(&app))));
+    }
+    background.extend(app.access.watch_issuers());
     if let Some(passwords) = app.access.passwords() {
         background.push(tokio::spawn(passwords.watch()));
     }

@@ -9,8 +9,11 @@ use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 
+use stella_storage::{Clock as _, Store, SystemClock, Timestamp};
+
 use super::passwords::TooBusy;
-use super::{Access, Identity, Peer, Proof, Wanted, check_name};
+use super::tokens::{TokenError, issuer_of};
+use super::{Access, Identity, Peer, Proof, Wanted, check_name, robots};
 use crate::error::ApiError;
 
 /// A header with more is no name and password, and no token of ours.
@@ -23,8 +26,13 @@ pub(super) struct Credentials {
 }
 
 impl Access {
-    /// Who makes a request with these headers.
-    pub(crate) async fn identify(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<Identity>, ApiError> {
+    /// Who makes a request below `/v2` with these headers.
+    pub(crate) async fn identify(
+        &self,
+        store: &Store,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<Arc<Identity>, ApiError> {
         let mut all = headers.get_all(AUTHORIZATION).iter();
         let Some(header) = all.next() else { return Ok(Arc::clone(&self.anonymous)) };
         // Without a way to prove anything, what clients say of themselves is not looked at.
@@ -37,18 +45,82 @@ impl Access {
         if header.len() > MAX_HEADER {
             return Err(unproven("the Authorization header is longer than 20 KiB"));
         }
+        if let Some(token) = bearer(header) {
+            return self.check_token(store, token).await;
+        }
         match Credentials::of(header) {
-            Some(credentials) => self.log_in(credentials, peer).await.map(Arc::new),
-            None => Err(unproven("the Authorization header is none of `Basic` with a name and a password")),
+            Some(credentials) => self.log_in(store, credentials, peer).await.map(Arc::new),
+            None => Err(unproven("the Authorization header is neither `Basic` nor `Bearer`")),
         }
     }
 
+    /// Whose token this is: one of ours, or of a token server that is known here.
+    async fn check_token(&self, store: &Store, token: &str) -> Result<Arc<Identity>, ApiError> {
+        let invalid = |error: TokenError| ApiError::unauthorized(error.to_string(), Wanted::invalid());
+        let (now, keys) = (SystemClock.now(), self.key_generation());
+        if let Some(identity) = self.checked.get(token, keys, now) {
+            return self.still(store, identity, now).await;
+        }
+        let ours = self.tokens.as_ref().filter(|ours| issuer_of(token).as_deref() == Some(ours.service()));
+        let (identity, expires) = match ours {
+            Some(ours) => ours.check(token, now).map_err(invalid)?,
+            None => match self.issuers.identify_server_token(token, now).await {
+                Some(checked) => checked.map_err(invalid)?,
+                None => return Err(invalid(TokenError::Issuer)),
+            },
+        };
+        let identity = Arc::new(identity);
+        self.checked.keep(token, keys, expires, &identity);
+        self.still(store, identity, now).await
+    }
+
+    /// A token ends with the password, or the robot, for which it was given.
+    async fn still(
+        &self,
+        store: &Store,
+        identity: Arc<Identity>,
+        now: Timestamp,
+    ) -> Result<Arc<Identity>, ApiError> {
+        let stands = match &identity.proof {
+            Proof::Password => {
+                let present = self.passwords.as_ref().and_then(|passwords| passwords.stamp(&identity.subject));
+                present.as_deref() == identity.stamp.as_deref()
+            }
+            Proof::Robot => {
+                let present = robots::find(store, &identity.subject, now).await?;
+                present.is_some_and(|present| present.stamp == identity.stamp)
+            }
+            _ => true,
+        };
+        if stands {
+            return Ok(identity);
+        }
+        Err(ApiError::unauthorized("the token was given to who may no longer log in", Wanted::invalid()))
+    }
+
     /// Who has this name and this password.
-    pub(super) async fn log_in(&self, credentials: Credentials, peer: Peer) -> Result<Identity, ApiError> {
+    pub(super) async fn log_in(
+        &self,
+        store: &Store,
+        credentials: Credentials,
+        peer: Peer,
+    ) -> Result<Identity, ApiError> {
         let Credentials { name, password } = credentials;
+        let wait = || self.attempts.must_wait(peer.address, Instant::now());
+        if name.starts_with(robots::PREFIX) {
+            if let Some(seconds) = wait() {
+                return Err(ApiError::too_many_logins(seconds));
+            }
+            let robot = robots::prove(store, &name, &password, SystemClock.now()).await?;
+            return robot.ok_or_else(|| self.failed(peer, &name));
+        }
+        // A job logs in by whatever name, with its ID token.
+        if issuer_of(&password).is_some() {
+            return self.id_token(&password, peer).await;
+        }
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
         if !passwords.is_proven(&name, &password) {
-            if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
+            if let Some(seconds) = wait() {
                 return Err(ApiError::too_many_logins(seconds));
             }
             match passwords.prove(&name, &password).await {
@@ -57,7 +129,8 @@ impl Access {
                 Err(TooBusy) => return Err(ApiError::unavailable()),
             }
         }
-        Ok(Identity { subject: name, proof: Proof::Password, ..Identity::default() })
+        let stamp = passwords.stamp(&name).map(|stamp| stamp.to_string());
+        Ok(Identity { subject: name, proof: Proof::Password, stamp, ..Identity::default() })
     }
 
     fn failed(&self, peer: Peer, name: &str) -> ApiError {
@@ -67,8 +140,14 @@ impl Access {
     }
 }
 
-fn unproven(message: &str) -> ApiError {
+pub(super) fn unproven(message: &str) -> ApiError {
     ApiError::unauthorized(message, Wanted::default())
+}
+
+/// The token of a `Bearer` header (RFC 6750).
+pub(super) fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 impl Credentials {

@@ -28,6 +28,8 @@ pub struct Identity {
     pub scope: Option<Scope>,
     /// What a manifest that it pushes is recorded with: the token's session.
     pub session: Option<String>,
+    /// Of the password or the secret by which it was proven: unlike that of any other.
+    pub stamp: Option<String>,
 }
 
 /// Actions in repositories.

@@ -5,7 +5,7 @@
 //! hash: a client that sends its password with each request costs a microsecond, and a changed line ends what was
 //! proven by the old one. Unknown names take as long as known ones. At most a few hashes are computed at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -41,6 +41,8 @@ struct Users {
     file: Htpasswd,
     /// What an unknown name's password is compared with.
     nobody: String,
+    /// What tells each name's password from one that comes after it.
+    stamps: HashMap<String, Arc<str>>,
 }
 
 type Mark = [u8; 32];
@@ -70,6 +72,11 @@ impl Passwords {
         let Some(hash) = users.file.hash(name) else { return false };
         let mark = self.mark(name, password, hash);
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark)
+    }
+
+    /// What tells a name's present password from any other; none if there is no such name.
+    pub(crate) fn stamp(&self, name: &str) -> Option<Arc<str>> {
+        self.users.load().stamps.get(name).cloned()
     }
 
     /// Whether this is the password of this name. Slow.
@@ -141,7 +148,13 @@ impl Users {
     fn of(file: Htpasswd) -> Self {
         let password = Uuid::new_v4().to_string();
         let nobody = bcrypt::hash(password, file.usual_cost()).unwrap_or_default();
-        Users { file, nobody }
+        let stamp = |name: &str| -> Option<Arc<str>> {
+            let mut hash = Sha256::digest(file.hash(name)?).to_vec();
+            hash.truncate(16);
+            Some(hex::encode(hash).into())
+        };
+        let stamps = file.names().filter_map(|name| Some((name.to_owned(), stamp(name)?))).collect();
+        Users { file, nobody, stamps }
     }
 }
 

@@ -45,6 +45,7 @@ struct Shared {
     resume: AtomicBool,
     fsck: AtomicBool,
     backup: AtomicBool,
+    credentials: AtomicBool,
 }
 
 impl Admin {
@@ -59,6 +60,7 @@ impl Admin {
             resume: AtomicBool::default(),
             fsck: AtomicBool::default(),
             backup: AtomicBool::default(),
+            credentials: AtomicBool::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Admin { data: data.to_owned(), shared, accepting })
@@ -115,6 +117,7 @@ async fn answer(stream: UnixStream, shared: &Shared) -> io::Result<()> {
         Ok(Request::Resume(resume)) => run(resume, &shared.resume, shared, client).await,
         Ok(Request::Fsck(fsck)) => run(fsck, &shared.fsck, shared, client).await,
         Ok(Request::Backup(backup)) => run(backup, &shared.backup, shared, client).await,
+        Ok(Request::Credentials(credentials)) => run(credentials, &shared.credentials, shared, client).await,
     }
 }
 

@@ -25,6 +25,10 @@ pub(super) struct Output {
 }
 
 impl Output {
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints an item, or a summary.
     fn print(self, value: &(impl Serialize + Display)) -> io::Result<()> {
         let line = if self.json { serde_json::to_string(value)? } else { value.to_string() };
@@ -94,8 +98,15 @@ impl Administration {
 
     /// Runs an operation and prints what it tells.
     pub(super) fn run<O: Operation>(&self, operation: O) -> Outcome {
+        let summary = self.ask(operation)?;
+        let faults = O::faults(&summary);
+        self.output.end(summary, faults)
+    }
+
+    /// Runs an operation, prints its items, and gives what came of it.
+    pub(super) fn ask<O: Operation>(&self, operation: O) -> anyhow::Result<O::Summary> {
         let output = self.output;
-        let outcome = match &self.access {
+        match &self.access {
             Access::Server { holder } => {
                 client::ask(&self.options.data, holder, operation, |item| output.print(item))
             }
@@ -103,10 +114,7 @@ impl Administration {
                 let run = async |items| operation.run(store, items).await;
                 self.runtime.block_on(printed(output, run))
             }
-        };
-        let summary = outcome?;
-        let faults = O::faults(&summary);
-        output.end(summary, faults)
+        }
     }
 }
 

@@ -16,11 +16,13 @@ use super::Period;
 use crate::access::Action;
 
 /// `auth`: how clients prove who they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// A file of names and bcrypt hashes, as `stella user` and `htpasswd -B` write it. Default none.
     pub htpasswd: Option<PathBuf>,
+    /// Whether robots (`stella robot`) may log in where there are access rules. Default `true`.
+    pub robots: bool,
     /// How clients are asked to prove who they are: `token` sends them to `/token`, `basic` asks for a name and a
     /// password with each request. Default `token`.
     pub challenge: Challenge,
@@ -30,6 +32,19 @@ pub struct Auth {
     pub issuers: Vec<Issuer>,
     /// Token servers elsewhere whose tokens are taken beside our own. Default none.
     pub token_servers: Vec<TokenServer>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            htpasswd: None,
+            robots: true,
+            challenge: Challenge::default(),
+            token: Token::default(),
+            issuers: Vec::new(),
+            token_servers: Vec::new(),
+        }
+    }
 }
 
 /// `auth.challenge`: what a client is asked for.

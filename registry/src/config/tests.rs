@@ -61,6 +61,7 @@ access:
   - {allow: [pull, push], to: [{subject: 'gitlab:*', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
 auth:
   htpasswd: /etc/stella/htpasswd
+  robots: false
   challenge: basic
   token: {algorithm: RS256, lifetime: 15m, refresh: 30d, rotation: 7d}
   issuers:

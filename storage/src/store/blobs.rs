@@ -171,6 +171,19 @@ impl Store {
         Ok(inside.map(|range| BlobReader::of(&bytes, range)).collect())
     }
 
+    /// All bytes of a blob, if they are no more than `most`.
+    pub async fn read_small(&self, blob: &Blob, most: u64) -> Result<Option<Bytes>> {
+        if blob.size > most {
+            return Ok(None);
+        }
+        if blob.size <= cache::LARGEST {
+            return self.small_blob(blob).await.map(Some);
+        }
+        let (blobs, location, size) = (self.blobs.clone(), blob.location, blob.size);
+        let read = tokio::task::spawn_blocking(move || blobs.read_whole(location, size)).await;
+        read.map_err(|error| Error::Unavailable(format!("a read ended abnormally: {error}")))?.map(Some)
+    }
+
     /// The bytes of a small blob, from memory or from its file.
     async fn small_blob(&self, blob: &Blob) -> Result<Bytes> {
         if let Some(bytes) = self.cache.get(&blob.sha256) {
