@@ -206,6 +206,9 @@ impl From<Error> for ApiError {
             Error::Referenced { .. } => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
                 .with_header(ALLOW, "GET, HEAD"),
             Error::ConditionFailed => Self::new(StatusCode::PRECONDITION_FAILED, "DENIED", message),
+            Error::TagImmutable { .. } | Error::TagProtected { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+            }
             Error::Body(_) => Self::body_broken(message),
             Error::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message),
             Error::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message),

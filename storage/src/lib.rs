@@ -39,5 +39,5 @@ pub use histogram::{Distribution, Histogram};
 pub use local::{BlobReader, FilePart, Location};
 pub use manifest::Manifest;
 pub use name::{Reference, RepoName, Tag};
-pub use pattern::RepoPattern;
+pub use pattern::{RepoPattern, TextPattern};
 pub use store::*;

@@ -5,7 +5,7 @@ use axum::body::Body;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use stella_storage::{
-    Algorithm, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, Taken,
+    Algorithm, Deleter, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, Taken,
 };
 
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
@@ -89,6 +89,8 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         tags,
         condition,
         actor: call.app.actor(),
+        evidence: false,
+        may_change_protected: false,
     };
     let stored = call.app.store.put_manifest(new).await?;
     let mut response = empty(StatusCode::CREATED);
@@ -108,14 +110,14 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
 }
 
 pub(super) async fn delete(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
-    let actor = call.app.actor();
+    let deleter = Deleter { actor: call.app.actor(), may_change_protected: false };
     let changed = match reference.parse()? {
         Reference::Tag(tag) => {
-            let previous = call.app.store.delete_tag(&repo, &tag, &actor).await?;
+            let previous = call.app.store.delete_tag(&repo, &tag, &deleter).await?;
             Changed { digest: None, tags: vec![(tag, previous)] }
         }
         Reference::Digest(digest) => {
-            let tags = call.app.store.delete_manifest(&repo, &digest, &actor).await?;
+            let tags = call.app.store.delete_manifest(&repo, &digest, &deleter).await?;
             let tags = tags.into_iter().map(|tag| (tag, Some(digest.clone()))).collect();
             Changed { digest: Some(digest), tags }
         }
