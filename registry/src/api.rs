@@ -18,6 +18,7 @@ use crate::body::RequestBody;
 use crate::connection::Notes;
 use crate::direct::Direct;
 use crate::error::ApiError;
+use crate::evidence;
 use crate::query::Query;
 use crate::route::{self, Route};
 
@@ -50,6 +51,26 @@ impl Call<'_> {
     /// Who makes a change, as the store records it.
     fn actor(&self) -> Actor {
         Actor { subject: self.who.subject.clone(), session: self.who.session.clone() }
+    }
+
+    /// Whether the client may change protected tags: no token is given for that, so it is as the rules say.
+    fn is_admin(&self, repo: &RepoName) -> bool {
+        self.app.access.decide(self.who, Action::Admin, Some(repo)).allowed
+    }
+
+    /// The most bytes that the client may bring of one blob, beside those that it has brought: who may only sign brings
+    /// what signatures are made of.
+    fn most(&self, repo: &RepoName, brought: u64) -> Option<u64> {
+        (!self.may(Action::Push, repo)).then(|| evidence::MAX_LAYER.saturating_sub(brought))
+    }
+
+    /// The error for a manifest of who may only sign.
+    fn not_evidence(&self, repo: &RepoName) -> ApiError {
+        ApiError::denied(format!(
+            "{} may push to {repo} only signatures, attestations and Sigstore bundles, and this manifest has something \
+             else in it; for images allow it `push`",
+            self.who.name()
+        ))
     }
 
     /// Whether the client may do something in a repository.

@@ -32,6 +32,8 @@ const LATE: Duration = Duration::from_millis(100);
 pub(crate) enum BodyError {
     #[error("it stopped arriving")]
     Idle,
+    #[error("it has more bytes than this client may send")]
+    TooLarge,
     #[error("{0}")]
     Broken(String),
 }
@@ -46,6 +48,9 @@ pub(crate) struct RequestBody {
     arrived: usize,
     /// Set once the stream has failed by silence, for the answer's status.
     timed_out: bool,
+    /// Bytes that may still come, if they are limited.
+    left: Option<u64>,
+    too_large: bool,
 }
 
 impl RequestBody {
@@ -58,6 +63,8 @@ impl RequestBody {
             deadline: Box::pin(tokio::time::sleep(idle)),
             arrived: 0,
             timed_out: false,
+            left: None,
+            too_large: false,
         }
     }
 
@@ -72,6 +79,7 @@ impl RequestBody {
         while let Some(piece) = self.next().await {
             let piece = piece.map_err(|error| match error {
                 BodyError::Idle => ApiError::body_timeout(),
+                BodyError::TooLarge => ApiError::manifest_too_large(limit),
                 BodyError::Broken(cause) => ApiError::body_broken(cause),
             })?;
             if all.len() + piece.len() > limit {
@@ -92,6 +100,16 @@ impl RequestBody {
     pub(crate) fn telling(mut self, unread: Option<Arc<AtomicBool>>) -> Self {
         self.unread = unread;
         self
+    }
+
+    /// From now on no more bytes are taken than these.
+    pub(crate) fn limit(&mut self, most: Option<u64>) {
+        self.left = most;
+    }
+
+    /// Whether the body ended because there were more bytes than the client may send.
+    pub(crate) fn too_large(&self) -> bool {
+        self.too_large
     }
 
     /// Whether the body ended because the client had stopped sending.
@@ -120,6 +138,13 @@ impl Stream for RequestBody {
             }
             Poll::Ready(Some(Ok(piece))) => {
                 this.arrived = this.arrived.saturating_add(piece.len());
+                if let Some(left) = &mut this.left {
+                    let Some(after) = left.checked_sub(piece.len() as u64) else {
+                        this.too_large = true;
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    };
+                    *left = after;
+                }
                 Poll::Ready(Some(Ok(piece)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),

@@ -118,6 +118,30 @@ pub enum Error {
         /// One such manifest.
         manifest: Digest,
     },
+    /// A tag names something and its repository's rule holds it there.
+    #[error(
+        "tag {tag} is immutable (repositories: immutable_tags {pattern:?}) and names {digest}: it can be neither \
+         moved nor deleted; push under another tag"
+    )]
+    TagImmutable {
+        /// The tag.
+        tag: String,
+        /// The pattern that it matches.
+        pattern: String,
+        /// What it names.
+        digest: Box<Digest>,
+    },
+    /// A tag that only some may set, move or delete.
+    #[error(
+        "tag {tag} is protected (repositories: protected_tags {pattern:?}): it can be set, moved and deleted only \
+         by those who may change protected tags; push under another tag, or ask who keeps the access rules"
+    )]
+    TagProtected {
+        /// The tag.
+        tag: String,
+        /// The pattern that it matches.
+        pattern: String,
+    },
     /// A condition of the request (`If-Match`, `If-None-Match`) does not hold.
     #[error("the tag is not as the request's condition demands")]
     ConditionFailed,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Patterns of repository names, and of other names, the one dialect of them in the whole program: `*` and `?` stand
-//! for what has no slash, `**` as a whole part of the path for any number of parts, `{a,b}` for either.
+//! Patterns of repository names, tags and other text, in the one dialect of the whole program: `*` and `?`
+//! stand for what has no slash, `**` as a whole part of the path for any number of parts, `{a,b}` for either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -62,8 +62,7 @@ impl FromStr for RepoPattern {
     }
 }
 
-/// A pattern of any text, in the same dialect: `*` and `?` stand for what has no slash, `**` as a whole part for any
-/// number of parts, `{a,b}` for either. A backslash takes a character as it is.
+/// A pattern of any text, in the same dialect. A backslash takes a character as it is.
 #[derive(Clone, Debug)]
 pub struct TextPattern(GlobMatcher);
 
@@ -101,10 +100,29 @@ impl FromStr for TextPattern {
         if text.is_empty() || text.len() > MAX_LEN {
             return Err(format!("a pattern has 1 to {MAX_LEN} characters"));
         }
+        // The matcher knows sets of characters; the dialect does not, and `bot[bot]` shall not mean `botb`.
+        if has_bracket(text) {
+            return Err(format!(
+                "{text:?} is not a pattern: brackets have no meaning in one; write \\[ and \\] for the characters"
+            ));
+        }
         let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
         let glob = glob.map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))?;
         Ok(TextPattern(glob.compile_matcher()))
     }
+}
+
+/// Whether there is a bracket that no backslash takes as it is.
+fn has_bracket(pattern: &str) -> bool {
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '[' | ']' => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -140,27 +158,47 @@ mod tests {
     }
 
     #[test]
-    fn any_text_can_be_meant() {
+    fn a_pattern_of_text_means_what_people_expect() {
         for (pattern, yes, no) in [
-            ("gitlab:group/*", "gitlab:group/app", "gitlab:group/app/x"),
-            ("V1.*", "V1.2", "v1.2"),
-            ("refs/heads/{main,release-*}", "refs/heads/release-2", "refs/heads/dev"),
-            ("a\\*", "a*", "ab"),
-            ("true", "true", "false"),
+            ("v*", "v1.2", "rc-v1"),
+            ("v*", "v", "V1"),
+            ("*", "Latest_1.0-rc", "a/b"),
+            ("v?.?", "v1.2", "v1x2"),
+            ("{stable,v*}", "stable", "unstable"),
+            ("repo:team/**", "repo:team/app:ref:x", "repo:teams/app"),
+            (r"a\*", "a*", "ab"),
+            (r"bot\[bot\]", "bot[bot]", "botb"),
         ] {
             let parsed: TextPattern = pattern.parse().unwrap();
-            assert!(parsed.matches(yes) && !parsed.matches(no), "{pattern}");
+            assert!(parsed.matches(yes), "{pattern} {yes}");
+            assert!(!parsed.matches(no), "{pattern} {no}");
             assert_eq!(parsed.to_string(), pattern);
+            assert_eq!(parsed, pattern.parse().unwrap());
         }
-        for bad in ["", "[a", "{a"] {
+        assert_ne!("v*".parse::<TextPattern>().unwrap(), "v?".parse().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_pattern_of_text_is_refused_with_a_sentence() {
+        for bad in ["", "{a,b", "[a]", "a]", r"\\[a]", "a\\", &"a".repeat(2000)] {
             assert!(bad.parse::<TextPattern>().unwrap_err().contains("pattern"), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "[a-z*?{},/.-]{0,40}") {
+        fn no_text_makes_the_parser_panic(text in r"[a-zé*?{},/.\\\[\]-]{0,40}", other in ".{0,20}") {
             let _ = text.parse::<RepoPattern>();
+            if let Ok(pattern) = text.parse::<TextPattern>() {
+                let _ = pattern.matches(&other);
+            }
+        }
+
+        #[test]
+        fn a_text_without_wildcards_means_itself_alone(text in "[a-zA-Z0-9._-]{1,9}", other in "[a-zA-Z0-9._-]{1,9}") {
+            let pattern: TextPattern = text.parse().unwrap();
+            prop_assert!(pattern.matches(&text));
+            prop_assert_eq!(pattern.matches(&other), text == other);
         }
 
         #[test]

@@ -97,6 +97,9 @@ pub(crate) struct Manifest {
     /// When its subject went, if it had one.
     #[n(10)]
     pub(crate) orphaned: Option<Timestamp>,
+    /// Whether every layer was read and is a signature, an attestation or a bundle.
+    #[cbor(n(11), default)]
+    pub(crate) evidence: bool,
 }
 
 /// What a manifest names, as the edges that it made.
@@ -313,6 +316,38 @@ mod tests {
         }
         let bytes = encode(&LaterGarbage { size: 5, reason: "new".into() }).unwrap();
         assert_eq!(decode::<Garbage>(&bytes).unwrap(), Garbage { size: 5 });
+    }
+
+    #[test]
+    fn a_manifest_of_an_earlier_version_is_no_evidence() {
+        #[derive(Encode)]
+        #[cbor(map)]
+        struct EarlierManifest {
+            #[n(0)]
+            media_type: String,
+            #[n(1)]
+            size: u64,
+            #[cbor(n(2), with = "minicbor::bytes")]
+            sha256: [u8; 32],
+            #[n(5)]
+            lease_until: Timestamp,
+            #[n(6)]
+            created: Timestamp,
+            #[n(7)]
+            pusher: String,
+        }
+        let row = EarlierManifest {
+            media_type: "a/b".into(),
+            size: 5,
+            sha256: [1; 32],
+            lease_until: Timestamp(1),
+            created: Timestamp(2),
+            pusher: "ci".into(),
+        };
+        let row: Manifest = decode(&encode(&row).unwrap()).unwrap();
+        assert!(!row.evidence && row.size == 5);
+        let row = Manifest { evidence: true, ..row };
+        assert_eq!(decode::<Manifest>(&encode(&row).unwrap()).unwrap(), row);
     }
 
     #[test]

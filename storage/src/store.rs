@@ -36,6 +36,7 @@ mod repositories;
 mod rules;
 mod running;
 mod scrub;
+mod tag_guard;
 mod tags;
 mod upgrade;
 mod uploads;
@@ -67,6 +68,15 @@ pub struct Actor {
     pub session: Option<String>,
 }
 
+/// Who deletes a tag or a manifest, and what may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleter {
+    /// Who deletes.
+    pub actor: Actor,
+    /// Whether protected tags may go.
+    pub may_change_protected: bool,
+}
+
 /// How to open a [`Store`].
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -80,7 +90,7 @@ pub struct StoreOptions {
     pub allow_missing: bool,
     /// How long things last before collection may take them.
     pub periods: Periods,
-    /// What repositories keep; the first rule that matches one decides.
+    /// What holds for repositories; the first rule that matches one decides.
     pub rules: Vec<RepositoryRule>,
     /// Bytes of the disk that pushes leave free, so that deletes and collection can still commit; 0 is off.
     pub disk_reserve: u64,

@@ -5,7 +5,7 @@ use axum::body::Body;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use stella_storage::{
-    Algorithm, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, Taken,
+    Algorithm, Deleter, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, Taken,
 };
 
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
@@ -13,6 +13,7 @@ use crate::access::Action;
 use crate::audit::Changed;
 use crate::body::RequestBody;
 use crate::conditional;
+use crate::evidence;
 use crate::error::ApiError;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -81,6 +82,11 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
     let claimed = claimed(&call, &reference)?;
     let (digest, manifest) = understand(bytes.clone(), claimed, content_type.map(str::to_owned)).await?;
     let subject = manifest.subject.clone();
+    let only_evidence = !call.may(Action::Push, &repo);
+    let evidence = evidence::is_evidence(&call.app.store, &repo, &bytes).await?;
+    if only_evidence && !evidence {
+        return Err(call.not_evidence(&repo));
+    }
     let mut tags = match reference {
         Reference::Tag(tag) => vec![tag],
         Reference::Digest(_) => Vec::new(),
@@ -95,6 +101,8 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         tags,
         condition,
         actor: call.actor(),
+        evidence,
+        may_change_protected: call.is_admin(&repo),
     };
     let stored = call.app.store.put_manifest(new).await?;
     let mut response = empty(StatusCode::CREATED);
@@ -114,14 +122,14 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
 }
 
 pub(super) async fn delete(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
-    let actor = call.actor();
+    let deleter = Deleter { actor: call.actor(), may_change_protected: call.is_admin(&repo) };
     let changed = match reference.parse()? {
         Reference::Tag(tag) => {
-            let previous = call.app.store.delete_tag(&repo, &tag, &actor).await?;
+            let previous = call.app.store.delete_tag(&repo, &tag, &deleter).await?;
             Changed { digest: None, tags: vec![(tag, previous)] }
         }
         Reference::Digest(digest) => {
-            let tags = call.app.store.delete_manifest(&repo, &digest, &actor).await?;
+            let tags = call.app.store.delete_manifest(&repo, &digest, &deleter).await?;
             let tags = tags.into_iter().map(|tag| (tag, Some(digest.clone()))).collect();
             Changed { digest: Some(digest), tags }
         }

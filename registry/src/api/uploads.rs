@@ -15,6 +15,7 @@ use crate::access::{Action, Wanted};
 use crate::body::RequestBody;
 use crate::content_range;
 use crate::error::ApiError;
+use crate::evidence;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -38,6 +39,7 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
     } else if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
         let Chunk { len, .. } = content_range::chunk(call.headers)?;
+        body.limit(call.most(&repo, 0));
         let pushed = store.push_blob(&repo, &digest, len, &mut body, &actor).await;
         pushed.map_err(|error| refine(error, &body))?;
         return Ok(blob_created(&repo, &digest));
@@ -88,6 +90,7 @@ pub(super) async fn patch(call: Call<'_>, repo: RepoName, id: &str, mut body: Re
         Ok(chunk) => chunk,
         Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
     };
+    limit(&call, &repo, id, &mut body).await?;
     match call.app.store.append_upload(&repo, id, chunk, &mut body).await {
         Ok(status) => Ok(describe(empty(StatusCode::ACCEPTED), &repo, id, status.offset)),
         Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
@@ -107,6 +110,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, id: &str, mut body: Requ
         Ok(chunk) => chunk,
         Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
     };
+    limit(&call, &repo, id, &mut body).await?;
     match call.app.store.finish_upload(&repo, id, chunk, &mut body, &digest).await {
         Ok(_) => Ok(blob_created(&repo, &digest)),
         Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
@@ -151,6 +155,31 @@ async fn where_it_stands(call: &Call<'_>, repo: &RepoName, id: Location, error: 
     }
 }
 
+/// Lets who may only sign bring no more than signatures are.
+async fn limit(
+    call: &Call<'_>,
+    repo: &RepoName,
+    id: Location,
+    body: &mut RequestBody,
+) -> Result<(), ApiError> {
+    if call.most(repo, 0).is_some() {
+        let brought = match call.app.store.upload_status(repo, id).await {
+            Ok(status) => status.offset,
+            // A repeated request: what it brings is there.
+            Err(Error::NotFound(_)) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        body.limit(call.most(repo, brought));
+    }
+    Ok(())
+}
+
 fn refine(error: Error, body: &RequestBody) -> ApiError {
-    if body.timed_out() { ApiError::body_timeout() } else { error.into() }
+    if body.timed_out() {
+        ApiError::body_timeout()
+    } else if body.too_large() {
+        ApiError::signature_too_large(evidence::MAX_LAYER)
+    } else {
+        error.into()
+    }
 }

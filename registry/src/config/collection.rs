@@ -60,7 +60,7 @@ impl From<RepositoryRule> for stella_storage::RepositoryRule {
             Keep::Always => None,
             Keep::For(period) => Some(period.into()),
         };
-        Self { repositories: rule.repositories, untagged, released: rule.released.into() }
+        Self { untagged, released: rule.released.into(), ..Self::of(rule.repositories) }
     }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Manifests in repositories: storing one with its edges and tags, reading, deleting.
+//! Manifests in repositories: storing one with its edges and tags, and reading.
 
 use bytes::Bytes;
 
 use super::lease::Moment;
+use super::tag_guard::TagGuard;
 use super::{Actor, Store, blobs, repositories, tags};
-use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId, Review};
@@ -14,8 +14,9 @@ use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
 use crate::rows::{self, kind};
 
-/// Tags that go with a manifest in its own transaction; more are removed before it.
-const TAGS_AT_ONCE: usize = 200;
+mod deletion;
+
+pub(super) use deletion::erase;
 
 /// A manifest to store.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ pub struct NewManifest {
     pub condition: Option<TagCondition>,
     /// Who pushes.
     pub actor: Actor,
+    /// Whether every layer was read and is a signature, an attestation or a bundle.
+    pub evidence: bool,
+    /// Whether the pusher may set and move protected tags.
+    pub may_change_protected: bool,
 }
 
 /// A condition on what the first tag, or the digest itself, names at present.
@@ -105,6 +110,7 @@ impl Store {
             None => None,
             Some(_) => Some(new.manifest.referrer_descriptor(&new.digest, size)?),
         };
+        let guard = TagGuard::new(&self.rules(), &new.repo, new.may_change_protected);
         let weight = new.bytes.len() * 2 + new.manifest.references.len() * 512;
         self.engine
             .write(weight, async move |tx: &mut WriteTx| {
@@ -112,13 +118,17 @@ impl Store {
                 let present = find(tx, repo, &new.digest).await?;
                 check_condition(tx, repo, &new, present.is_some()).await?;
                 let warnings = check_references(tx, repo, &new.manifest, allow_missing).await?;
+                // What it once was found to be, the same bytes still are.
+                let evidence = new.evidence || present.as_ref().is_some_and(|row| row.evidence);
+                let stored = Stored { sha256, size, evidence };
                 match present {
                     Some(row) if is_whole(tx, repo, &new).await? => renew(tx, repo, &new, row, moment)?,
                     // Also over one whose bytes are damaged: that heals it.
-                    _ => store(tx, repo, &new, (sha256, size), referrer.as_deref(), moment)?,
+                    _ => store(tx, repo, &new, stored, referrer.as_deref(), moment)?,
                 }
                 let mut previous = Vec::with_capacity(new.tags.len());
                 for tag in &new.tags {
+                    guard.may_set(tx, repo, tag, &new.digest, evidence).await?;
                     previous.push(tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?);
                 }
                 Ok(PutManifest { warnings, previous })
@@ -184,39 +194,6 @@ impl Store {
                 Ok(head)
             })
             .await
-    }
-
-    /// Deletes a manifest and every tag that points at it, which are returned. What refers to it stays.
-    pub async fn delete_manifest(&self, repo: &RepoName, digest: &Digest, actor: &Actor) -> Result<Vec<Tag>> {
-        let (now, mut gone) = (self.now(), Vec::new());
-        loop {
-            let (repo, digest, actor) = (repo.clone(), digest.clone(), actor.clone());
-            let (done, tags) = self
-                .engine
-                .write(0, async move |tx: &mut WriteTx| {
-                    let repo = repositories::expect(tx, &repo).await?;
-                    let row = find(tx, repo, &digest).await?.ok_or(Error::NotFound(What::Manifest))?;
-                    let prefix = keys::tags_of(repo, &digest);
-                    let tagged = tx.range(&prefix, None, TAGS_AT_ONCE + 1).await?;
-                    let mut removed = Vec::new();
-                    for (key, _) in tagged.iter().take(TAGS_AT_ONCE) {
-                        let tag: Tag = keys::read_tag_of(key, &prefix)?;
-                        if let Some(row) = tags::find(tx, repo, &tag).await? {
-                            tags::remove(tx, repo, &tag, &row, &actor, now).await?;
-                            removed.push(tag);
-                        }
-                    }
-                    if tagged.len() > TAGS_AT_ONCE {
-                        return Ok((false, removed));
-                    }
-                    erase(tx, repo, &digest, &row, now).await.map(|()| (true, removed))
-                })
-                .await?;
-            gone.extend(tags);
-            if done {
-                return Ok(gone);
-            }
-        }
     }
 }
 
@@ -303,16 +280,27 @@ fn renew(
             row.media_type
         )));
     }
-    let Some(lease_until) = moment.extended(row.lease_until) else { return Ok(()) };
-    row.lease_until = lease_until;
+    let lease_until = moment.extended(row.lease_until);
+    if lease_until.is_none() && row.evidence >= new.evidence {
+        return Ok(());
+    }
+    row.lease_until = lease_until.unwrap_or(row.lease_until);
+    row.evidence |= new.evidence;
     tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
+}
+
+/// What is stored of a manifest beside what it says.
+pub(super) struct Stored {
+    pub(super) sha256: [u8; 32],
+    pub(super) size: u64,
+    pub(super) evidence: bool,
 }
 
 pub(super) fn store(
     tx: &mut WriteTx,
     repo: RepoId,
     new: &NewManifest,
-    (sha256, size): ([u8; 32], u64),
+    Stored { sha256, size, evidence }: Stored,
     referrer: Option<&[u8]>,
     moment: Moment,
 ) -> Result<()> {
@@ -330,6 +318,7 @@ pub(super) fn store(
         session: new.actor.session.clone(),
         released_left: None,
         orphaned: None,
+        evidence,
     };
     tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
     tx.put(keys::manifest_bytes(repo, digest), new.bytes.to_vec())?;
@@ -348,34 +337,4 @@ pub(super) fn store(
         tx.put(keys::referrer(repo, subject, artifact_type, digest), descriptor.to_vec())?;
     }
     Ok(())
-}
-
-/// Removes a manifest's rows; what it protected, and what refers to it, comes up for review.
-pub(super) async fn erase(
-    tx: &mut WriteTx,
-    repo: RepoId,
-    digest: &Digest,
-    row: &rows::Manifest,
-    now: Timestamp,
-) -> Result<()> {
-    let key = keys::references(repo, digest);
-    let references: rows::References = match tx.get(&key).await? {
-        Some(row) => rows::decode(&row)?,
-        None => return Err(Error::Corrupt(format!("the references of manifest {digest} are gone"))),
-    };
-    for reference in references.edges {
-        tx.delete(keys::edge(repo, &reference.target, digest))?;
-        // Only what was protected needs another look.
-        if reference.kinds & !kind::SUBJECT != 0 {
-            tx.put(keys::review(now, &Review::Object(repo, reference.target.clone())), Vec::new())?;
-        }
-    }
-    if let Some(subject) = &row.subject {
-        let artifact_type = row.artifact_type.as_deref().unwrap_or_default();
-        tx.delete(keys::referrer(repo, subject, artifact_type, digest))?;
-    }
-    tx.put(keys::review(now, &Review::Referrers(repo, digest.clone())), Vec::new())?;
-    tx.delete(key)?;
-    tx.delete(keys::manifest_bytes(repo, digest))?;
-    tx.delete(keys::manifest(repo, digest))
 }

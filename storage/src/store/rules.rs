@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What repositories keep: rules for untagged manifests and for digests that were once released.
+//! Rules of repositories: what they keep, which tags stay where they are, and which only some may change.
 //!
 //! Untagged manifests stay unless a rule says otherwise; the first rule whose pattern matches a
-//! repository decides. Evidence needs no rule: it lives as long as its subject.
+//! repository decides. Evidence needs no rule: it lives as long as its subject. Tags are judged by
+//! `tag_guard.rs`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::digest::{Algorithm, Digest};
 use crate::name::RepoName;
-use crate::pattern::RepoPattern;
+use crate::pattern::{RepoPattern, TextPattern};
 
 /// How long a digest that was once released stays after its last tag left, unless a rule says otherwise.
 pub const RELEASED: Duration = Duration::from_hours(90 * 24);
 
-/// What the repositories of a pattern keep.
+/// What holds for the repositories of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryRule {
     /// The repositories.
@@ -23,8 +25,26 @@ pub struct RepositoryRule {
     pub untagged: Option<Duration>,
     /// How long a digest stays after the last tag that had released it left.
     pub released: Duration,
+    /// Tags that can neither move nor be deleted once they name a manifest.
+    pub immutable_tags: Vec<TextPattern>,
+    /// Tags that only those may set, move or delete who may change protected tags.
+    pub protected_tags: Vec<TextPattern>,
 }
 
+impl RepositoryRule {
+    /// A rule by which everything is as without one.
+    pub fn of(repositories: RepoPattern) -> Self {
+        RepositoryRule {
+            repositories,
+            untagged: None,
+            released: RELEASED,
+            immutable_tags: Vec::new(),
+            protected_tags: Vec::new(),
+        }
+    }
+}
+
+/// What collection judges by, and no more: a rule for tags gives it nothing new to look at.
 impl fmt::Display for RepositoryRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {:?} {:?}", self.repositories, self.untagged, self.released)
@@ -42,16 +62,21 @@ pub(super) struct Kept {
 
 /// The rules of a store; the first that matches decides.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rules(Vec<RepositoryRule>);
+pub(super) struct Rules(Vec<Arc<RepositoryRule>>);
 
 impl Rules {
     pub(super) fn new(rules: Vec<RepositoryRule>) -> Self {
-        Rules(rules)
+        Rules(rules.into_iter().map(Arc::new).collect())
+    }
+
+    /// The rule for a repository.
+    pub(super) fn rule(&self, repo: &RepoName) -> Option<&Arc<RepositoryRule>> {
+        self.0.iter().find(|rule| rule.repositories.matches(repo))
     }
 
     /// What a repository keeps.
     pub(super) fn of(&self, repo: &RepoName) -> Kept {
-        match self.0.iter().find(|rule| rule.repositories.matches(repo)) {
+        match self.rule(repo) {
             None => Kept { untagged: None, released: RELEASED },
             Some(rule) => Kept { untagged: rule.untagged, released: rule.released },
         }
@@ -62,7 +87,7 @@ impl Rules {
         self.0.iter().all(|rule| rule.untagged.is_none())
     }
 
-    /// Tells these rules from others.
+    /// Tells these rules from others by which collection would judge otherwise.
     pub(super) fn sha256(&self) -> [u8; 32] {
         let text = self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         match Algorithm::Sha256.digest(text.as_bytes()) {
@@ -79,9 +104,8 @@ mod tests {
     #[test]
     fn the_first_rule_that_matches_decides() {
         let rule = |pattern: &str, hours: Option<u64>| RepositoryRule {
-            repositories: pattern.parse().unwrap(),
             untagged: hours.map(Duration::from_hours),
-            released: RELEASED,
+            ..RepositoryRule::of(pattern.parse().unwrap())
         };
         let rules = Rules::new(vec![rule("dev/keep", None), rule("dev/**", Some(1)), rule("**", Some(9))]);
         let of = |name: &str| rules.of(&name.parse().unwrap()).untagged;
@@ -91,5 +115,11 @@ mod tests {
         assert_eq!(Rules::default().of(&"a".parse().unwrap()), Kept { untagged: None, released: RELEASED });
         assert_ne!(rules.sha256(), Rules::default().sha256());
         assert!(Rules::new(vec![rule("**", None)]).keep_all() && !rules.keep_all());
+        let tags = RepositoryRule { immutable_tags: vec!["v*".parse().unwrap()], ..rule("**", None) };
+        assert_eq!(
+            Rules::new(vec![tags]).sha256(),
+            Rules::new(vec![rule("**", None)]).sha256(),
+            "collection has nothing new to look at"
+        );
     }
 }

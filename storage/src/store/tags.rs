@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Tags: where they stand, how they move, and listing them.
 
-use super::{Actor, Store, TAG_HISTORY, repositories};
+use super::tag_guard::TagGuard;
+use super::{Actor, Deleter, Store, TAG_HISTORY, repositories};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
@@ -167,11 +168,13 @@ impl Store {
     }
 
     /// Deletes a tag, and returns what it pointed at; the manifest stays.
-    pub async fn delete_tag(&self, repo: &RepoName, tag: &Tag, actor: &Actor) -> Result<Option<Digest>> {
-        let (repo, tag, actor, now) = (repo.clone(), tag.clone(), actor.clone(), self.now());
+    pub async fn delete_tag(&self, repo: &RepoName, tag: &Tag, deleter: &Deleter) -> Result<Option<Digest>> {
+        let guard = TagGuard::new(&self.rules(), repo, deleter.may_change_protected);
+        let (repo, tag, actor, now) = (repo.clone(), tag.clone(), deleter.actor.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
+                guard.may_remove(tx, repo, &tag).await?;
                 let before = find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
                 remove(tx, repo, &tag, &before, &actor, now).await?;
                 Ok(before.released)

@@ -56,6 +56,8 @@ mod referrers;
 mod rows_left;
 mod running;
 mod scrub;
+mod tag_rules;
+mod tag_rules_model;
 mod tags;
 mod upgrades;
 mod uploads;
@@ -275,6 +277,11 @@ fn actor(subject: &str) -> Actor {
     Actor { subject: subject.to_owned(), session: Some(format!("session of {subject}")) }
 }
 
+/// One who may not change protected tags.
+fn deleter(subject: &str) -> Deleter {
+    Deleter { actor: actor(subject), may_change_protected: false }
+}
+
 fn sha256(content: &[u8]) -> Digest {
     Algorithm::Sha256.digest(content)
 }
@@ -313,6 +320,8 @@ fn new_manifest(repo: &RepoName, document: &Value, tags: &[&str]) -> NewManifest
         tags: tags.iter().map(|name| tag(name)).collect(),
         condition: None,
         actor: actor("pusher"),
+        evidence: false,
+        may_change_protected: false,
     }
 }
 

@@ -92,6 +92,8 @@ async fn push(store: &Store, round: u32, task: u32, number: u32) {
         tags: vec![format!("t{task}").parse().unwrap()],
         condition: None,
         actor: Actor::default(),
+        evidence: false,
+        may_change_protected: false,
     };
     store.put_manifest(new).await.unwrap();
     acknowledge(&format!("image {name}"));

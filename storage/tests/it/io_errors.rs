@@ -46,6 +46,8 @@ async fn put(store: &Store, name: &str) -> Result<(), Error> {
         tags: vec![name.parse().unwrap()],
         condition: None,
         actor: Actor::default(),
+        evidence: false,
+        may_change_protected: false,
     };
     store.put_manifest(new).await.map(|_| ())
 }

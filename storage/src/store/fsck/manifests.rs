@@ -59,6 +59,8 @@ fn rebuilt(basis: &Basis, bytes: &[u8], manifest: &Manifest) -> rows::Manifest {
         session: None,
         released_left: None,
         orphaned: None,
+        // What its layers are, the next push says again.
+        evidence: false,
     }
 }
 

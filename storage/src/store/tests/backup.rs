@@ -94,7 +94,7 @@ async fn a_restored_store_has_every_row_and_every_byte() {
     on_both(async |lab| {
         let (store, name) = (&lab.store, repo("a"));
         let image = lab.put_image(&name, b"config", &["t", "u"]).await;
-        store.delete_tag(&name, &tag("u"), &actor("ci")).await.unwrap();
+        store.delete_tag(&name, &tag("u"), &deleter("ci")).await.unwrap();
         let long = sha512(b"long");
         store.push_blob(&name, &long, None, body(b"long"), &actor("ci")).await.unwrap();
         store.mount(&repo("b"), None, &long, &actor("ci")).await.unwrap();

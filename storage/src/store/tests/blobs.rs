@@ -207,8 +207,8 @@ async fn a_blob_that_a_manifest_names_is_not_deleted() {
         }
         // A subject edge protects nothing.
         store.delete_blob(&repo, &subject).await.unwrap();
-        store.delete_manifest(&repo, &image, &actor("ci")).await.unwrap();
-        store.delete_manifest(&repo, &cache, &actor("ci")).await.unwrap();
+        store.delete_manifest(&repo, &image, &deleter("ci")).await.unwrap();
+        store.delete_manifest(&repo, &cache, &deleter("ci")).await.unwrap();
         for blob in [config, layer, child] {
             store.delete_blob(&repo, &blob).await.unwrap();
         }

@@ -10,9 +10,9 @@ const PAST_LEASE: u64 = 25;
 fn rule(pattern: &str, untagged_days: Option<u64>, released_days: u64) -> RepositoryRule {
     let days = |days: u64| Duration::from_hours(days * 24);
     RepositoryRule {
-        repositories: pattern.parse().unwrap(),
         untagged: untagged_days.map(days),
         released: days(released_days),
+        ..RepositoryRule::of(pattern.parse().unwrap())
     }
 }
 
@@ -79,14 +79,14 @@ async fn what_a_deleted_manifest_protected_goes_once_its_lease_is_over() {
         lab.store.mount(&other, Some(&app), &sha256(b"config"), &actor("ci")).await.unwrap();
         let kept = lab.put(&other, &image(&descriptor(&sha256(b"config"), 6), &[]), &["v1"]).await.unwrap();
         lab.collect_after(PAST_LEASE).await;
-        lab.store.delete_manifest(&app, &manifest, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&app, &manifest, &deleter("ops")).await.unwrap();
         let (items, summary) = told(&lab, false).await;
         assert_eq!((summary.blobs, summary.bytes_later), (1, 0), "another repository has it too");
         assert!(items[0].to_string().ends_with("other repositories keep its bytes"), "{}", items[0]);
         assert!(!lab.has_blob(&app, &sha256(b"config")).await);
         lab.collect_after(1000).await;
         assert_eq!(lab.read(&other, &sha256(b"config")).await.unwrap(), b"config");
-        lab.store.delete_manifest(&other, &kept, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&other, &kept, &deleter("ops")).await.unwrap();
         assert_eq!(lab.collect().await.bytes_later, 6);
         lab.collect_after(2).await;
         assert!(lab.files().is_empty());
@@ -134,7 +134,7 @@ async fn untagged_manifests_stay_unless_a_rule_says_otherwise() {
         assert!(lab.has_manifest(&prod, &pushed[2]).await && lab.has_manifest(&prod, &pushed[3]).await);
         // When its index goes, a child is an untagged manifest like any other.
         let index = lab.store.manifest(&dev, &by_tag("multi")).await.unwrap().head.digest;
-        lab.store.delete_manifest(&dev, &index, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&dev, &index, &deleter("ops")).await.unwrap();
         lab.collect().await;
         assert!(!lab.has_manifest(&dev, &pushed[1]).await);
     }
@@ -153,7 +153,7 @@ async fn a_digest_that_was_once_released_stays_for_a_while_after_its_last_tag_le
             lab.collect_after(500).await;
             lab.put_image(&app, b"second", &["latest"]).await;
             lab.collect_after(500).await;
-            lab.store.delete_tag(&app, &tag("v1"), &actor("ops")).await.unwrap();
+            lab.store.delete_tag(&app, &tag("v1"), &deleter("ops")).await.unwrap();
             lab.collect_after(days * 24 - 1).await;
             assert!(lab.has_manifest(&app, &first).await);
             lab.collect_after(1).await;
@@ -196,12 +196,12 @@ async fn the_history_of_a_deleted_tag_is_forgotten_after_ninety_days() {
         for number in 0..5u8 {
             lab.put_image(&app, &[number], &["v1", "other"]).await;
         }
-        lab.store.delete_tag(&app, &tag("v1"), &actor("ops")).await.unwrap();
+        lab.store.delete_tag(&app, &tag("v1"), &deleter("ops")).await.unwrap();
         lab.collect_after(89 * 24).await;
         assert_eq!(lab.rows(&keys::moves(lab.id(&app).await, &tag("v1"))).await.len(), 6);
         // A tag that came back and went again starts anew.
         lab.put_image(&app, b"again", &["v1"]).await;
-        lab.store.delete_tag(&app, &tag("v1"), &actor("ops")).await.unwrap();
+        lab.store.delete_tag(&app, &tag("v1"), &deleter("ops")).await.unwrap();
         lab.collect_after(2 * 24).await;
         assert_eq!(lab.rows(&keys::moves(lab.id(&app).await, &tag("v1"))).await.len(), 8);
         lab.collect_after(89 * 24).await;

@@ -2,6 +2,7 @@
 //! The cost of a collection follows the garbage, not the store: rows read are counted.
 
 use super::*;
+use crate::store::manifests::Stored;
 
 const DELETED: usize = 1_000;
 
@@ -41,14 +42,8 @@ async fn store_with(images: usize) -> (Lab, Vec<(RepoName, Digest)>) {
                 let named = (raw256(config), config.len() as u64);
                 crate::store::blobs::link(tx, repo, &sha256(config), named, &new.actor, moment).await?;
                 let sha256 = raw256(&new.bytes);
-                crate::store::manifests::store(
-                    tx,
-                    repo,
-                    new,
-                    (sha256, new.bytes.len() as u64),
-                    None,
-                    moment,
-                )?;
+                let stored = Stored { sha256, size: new.bytes.len() as u64, evidence: false };
+                crate::store::manifests::store(tx, repo, new, stored, None, moment)?;
                 crate::store::tags::set(tx, repo, &new.tags[0], &new.digest, &new.actor, moment.now).await?;
             }
             Ok(())
@@ -65,7 +60,7 @@ async fn rows_read(images: usize) -> u64 {
     let (lab, pushed) = store_with(images).await;
     let step = pushed.len() / DELETED;
     for (repo, digest) in pushed.iter().step_by(step).take(DELETED) {
-        lab.store.delete_manifest(repo, digest, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(repo, digest, &deleter("ops")).await.unwrap();
     }
     let first = lab.collect().await;
     assert_eq!(first.blobs, DELETED as u64);

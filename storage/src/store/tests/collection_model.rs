@@ -281,12 +281,12 @@ async fn perform(lab: &Lab, model: &mut Model, known: &mut Vec<Digest>, step: &S
             }
         }
         Step::DeleteManifest { repo, nth: number } => {
-            store.delete_manifest(&name(*repo), &nth(*number), &who).await?;
+            store.delete_manifest(&name(*repo), &nth(*number), &deleter("ci")).await?;
             model.repos[*repo].remove(&nth(*number), now);
         }
         Step::DeleteTag { repo, tag: number } => {
             let text = format!("t{number}");
-            store.delete_tag(&name(*repo), &tag(&text), &who).await?;
+            store.delete_tag(&name(*repo), &tag(&text), &deleter("ci")).await?;
             model.repos[*repo].untag(&text, now);
         }
         Step::Begin { repo } => {
@@ -376,9 +376,9 @@ pub(super) fn the_store_agrees_with_the_model(kind: Kind, cases: u32) {
     let outcome = TestRunner::new(config).run(&steps(), |steps| {
         runtime.block_on(async {
             let rule = RepositoryRule {
-                repositories: "r1".parse().unwrap(),
                 untagged: Some(UNTAGGED),
                 released: KEPT_RELEASED,
+                ..RepositoryRule::of("r1".parse().unwrap())
             };
             let lab = Lab::tuned(kind, |options| options.rules = vec![rule]).await;
             let mut model =

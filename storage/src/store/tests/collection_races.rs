@@ -58,9 +58,9 @@ impl Race {
         let lab = Lab::tuned(kind, |options| {
             options.periods = Periods { lease, grace: GRACE, uploads: LEASE };
             options.rules = vec![RepositoryRule {
-                repositories: format!("r{}", REPOSITORIES - 1).parse().unwrap(),
                 untagged: Some(Duration::ZERO),
                 released: Duration::ZERO,
+                ..RepositoryRule::of(format!("r{}", REPOSITORIES - 1).parse().unwrap())
             }];
         })
         .await;
@@ -164,7 +164,7 @@ impl Race {
 
     async fn delete(&self, number: u64) -> Result<()> {
         let Some(image) = self.images.lock().unwrap().remove(&number) else { return Ok(()) };
-        match self.lab.store.delete_manifest(&image.repo, &image.digest, &actor("ops")).await {
+        match self.lab.store.delete_manifest(&image.repo, &image.digest, &deleter("ops")).await {
             Err(Error::NotFound(_)) if image.repo.as_str() == "r3" => Ok(()),
             deleted => deleted.map(drop),
         }
@@ -268,7 +268,7 @@ pub(super) async fn nothing_is_left(race: &Race) {
     for name in ["r0", "r1", "r2", "r3"] {
         let Ok(tags) = race.lab.store.tags(&repo(name), None, 1000).await else { continue };
         for name_of_tag in tags {
-            race.lab.store.delete_tag(&repo(name), &tag(&name_of_tag), &actor("ops")).await.unwrap();
+            race.lab.store.delete_tag(&repo(name), &tag(&name_of_tag), &deleter("ops")).await.unwrap();
         }
     }
     for _ in 0..3 {

@@ -45,14 +45,14 @@ async fn below_the_reserve_nothing_is_pushed() {
 async fn below_the_reserve_reading_deleting_and_collecting_go_on() {
     for kind in [Kind::Memory, Kind::Sqlite] {
         let (lab, blob, manifest, id) = below_the_reserve(kind).await;
-        let (store, app, who) = (&lab.store, repo("app"), actor("ci"));
+        let (store, app) = (&lab.store, repo("app"));
         assert_eq!(lab.read(&app, &blob).await.unwrap(), b"free");
         store.blob_for_push(&app, &blob).await.unwrap();
         store.manifest_for_push(&app, &by_tag("v1")).await.unwrap();
         store.cancel_upload(&app, id).await.unwrap();
         store.delete_blob(&app, &blob).await.unwrap();
-        store.delete_tag(&app, &tag("v1"), &who).await.unwrap();
-        store.delete_manifest(&app, &manifest, &who).await.unwrap();
+        store.delete_tag(&app, &tag("v1"), &deleter("ci")).await.unwrap();
+        store.delete_manifest(&app, &manifest, &deleter("ci")).await.unwrap();
         assert!(lab.collect_after(30).await.blobs > 0);
         lab.collect_after(2).await;
         assert!(lab.files().is_empty());

@@ -31,7 +31,7 @@ async fn evidence_stays_with_its_subject_and_goes_with_it() {
         for digest in &all {
             assert!(lab.has_manifest(&app, digest).await, "its subject is there");
         }
-        lab.store.delete_manifest(&app, &subject, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&app, &subject, &deleter("ops")).await.unwrap();
         let summary = lab.collect().await;
         assert_eq!((summary.manifests, summary.blobs), (5, 6));
         for digest in &all {
@@ -59,9 +59,8 @@ async fn evidence_whose_subject_never_came_is_an_untagged_manifest() {
     })
     .await;
     let rules = vec![RepositoryRule {
-        repositories: "**".parse().unwrap(),
         untagged: Some(Duration::from_hours(48)),
-        released: RELEASED,
+        ..RepositoryRule::of("**".parse().unwrap())
     }];
     let lab = Lab::tuned(Kind::Memory, |options| options.rules = rules).await;
     let app = repo("app");
@@ -88,10 +87,10 @@ async fn evidence_with_a_tag_of_its_own_outlives_its_subject() {
         let app = repo("app");
         let subject = lab.put_image(&app, b"app", &["v1"]).await;
         let sbom = refer(&lab, &app, &subject, b"sbom", &["the-sbom"]).await;
-        lab.store.delete_manifest(&app, &subject, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&app, &subject, &deleter("ops")).await.unwrap();
         lab.collect_after(1000).await;
         assert!(lab.has_manifest(&app, &sbom).await);
-        lab.store.delete_tag(&app, &tag("the-sbom"), &actor("ops")).await.unwrap();
+        lab.store.delete_tag(&app, &tag("the-sbom"), &deleter("ops")).await.unwrap();
         lab.collect_after(89 * 24).await;
         assert!(lab.has_manifest(&app, &sbom).await, "it was released");
         lab.collect_after(24).await;
@@ -107,13 +106,13 @@ async fn a_subject_that_comes_back_finds_its_leased_evidence() {
         let subject = lab.put_image(&app, b"app", &["v1"]).await;
         lab.collect_after(PAST_LEASE).await;
         let sbom = refer(&lab, &app, &subject, b"sbom", &[]).await;
-        lab.store.delete_manifest(&app, &subject, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&app, &subject, &deleter("ops")).await.unwrap();
         lab.collect().await;
         assert!(lab.has_manifest(&app, &sbom).await, "leased");
         lab.put_image(&app, b"app", &["v1"]).await;
         lab.collect_after(1000).await;
         assert!(lab.has_manifest(&app, &sbom).await);
-        lab.store.delete_manifest(&app, &subject, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&app, &subject, &deleter("ops")).await.unwrap();
         lab.collect().await;
         assert!(!lab.has_manifest(&app, &sbom).await);
     })
@@ -133,7 +132,7 @@ async fn a_subject_with_more_evidence_than_one_transaction_takes_leaves_none_beh
         lab.put(&app, &document, &[]).await.unwrap();
     }
     lab.collect_after(PAST_LEASE).await;
-    lab.store.delete_manifest(&app, &subject, &actor("ops")).await.unwrap();
+    lab.store.delete_manifest(&app, &subject, &deleter("ops")).await.unwrap();
     assert_eq!(lab.collect().await.manifests, 450);
     assert!(lab.rows(b"s").await.is_empty());
 }

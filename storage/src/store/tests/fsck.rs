@@ -110,7 +110,7 @@ pub(super) async fn sample(lab: &Lab) -> Sample {
         assert_ne!(other, image);
         lab.put(&repo, &document, &["v1"]).await.unwrap();
     }
-    lab.store.delete_tag(&repo, &tag("subject"), &actor("ci")).await.unwrap();
+    lab.store.delete_tag(&repo, &tag("subject"), &deleter("ci")).await.unwrap();
     let id = lab.id(&repo).await;
     Sample { repo, id, config, layer, image, index, subject }
 }
@@ -172,9 +172,8 @@ async fn rules_that_collection_has_not_seen_yet_make_no_leaks() {
     let Lab { store, clock, folder } = lab;
     let Ok(store) = Arc::try_unwrap(store) else { panic!("the store is shared") };
     let rule = RepositoryRule {
-        repositories: "**".parse().unwrap(),
         untagged: Some(Duration::from_hours(1000)),
-        released: RELEASED,
+        ..RepositoryRule::of("**".parse().unwrap())
     };
     let options = StoreOptions { rules: vec![rule], ..StoreOptions::new(folder.path().to_owned()) };
     let Ok(engine) = Arc::try_unwrap(store.engine) else { panic!("the engine is shared") };

@@ -110,7 +110,7 @@ async fn a_document_that_breaks_the_rules_is_told_of_and_left_alone() {
         finds(&lab, FaultKind::ManifestInvalid).await;
         let (_, summary) = fsck(&lab, true).await;
         assert_eq!((summary.found(), summary.left()), (1, 1), "{summary}");
-        lab.store.delete_manifest(&sample.repo, &digest, &actor("ci")).await.unwrap();
+        lab.store.delete_manifest(&sample.repo, &digest, &deleter("ci")).await.unwrap();
         is_clean(&lab).await;
     })
     .await;
@@ -198,7 +198,7 @@ async fn a_tag_of_a_manifest_that_is_gone_waits_for_it() {
         let row: rows::Tag = lab.row(keys::tag(sample.id, "v3")).await.unwrap();
         let index = keys::tag_of(sample.id, &digest, &tag("v3"));
         let history = lab.rows(&keys::moves(sample.id, &tag("v3"))).await.remove(0);
-        lab.store.delete_manifest(&sample.repo, &digest, &actor("ci")).await.unwrap();
+        lab.store.delete_manifest(&sample.repo, &digest, &deleter("ci")).await.unwrap();
         for (key, _) in lab.rows(&keys::moves(sample.id, &tag("v3"))).await {
             lab.delete_raw(key).await;
         }

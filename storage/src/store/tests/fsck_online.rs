@@ -28,12 +28,12 @@ async fn busy(lab: &Lab, who: usize, stop: &AtomicBool, done: &AtomicU64) {
         let manifest = lab.put(&mine, &document, &["latest", &format!("v{}", number % 4)]).await.unwrap();
         assert_eq!(lab.read(&mine, &config).await.unwrap(), bytes);
         match number % 4 {
-            0 => drop(lab.store.delete_manifest(&mine, &manifest, &actor("ci")).await.unwrap()),
+            0 => drop(lab.store.delete_manifest(&mine, &manifest, &deleter("ci")).await.unwrap()),
             1 => {
                 // Another writer may have been faster.
                 let _gone = lab.store.delete_blob(&shared, &common).await;
             }
-            2 => drop(lab.store.delete_tag(&mine, &tag("latest"), &actor("ci")).await.unwrap()),
+            2 => drop(lab.store.delete_tag(&mine, &tag("latest"), &deleter("ci")).await.unwrap()),
             _ => {}
         }
         let id = lab.store.begin_upload(&mine, Algorithm::Sha512, &actor("ci")).await.unwrap();

@@ -215,7 +215,7 @@ async fn a_tag_index_that_is_no_tag_stops_neither_the_check_nor_a_delete() {
         let right = keys::tag_of(id, &digest, &tag("v1"));
         lab.delete_raw(right.clone()).await;
         lab.put_raw([right, vec![7]].concat(), Vec::new()).await;
-        let deleted = lab.store.delete_manifest(&app, &digest, &actor("ops")).await;
+        let deleted = lab.store.delete_manifest(&app, &digest, &deleter("ops")).await;
         assert!(deleted.unwrap_err().is_internal(), "it is no fault of the client");
         let (sender, mut receiver) = mpsc::channel(100);
         lab.store.fsck(true, sender).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_tag_index_that_is_no_tag_stops_neither_the_check_nor_a_delete() {
         }
         assert!(kinds.contains(&FaultKind::KeyUnreadable), "{kinds:?}");
         is_clean(&lab).await;
-        lab.store.delete_manifest(&app, &digest, &actor("ops")).await.unwrap();
+        lab.store.delete_manifest(&app, &digest, &deleter("ops")).await.unwrap();
     })
     .await;
 }

@@ -224,10 +224,10 @@ pub(super) async fn perform(lab: &Lab, known: &mut Known, step: &Step) -> Result
         Step::DeleteManifest { repo, manifest } => {
             let count = known.manifests.len().max(1);
             let Some(digest) = known.manifests.get(manifest % count) else { return Ok(()) };
-            store.delete_manifest(&name(repo), digest, &who).await?;
+            store.delete_manifest(&name(repo), digest, &deleter("ci")).await?;
         }
         Step::DeleteTag { repo, tag } => {
-            store.delete_tag(&name(repo), &super::tag(&format!("t{tag}")), &who).await?;
+            store.delete_tag(&name(repo), &super::tag(&format!("t{tag}")), &deleter("ci")).await?;
         }
         Step::Ask { repo, content } => {
             store.blob_for_push(&name(repo), &sha256(&content_of(*content))).await?;

@@ -24,6 +24,8 @@ async fn a_manifest_is_served_exactly_as_pushed() {
                 tags: vec![tag("t"), tag("u")],
                 condition: None,
                 actor: actor("ci"),
+                evidence: false,
+                may_change_protected: false,
             };
             store.put_manifest(new).await.unwrap();
             for reference in [Reference::Digest(digest.clone()), by_tag("t"), by_tag("u")] {
@@ -60,7 +62,7 @@ async fn what_is_not_there_is_unknown() {
             let unknown = store.manifest_for_push(&repo, &reference).await;
             assert!(matches!(unknown, Err(Error::NotFound(What::Manifest))));
         }
-        let unknown = store.delete_manifest(&repo, &sha256(b"x"), &actor("ci")).await;
+        let unknown = store.delete_manifest(&repo, &sha256(b"x"), &deleter("ci")).await;
         assert!(matches!(unknown, Err(Error::NotFound(What::Manifest))));
     })
     .await;
@@ -80,7 +82,7 @@ async fn the_first_push_fixes_the_media_type() {
         );
         assert_eq!(lab.store.tags(&repo, None, 9).await.unwrap(), ["t"]);
         // Once deleted, the next push is a first one.
-        lab.store.delete_manifest(&repo, &digest, &actor("ci")).await.unwrap();
+        lab.store.delete_manifest(&repo, &digest, &deleter("ci")).await.unwrap();
         lab.store.put_manifest(new).await.unwrap();
         let head = lab.store.manifest(&repo, &by_tag("other")).await.unwrap().head;
         assert_eq!(head.media_type, media_type::DOCKER_MANIFEST);
@@ -202,7 +204,7 @@ async fn every_descriptor_makes_an_edge_present_or_not() {
         expected.sort();
         assert_eq!(lab.rows(b"e").await, expected);
         for manifest in &puts {
-            lab.store.delete_manifest(&repo, manifest, &actor("ci")).await.unwrap();
+            lab.store.delete_manifest(&repo, manifest, &deleter("ci")).await.unwrap();
         }
         for table in [b"e", b"f", b"b", b"x", b"s"] {
             assert!(lab.rows(table).await.is_empty());
@@ -220,7 +222,7 @@ async fn deleting_a_manifest_takes_hundreds_of_tags_along() {
         let digest = lab.put_image(&repo, b"1", &names).await;
         let other = lab.put_image(&repo, b"2", &["kept", "t100"]).await;
         assert_eq!(store.tags(&repo, None, 1000).await.unwrap().len(), 521);
-        store.delete_manifest(&repo, &digest, &actor("ci")).await.unwrap();
+        store.delete_manifest(&repo, &digest, &deleter("ci")).await.unwrap();
         assert_eq!(store.tags(&repo, None, 1000).await.unwrap(), ["kept", "t100"]);
         let unknown = store.manifest(&repo, &Reference::Digest(digest.clone())).await;
         assert!(matches!(unknown, Err(Error::NotFound(What::Manifest))));
@@ -245,7 +247,7 @@ async fn the_largest_manifest_can_be_stored_and_deleted() {
         let names: Vec<String> = (0..200).map(|number| format!("t{number:03}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let digest = lab.put(&repo, &index(&children), &names).await.unwrap();
-        store.delete_manifest(&repo, &digest, &actor("ci")).await.unwrap();
+        store.delete_manifest(&repo, &digest, &deleter("ci")).await.unwrap();
         assert!(lab.rows(b"e").await.is_empty() && lab.rows(b"t").await.is_empty());
     })
     .await;

@@ -61,9 +61,9 @@ struct Bench {
 pub(super) async fn open(machine: &Machine, memory: Memory, clock: Arc<ManualClock>) -> Lab {
     // Whatever nothing names goes, so that everything stays under review.
     let rule = RepositoryRule {
-        repositories: "**".parse().unwrap(),
         untagged: Some(Duration::ZERO),
         released: Duration::ZERO,
+        ..RepositoryRule::of("**".parse().unwrap())
     };
     let options = StoreOptions {
         memory: Budget::of(0, 4 << 20),
@@ -235,9 +235,9 @@ async fn workload(bench: &Bench) {
     let second = bench.put(&app, &image(&descriptor(&sha256(&noise(5, 2000)), 2000), &[]), "v1").await;
     let old = bench.put(&app, &image(&descriptor(&config, 7001), &[]), "old").await;
     let untagged = vec![(Key::Tag(app.clone(), tag("old")), None)];
-    bench.run("delete tag", untagged, store.delete_tag(&app, &tag("old"), &who)).await;
+    bench.run("delete tag", untagged, store.delete_tag(&app, &tag("old"), &deleter("ci"))).await;
     let deleted = vec![(Key::Manifest(app.clone(), first.clone()), None)];
-    bench.run("delete manifest", deleted, store.delete_manifest(&app, &first, &who)).await;
+    bench.run("delete manifest", deleted, store.delete_manifest(&app, &first, &deleter("ci"))).await;
     let unlinked = vec![(Key::Blob(app.clone(), layer.clone()), None)];
     bench.run("delete blob", unlinked, store.delete_blob(&app, &layer)).await;
     // Bytes whose file waits for its deletion are pushed again.
@@ -257,7 +257,7 @@ async fn workload(bench: &Bench) {
     bench.collect(2, Vec::new()).await;
     let deleted =
         vec![(Key::Manifest(app.clone(), second.clone()), None), (Key::Tag(app.clone(), tag("v1")), None)];
-    bench.run("delete tagged manifest", deleted, store.delete_manifest(&app, &second, &who)).await;
+    bench.run("delete tagged manifest", deleted, store.delete_manifest(&app, &second, &deleter("ci"))).await;
     bench.push(&other, &noise(6, 600)).await;
     bench.collect(1, vec![blob(&app, &noise(5, 2000))]).await;
     bench.collect(2, Vec::new()).await;

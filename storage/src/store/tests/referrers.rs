@@ -63,7 +63,7 @@ async fn a_descriptor_is_finished_when_stored() {
             let page = lab.store.referrers(&super::repo(name), &other, &[], None, 10, PLENTY).await.unwrap();
             assert_eq!(page, ReferrersPage::default());
         }
-        lab.store.delete_manifest(&repo, &digest, &actor("ci")).await.unwrap();
+        lab.store.delete_manifest(&repo, &digest, &deleter("ci")).await.unwrap();
         assert_eq!(all(&lab, &subject, &[], 10, PLENTY).await, [vec![]]);
     })
     .await;
@@ -146,7 +146,7 @@ async fn a_cursor_survives_changes_between_pages() {
         assert_eq!(digests(&first), before[..10]);
         // The row at the cursor goes, and so does the next; others come on both sides.
         for gone in [&before[9], &before[10]] {
-            lab.store.delete_manifest(&repo, gone, &actor("ci")).await.unwrap();
+            lab.store.delete_manifest(&repo, gone, &deleter("ci")).await.unwrap();
         }
         for number in 30..60 {
             refer(&lab, &repo, &subject, "a/b", number).await;

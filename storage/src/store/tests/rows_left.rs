@@ -44,7 +44,7 @@ async fn what_loses_a_tag_comes_up_for_review() {
         assert!(!lab.reviews().await.contains(&(now, object(id, &first))));
         lab.put_image(&repo, b"2", &["t"]).await;
         assert!(lab.reviews().await.contains(&(now, object(id, &first))));
-        store.delete_tag(&repo, &tag("t"), &actor("ci")).await.unwrap();
+        store.delete_tag(&repo, &tag("t"), &deleter("ci")).await.unwrap();
         let reviews = lab.reviews().await;
         assert!(reviews.contains(&(now, object(id, &second))));
         let history = Review::TagHistory(id, tag("t"));
@@ -67,12 +67,12 @@ async fn what_a_deleted_manifest_protected_comes_up_for_review() {
         let id = lab.id(&repo).await;
         lab.clock.advance(LEASE * 2);
         let now = lab.now();
-        store.delete_manifest(&repo, &outer, &actor("ci")).await.unwrap();
+        store.delete_manifest(&repo, &outer, &deleter("ci")).await.unwrap();
         let reviews = lab.reviews().await;
         assert!(reviews.contains(&(now, object(id, &manifest))));
         assert!(reviews.contains(&(now, object(id, &sha256(b"missing")))), "it may arrive yet");
         assert!(reviews.contains(&(now, Review::Referrers(id, outer))));
-        store.delete_manifest(&repo, &manifest, &actor("ci")).await.unwrap();
+        store.delete_manifest(&repo, &manifest, &deleter("ci")).await.unwrap();
         let reviews = lab.reviews().await;
         for protected in [&config, &layer] {
             assert!(reviews.contains(&(now, object(id, protected))));

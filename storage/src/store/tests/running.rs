@@ -43,12 +43,15 @@ async fn commits_are_counted_with_their_sizes() {
 #[tokio::test]
 async fn what_a_tag_pointed_at_before_is_told() {
     on_both(async |lab| {
-        let (repo, who) = (repo("a"), actor("ci"));
+        let repo = repo("a");
         let first = lab.put_image(&repo, b"1", &["v1"]).await;
         let second = lab.put_image(&repo, b"2", &["v1", "v2"]).await;
-        assert_eq!(lab.store.delete_tag(&repo, &tag("v1"), &who).await.unwrap(), Some(second.clone()));
-        assert_eq!(lab.store.delete_manifest(&repo, &second, &who).await.unwrap(), [tag("v2")]);
-        assert_eq!(lab.store.delete_manifest(&repo, &first, &who).await.unwrap(), []);
+        assert_eq!(
+            lab.store.delete_tag(&repo, &tag("v1"), &deleter("ci")).await.unwrap(),
+            Some(second.clone())
+        );
+        assert_eq!(lab.store.delete_manifest(&repo, &second, &deleter("ci")).await.unwrap(), [tag("v2")]);
+        assert_eq!(lab.store.delete_manifest(&repo, &first, &deleter("ci")).await.unwrap(), []);
     })
     .await;
 }
@@ -62,9 +65,9 @@ async fn rules_can_change_while_the_store_is_open() {
         lab.collect_after(24 * 400).await;
         assert!(lab.has_manifest(&repo, &old).await);
         let rule = RepositoryRule {
-            repositories: "dev/**".parse().unwrap(),
             untagged: Some(Duration::from_hours(1)),
             released: Duration::ZERO,
+            ..RepositoryRule::of("dev/**".parse().unwrap())
         };
         lab.store.set_rules(vec![rule]);
         lab.collect_after(2).await;

@@ -67,16 +67,16 @@ async fn generations_never_repeat_over_a_deletion() {
         let repo = repo("a");
         let digest = lab.put_image(&repo, b"1", &["t"]).await;
         lab.put_image(&repo, b"1", &["t"]).await;
-        lab.store.delete_tag(&repo, &tag("t"), &actor("deleter")).await.unwrap();
+        lab.store.delete_tag(&repo, &tag("t"), &deleter("deleter")).await.unwrap();
         assert_eq!(row(&lab, &repo, "t").await, None);
         let unknown = lab.store.manifest(&repo, &by_tag("t")).await;
         assert!(matches!(unknown, Err(Error::NotFound(What::Manifest))));
         lab.store.manifest(&repo, &Reference::Digest(digest.clone())).await.unwrap();
-        let again = lab.store.delete_tag(&repo, &tag("t"), &actor("deleter")).await;
+        let again = lab.store.delete_tag(&repo, &tag("t"), &deleter("deleter")).await;
         assert!(matches!(again, Err(Error::NotFound(What::Manifest))));
         lab.put_image(&repo, b"1", &["t"]).await;
         assert_eq!(row(&lab, &repo, "t").await.unwrap().generation, 4);
-        lab.store.delete_manifest(&repo, &digest, &actor("deleter")).await.unwrap();
+        lab.store.delete_manifest(&repo, &digest, &deleter("deleter")).await.unwrap();
         lab.put_image(&repo, b"1", &["t"]).await;
         assert_eq!(row(&lab, &repo, "t").await.unwrap().generation, 6);
         let history = moves(&lab, &repo, "t").await;
@@ -111,7 +111,7 @@ async fn the_last_hundred_moves_are_kept() {
     assert_eq!(history.len(), 100);
     assert_eq!((history[0].0, history[99].0), (130, 31));
     assert_eq!(row(&lab, &repo, "t").await.unwrap().generation, 280);
-    lab.store.delete_tag(&repo, &tag("t"), &actor("ci")).await.unwrap();
+    lab.store.delete_tag(&repo, &tag("t"), &deleter("ci")).await.unwrap();
     assert_eq!(moves(&lab, &repo, "t").await.len(), 100);
 }
 
