@@ -22,10 +22,16 @@ use crate::error::ApiError;
 
 mod action;
 mod attempts;
+#[cfg(test)]
+mod forge;
 mod htpasswd;
 mod identity;
+mod keys;
 mod passwords;
 mod rules;
+mod signer;
+mod tokens;
+mod unique_json;
 
 pub use action::Action;
 pub(crate) use htpasswd::{COST, Htpasswd, MAX_PASSWORD, check_name};
