@@ -26,6 +26,7 @@ mod attempts;
 mod forge;
 mod htpasswd;
 mod identity;
+mod key_source;
 mod keys;
 mod passwords;
 mod rules;
