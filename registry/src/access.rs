@@ -22,14 +22,21 @@ mod attempts;
 mod authenticate;
 mod challenge;
 mod checked;
+#[cfg(test)]
+mod forge;
 mod htpasswd;
 mod identity;
+mod key_source;
+mod keys;
 mod passwords;
 mod prove;
 pub(crate) mod robots;
 mod rules;
 mod scope;
 mod service;
+mod signer;
+mod tokens;
+mod unique_json;
 
 pub use action::Action;
 pub(crate) use challenge::Wanted;

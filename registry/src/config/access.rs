@@ -94,7 +94,7 @@ pub enum Algorithm {
     RS256,
 }
 
-/// An entry of `auth.issuers`: who signs ID tokens (OpenID Connect).
+/// An entry of `auth.issuers`: who signs ID tokens (`OpenID` Connect).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
