@@ -73,7 +73,8 @@ pub(crate) async fn handle(
     let _being_handled = app.metrics.requests.begin();
     let addressed = addressed(&request);
     let called = called(&request);
-    let (path_is_token, peer) = (path == api::token::PATH, Peer { address: client.0 });
+    let (path_is_token, path_is_metrics) = (path == api::token::PATH, path == "/metrics");
+    let peer = Peer { address: client.0 };
     let answer = async {
         if !addressed {
             ApiError::host_missing().into_response()
@@ -88,6 +89,13 @@ pub(crate) async fn handle(
                 Err(error) => api::refuse(&request, error),
             }
         } else {
+            if path_is_metrics {
+                let who = app.access.identify(&app.store, request.headers(), peer).await;
+                let who = who.map(|who| asked.who.get_or_init(|| who));
+                if let Err(error) = who.and_then(|who| app.access.require_admin(who)) {
+                    return api::refuse(&request, error);
+                }
+            }
             others.oneshot(request.map(|()| body)).await.unwrap_or_else(|never| match never {})
         }
     };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
-use stella_storage::{Periods, RELEASED, RepoPattern};
+use stella_storage::{Periods, RELEASED, RepoPattern, TextPattern};
 
 use super::Period;
 
@@ -52,6 +52,12 @@ pub struct RepositoryRule {
     /// How long a digest stays after the last tag that pointed at it went elsewhere. Default `90d`.
     #[serde(default = "released")]
     pub released: Period,
+    /// Patterns of tags that stay where they are once they are set. Signatures are exempt. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "patterns")]
+    pub immutable_tags: Vec<TextPattern>,
+    /// Patterns of tags that only who has `admin` there may set, move or remove. Signatures are exempt. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "patterns")]
+    pub protected_tags: Vec<TextPattern>,
 }
 
 impl From<RepositoryRule> for stella_storage::RepositoryRule {
@@ -60,7 +66,13 @@ impl From<RepositoryRule> for stella_storage::RepositoryRule {
             Keep::Always => None,
             Keep::For(period) => Some(period.into()),
         };
-        Self { untagged, released: rule.released.into(), ..Self::of(rule.repositories) }
+        Self {
+            repositories: rule.repositories,
+            untagged,
+            released: rule.released.into(),
+            immutable_tags: rule.immutable_tags,
+            protected_tags: rule.protected_tags,
+        }
     }
 }
 
@@ -74,6 +86,21 @@ fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RepoPattern, D:
 
 fn pattern_text<S: Serializer>(pattern: &RepoPattern, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(pattern)
+}
+
+mod patterns {
+    use serde::de::{Deserialize as _, Deserializer, Error as _};
+    use serde::ser::Serializer;
+    use stella_storage::TextPattern;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TextPattern>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+
+    pub(super) fn serialize<S: Serializer>(patterns: &[TextPattern], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(patterns.iter().map(TextPattern::as_str))
+    }
 }
 
 /// For ever, or for a time.

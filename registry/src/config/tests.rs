@@ -56,6 +56,8 @@ repositories:
   - match: a/*
     untagged: 7d
     released: 30d
+    immutable_tags: [v*]
+    protected_tags: [latest, release-*]
 access:
   - {deny: [delete], to: everyone, repositories: [prod/**]}
   - {allow: [pull, push], to: [{subject: 'gitlab:*', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
@@ -171,7 +173,7 @@ fn every_key_can_be_set_in_the_environment() {
                 "tls.certificates" => "[{certificate: /etc/stella/a.crt, key: /etc/stella/a.key}]".to_owned(),
                 "trusted_proxies" => "[10.0.0.0/8, '::1']".to_owned(),
                 "access" | "auth.issuers" | "auth.token_servers" => super::render::flow(node),
-                _ => "[{match: a/*, untagged: 7d, released: 30d}]".to_owned(),
+                _ => "[{match: a/*, untagged: 7d, released: 30d, immutable_tags: [v*], protected_tags: [latest, release-*]}]".to_owned(),
             },
             other => panic!("{other:?}"),
         };

@@ -24,7 +24,12 @@ pub(crate) struct Outcome {
 
 /// Runs `stella` on the data directory `data`.
 pub(crate) fn stella(data: &Path, args: &[&str]) -> Outcome {
-    let output = stella_command(data, args).output().unwrap();
+    stella_with(data, args, &[])
+}
+
+/// The same, with variables in its environment.
+pub(crate) fn stella_with(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+    let output = stella_command(data, args).envs(env.iter().copied()).output().unwrap();
     Outcome {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),

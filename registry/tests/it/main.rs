@@ -8,6 +8,7 @@ mod client;
 mod role;
 mod server;
 
+mod access;
 mod administration;
 mod audit;
 mod backup;
