@@ -20,12 +20,14 @@ use crate::error::ApiError;
 mod action;
 mod attempts;
 mod authenticate;
+mod bearer;
 mod challenge;
 mod checked;
 #[cfg(test)]
 mod forge;
 mod htpasswd;
 mod identity;
+mod issuers;
 mod key_source;
 mod keys;
 mod passwords;
@@ -106,7 +108,11 @@ impl Access {
     }
 
     /// The same, with the keys that sign our tokens.
-    pub(crate) async fn with_tokens(mut self, store: &Store, settings: &config::Token) -> anyhow::Result<Self> {
+    pub(crate) async fn with_tokens(
+        mut self,
+        store: &Store,
+        settings: &config::Token,
+    ) -> anyhow::Result<Self> {
         if self.can_be_proven() {
             let service = TokenService::open(store, &self.service, settings).await;
             self.tokens = Some(Arc::new(service.context("cannot read the keys that sign tokens")?));
@@ -122,6 +128,11 @@ impl Access {
     /// From now on these rules decide.
     pub(crate) fn set_rules(&self, config: &Config) {
         self.rules.store(Arc::new(Rules::new(config.access.clone())));
+    }
+
+    /// Begins to keep the issuers' keys fresh.
+    pub(crate) fn watch_issuers(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        self.issuers.watch().into_iter().map(tokio::spawn).collect()
     }
 
     /// The file of passwords, if there is one, to be watched.

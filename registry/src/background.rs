@@ -23,6 +23,7 @@ pub(crate) fn begin(app: &Arc<App>) -> [JoinHandle<()>; 3] {
     ]
 }
 
+/// Writes down what was gathered in memory, and drops refresh tokens that have expired.
 async fn flush_pulls(app: Arc<App>) {
     loop {
         tokio::time::sleep(FLUSH_PULLS).await;
@@ -31,6 +32,9 @@ async fn flush_pulls(app: Arc<App>) {
         }
         if let Err(error) = app.store.flush_robot_uses().await {
             tracing::warn!(%error, "cannot record the last uses of robots");
+        }
+        if let Err(error) = app.store.sweep_refresh_tokens().await {
+            tracing::warn!(%error, "cannot remove refresh tokens that have expired");
         }
     }
 }

@@ -104,12 +104,17 @@ impl ApiError {
     }
 
     pub(crate) fn signature_too_large(limit: u64) -> Self {
-        let message = format!("who may only sign may push blobs of at most {limit} bytes; for more it needs `push`");
+        let message =
+            format!("who may only sign may push blobs of at most {limit} bytes; for more it needs `push`");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "DENIED", message)
     }
 
     pub(crate) fn form_too_large(limit: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "UNSUPPORTED", format!("the form is larger than {limit} bytes"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "UNSUPPORTED",
+            format!("the form is larger than {limit} bytes"),
+        )
     }
 
     /// Who it is may help: the answer says how to tell.
@@ -261,7 +266,7 @@ impl From<Error> for ApiError {
             Error::Referenced { .. } => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
                 .with_header(ALLOW, "GET, HEAD"),
             Error::ConditionFailed => Self::new(StatusCode::PRECONDITION_FAILED, "DENIED", message),
-            Error::TagImmutable { .. } | Error::TagProtected { .. } => {
+            Error::TagImmutable { .. } | Error::TagProtected { .. } | Error::TagNotEvidence { .. } => {
                 Self::new(StatusCode::FORBIDDEN, "DENIED", message)
             }
             Error::Body(_) => Self::body_broken(message),

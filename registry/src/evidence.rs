@@ -42,7 +42,11 @@ struct Descriptor {
 pub(crate) async fn is_evidence(store: &Store, repo: &RepoName, manifest: &[u8]) -> Result<bool, ApiError> {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else { return Ok(false) };
     let Some(children) = &manifest.manifests else { return is_signature(store, repo, &manifest).await };
-    if children.is_empty() || children.len() > MAX_CHILDREN || manifest.layers.is_some() || manifest.config.is_some() {
+    if children.is_empty()
+        || children.len() > MAX_CHILDREN
+        || manifest.layers.is_some()
+        || manifest.config.is_some()
+    {
         return Ok(false);
     }
     for child in children {
@@ -139,7 +143,8 @@ fn is_envelope(value: &Value) -> bool {
     text("payload")
         && text("payloadType")
         && signatures.is_some_and(|signatures| {
-            !signatures.is_empty() && signatures.iter().all(|signature| signature.get("sig").is_some_and(Value::is_string))
+            !signatures.is_empty()
+                && signatures.iter().all(|signature| signature.get("sig").is_some_and(Value::is_string))
         })
 }
 
@@ -164,7 +169,14 @@ mod tests {
             for (other, text) in texts.iter().enumerate() {
                 assert_eq!(form.is_of(text.as_bytes()), at == other, "{media_type} {text}");
             }
-            for bad in ["", "{}", "[]", "\u{7f}ELF", r#"{"critical":{}}"#, r#"{"payload":"","payloadType":"","signatures":[]}"#] {
+            for bad in [
+                "",
+                "{}",
+                "[]",
+                "\u{7f}ELF",
+                r#"{"critical":{}}"#,
+                r#"{"payload":"","payloadType":"","signatures":[]}"#,
+            ] {
                 assert!(!form.is_of(bad.as_bytes()), "{media_type} {bad}");
             }
         }

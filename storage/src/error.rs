@@ -145,6 +145,12 @@ pub enum Error {
     /// A robot of this name exists and is not revoked.
     #[error("the robot {0} exists: revoke it first, or choose another name")]
     RobotExists(String),
+    /// A tag that names an image, for one who may push evidence alone.
+    #[error("tag {tag} names something that is no signature; who may only sign cannot move it")]
+    TagNotEvidence {
+        /// The tag.
+        tag: String,
+    },
     /// A condition of the request (`If-Match`, `If-None-Match`) does not hold.
     #[error("the tag is not as the request's condition demands")]
     ConditionFailed,

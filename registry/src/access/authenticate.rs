@@ -83,7 +83,8 @@ impl Access {
     ) -> Result<Arc<Identity>, ApiError> {
         let stands = match &identity.proof {
             Proof::Password => {
-                let present = self.passwords.as_ref().and_then(|passwords| passwords.stamp(&identity.subject));
+                let present =
+                    self.passwords.as_ref().and_then(|passwords| passwords.stamp(&identity.subject));
                 present.as_deref() == identity.stamp.as_deref()
             }
             Proof::Robot => {

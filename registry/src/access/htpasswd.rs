@@ -37,8 +37,6 @@ pub(crate) enum HtpasswdError {
         "{} is there: another command is changing the file, or was interrupted; remove it if none runs", .0.display()
     )]
     Busy(PathBuf),
-    #[error("{0}")]
-    Name(String),
 }
 
 /// The file as it was read.

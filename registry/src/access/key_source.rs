@@ -98,6 +98,11 @@ impl KeySource {
             }
             config::KeySource::Url(text) => {
                 let url: Url = text.parse().map_err(|_| format!("{text:?} is no URL"))?;
+                if !url.username().is_empty() || url.password().is_some() {
+                    return Err(
+                        "the URL must not hold a name or a password; public keys need none".to_owned()
+                    );
+                }
                 let client = client(&url, ca, &pace)?;
                 Place::Url { url, client }
             }
@@ -152,9 +157,14 @@ impl KeySource {
                 Place::Url { .. } => self.pace.url,
             };
             sleep(pause).await;
-            let mut state = self.state.lock().await;
-            self.look(&mut state).await;
+            self.look_now().await;
         }
+    }
+
+    /// Looks now, whenever it was last done.
+    pub(crate) async fn look_now(&self) {
+        let mut state = self.state.lock().await;
+        self.look(&mut state).await;
     }
 
     fn has(&self, kid: Option<&str>) -> bool {

@@ -105,14 +105,17 @@ impl Access {
             return Err(ApiError::too_many_logins(seconds));
         }
         let row = store.refresh_token(&hash(token)).await?;
-        let row = row.filter(|row| self.token_service().is_some_and(|tokens| tokens.service() == row.service));
+        let row =
+            row.filter(|row| self.token_service().is_some_and(|tokens| tokens.service() == row.service));
         let identity = match row {
             Some(row) => self.present(store, &row).await?,
             None => None,
         };
         let Some(identity) = identity else {
             self.attempts.failed(peer.address, Instant::now());
-            return Err(unproven("the refresh token is not known, was revoked, or has expired; log in again"));
+            return Err(unproven(
+                "the refresh token is not known, was revoked, or has expired; log in again",
+            ));
         };
         Ok(Proven { identity, named: None })
     }

@@ -47,7 +47,8 @@ async fn active(store: &Store, subject: &str, now: Timestamp) -> Result<Option<R
 fn identity(robot: &Robot) -> Option<Identity> {
     let grants = robot.grants.iter().map(|grant| {
         let actions = grant.actions.iter().map(|action| action.parse()).collect::<Result<_, _>>().ok()?;
-        let repositories = grant.repositories.iter().map(|text| text.parse()).collect::<Result<_, _>>().ok()?;
+        let repositories =
+            grant.repositories.iter().map(|text| text.parse()).collect::<Result<_, _>>().ok()?;
         Some(Grant { actions, repositories })
     });
     Some(Identity {

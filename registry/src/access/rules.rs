@@ -28,11 +28,6 @@ impl Rules {
         Rules(Some(rules).filter(|rules| !rules.is_empty()))
     }
 
-    /// Whether there are any.
-    pub(crate) fn exist(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Whether a client may do something in a repository, or, without one, in the registry as a whole: then only rules
     /// count that are about all repositories.
     pub(crate) fn decide(&self, who: &Identity, action: Action, repo: Option<&RepoName>) -> Decision {
@@ -130,7 +125,7 @@ mod tests {
         for action in Action::ALL {
             assert_eq!(decide(&none, &Identity::anonymous(), action, "a"), (true, None));
         }
-        assert!(!none.exist() && none.admit(&Identity::anonymous()));
+        assert!(none.admit(&Identity::anonymous()));
     }
 
     #[test]

@@ -35,7 +35,9 @@ impl Asked {
             match kind {
                 // The class is from an older time.
                 "repository" | "repository(plugin)" => asked.add(name, actions),
-                "registry" => asked.catalog |= name == "catalog" && actions.split(',').any(|action| action == "*"),
+                "registry" => {
+                    asked.catalog |= name == "catalog" && actions.split(',').any(|action| action == "*")
+                }
                 _ => {}
             }
         }
@@ -111,7 +113,10 @@ mod tests {
             (&["repository:a:pull", "repository:a:pull,push,pull"], &["a:pull,push"]),
             (&["repository:a:pull,push,*"], &["a:pull,push,delete"]),
             (&["repository(plugin):a:pull", "registry:catalog:*"], &["a:pull", "catalog"]),
-            (&["", " ", "repository", "repository:a", "repository::pull", "repository:a:", "a:pull"], &["a:"]),
+            (
+                &["", " ", "repository", "repository:a", "repository::pull", "repository:a:", "a:pull"],
+                &["a:"],
+            ),
             // Names with ports, encoded slashes, patterns and other tricks are no names.
             (
                 &[

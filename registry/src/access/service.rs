@@ -269,7 +269,8 @@ impl Claims {
         for Entry { kind, name, actions } in self.access {
             match kind.as_str() {
                 "repository" => {
-                    let actions = actions.iter().map(|action| action.parse()).collect::<Result<_, _>>().ok()?;
+                    let actions =
+                        actions.iter().map(|action| action.parse()).collect::<Result<_, _>>().ok()?;
                     scope.repositories.insert(name, actions);
                 }
                 "registry" => scope.catalog = true,
@@ -327,7 +328,8 @@ async fn load(store: &Store, settings: &Token) -> anyhow::Result<Keys> {
     let signing = rows.iter().rev().find(|row| row.algorithm == name && row.signs_from <= now);
     // A clock that was set back finds none that is old enough.
     let signing = signing.or_else(|| rows.iter().find(|row| row.algorithm == name));
-    let signing = signing.map(|row| row.kid.clone()).ok_or_else(|| anyhow::anyhow!("there is no signing key"))?;
+    let signing =
+        signing.map(|row| row.kid.clone()).ok_or_else(|| anyhow::anyhow!("there is no signing key"))?;
     let mut signers = Vec::new();
     for row in &rows {
         let spare = row.created.plus(rotation).plus(rotation).plus(Duration::from_hours(48));
@@ -338,7 +340,8 @@ async fn load(store: &Store, settings: &Token) -> anyhow::Result<Keys> {
         let Some(algorithm) = algorithm_of(&row.algorithm) else { continue };
         signers.push(Signer::from_pkcs8(algorithm, &row.private)?);
     }
-    let jwks = serde_json::json!({ "keys": signers.iter().map(Signer::public_jwk).collect::<Vec<_>>() }).to_string();
+    let jwks =
+        serde_json::json!({ "keys": signers.iter().map(Signer::public_jwk).collect::<Vec<_>>() }).to_string();
     let public = PublicKeys::from_jwks(jwks.as_bytes()).map_err(anyhow::Error::msg)?;
     let kids = signers.iter().map(|signer| signer.kid().to_owned()).collect();
     let signer = signers.into_iter().find(|signer| signer.kid() == signing);

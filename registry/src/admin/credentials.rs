@@ -5,7 +5,7 @@
 use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
-use stella_storage::{Clock as _, Error, Grant, Result, Robot, Store, SystemClock, Timestamp, What};
+use stella_storage::{Clock as _, Error, Grant, Result, Robot, Store, SystemClock, Timestamp};
 use tokio::sync::mpsc;
 
 use super::{Operation, Request};
@@ -109,7 +109,9 @@ impl Operation for Credentials {
         match self {
             Credentials::CreateRobot(_) => Some("robot.create"),
             Credentials::RevokeRobot { .. } => Some("robot.revoke"),
-            Credentials::RevokeToken { .. } | Credentials::RevokeTokensOf { .. } => Some("refresh_token.revoke"),
+            Credentials::RevokeToken { .. } | Credentials::RevokeTokensOf { .. } => {
+                Some("refresh_token.revoke")
+            }
             Credentials::Robots | Credentials::Tokens => None,
         }
     }
@@ -140,9 +142,11 @@ impl Operation for Credentials {
 
 async fn create(store: &Store, new: &NewRobot) -> Result<Managed> {
     let bad = || Error::Refused("the hash of the secret is no sha256".to_owned());
-    let secret_sha256 = hex::decode(&new.secret).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)?;
+    let secret_sha256 =
+        hex::decode(&new.secret).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)?;
     let now = SystemClock.now();
-    let grants = new.grants.iter().cloned().map(|Given { actions, repositories }| Grant { actions, repositories });
+    let grants =
+        new.grants.iter().cloned().map(|Given { actions, repositories }| Grant { actions, repositories });
     let robot = Robot {
         name: new.name.clone(),
         secret_sha256,
@@ -177,7 +181,9 @@ async fn robots(store: &Store, items: &mpsc::Sender<Listed>) -> Result<Managed> 
             let listed = Listed::Robot {
                 name: robot.name,
                 state,
-                grants: grants.map(|Grant { actions, repositories }| Given { actions, repositories }).collect(),
+                grants: grants
+                    .map(|Grant { actions, repositories }| Given { actions, repositories })
+                    .collect(),
                 created: robot.created.rfc3339(),
                 expires: robot.expires.map(Timestamp::rfc3339),
                 last_used: robot.last_used.map(Timestamp::rfc3339),
@@ -217,7 +223,9 @@ async fn revoke(store: &Store, id: &str) -> Result<Managed> {
     let mut after = None;
     loop {
         let page = store.refresh_tokens(after.take(), PAGE).await?;
-        let Some((last, _)) = page.last() else { return Err(Error::NotFound(What::Credential)) };
+        let Some((last, _)) = page.last() else {
+            return Err(Error::Refused(format!("there is no refresh token {id}")));
+        };
         after = Some(*last);
         for (hash, token) in &page {
             if hex::encode(hash.get(..8).unwrap_or_default()) == id {
@@ -250,7 +258,12 @@ impl Display for Listed {
             }
             Listed::Token { id, subject, client, created, expires } => {
                 let client = if client.is_empty() { "-" } else { client };
-                write!(f, "{id}  {}  {}  {created}  expires {expires}", subject.escape_debug(), client.escape_debug())
+                write!(
+                    f,
+                    "{id}  {}  {}  {created}  expires {expires}",
+                    subject.escape_debug(),
+                    client.escape_debug()
+                )
             }
         }
     }

@@ -13,8 +13,8 @@ use crate::access::Action;
 use crate::audit::Changed;
 use crate::body::RequestBody;
 use crate::conditional;
-use crate::evidence;
 use crate::error::ApiError;
+use crate::evidence;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -103,6 +103,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         actor: call.actor(),
         evidence,
         may_change_protected: call.is_admin(&repo),
+        only_evidence,
     };
     let stored = call.app.store.put_manifest(new).await?;
     let mut response = empty(StatusCode::CREATED);

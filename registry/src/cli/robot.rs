@@ -90,9 +90,11 @@ impl std::str::FromStr for Allowed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (actions, repositories) =
-            text.split_once('=').ok_or_else(|| format!("{text:?} is not ACTIONS=PATTERNS, such as pull,push=team/**"))?;
-        let actions = actions.split(',').map(|action| action.parse::<Action>().map(|action| action.to_string()));
+        let (actions, repositories) = text
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?} is not ACTIONS=PATTERNS, such as pull,push=team/**"))?;
+        let actions =
+            actions.split(',').map(|action| action.parse::<Action>().map(|action| action.to_string()));
         let mut patterns = Vec::new();
         for pattern in split(repositories) {
             patterns.push(pattern.parse::<RepoPattern>()?.to_string());
@@ -150,7 +152,8 @@ fn run(output: Output, place: Place, env: Environment, credentials: Credentials)
 fn create(args: CreateArgs, env: Environment) -> Outcome {
     let CreateArgs { name, allow, expires, output, place } = args;
     check_name(&name).map_err(anyhow::Error::msg)?;
-    let secret = secret(robots::SECRET).ok_or_else(|| anyhow::anyhow!("the system gives no random numbers"))?;
+    let secret =
+        secret(robots::SECRET).ok_or_else(|| anyhow::anyhow!("the system gives no random numbers"))?;
     let robot = NewRobot {
         secret: hex::encode(hash(&secret)),
         grants: allow.into_iter().map(|Allowed(given)| given).collect(),
@@ -162,7 +165,10 @@ fn create(args: CreateArgs, env: Environment) -> Outcome {
         let subject = format!("{}{name}", robots::PREFIX);
         print(&format!("{}\n", serde_json::json!({ "name": name, "login": subject, "secret": secret })))?;
     } else {
-        super::note(&format!("{managed}; log in as {}{name} with this secret, which is not shown again:", robots::PREFIX));
+        super::note(&format!(
+            "{managed}; log in as {}{name} with this secret, which is not shown again:",
+            robots::PREFIX
+        ));
         print(&format!("{secret}\n"))?;
     }
     Ok(0)
@@ -175,7 +181,10 @@ mod tests {
     #[test]
     fn what_a_robot_may_do_is_written_in_one_word() {
         let Allowed(Given { actions, repositories }) = "pull,push=team/**,{a,b}/c".parse().unwrap();
-        assert_eq!((actions, repositories), (vec!["pull".to_owned(), "push".to_owned()], vec!["team/**".to_owned(), "{a,b}/c".to_owned()]));
+        assert_eq!(
+            (actions, repositories),
+            (vec!["pull".to_owned(), "push".to_owned()], vec!["team/**".to_owned(), "{a,b}/c".to_owned()])
+        );
         for bad in ["pull", "=a", "pul=a", "pull=", "pull=A", "pull=a,"] {
             assert!(bad.parse::<Allowed>().is_err(), "{bad}");
         }

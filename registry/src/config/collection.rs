@@ -93,12 +93,17 @@ mod patterns {
     use serde::ser::Serializer;
     use stella_storage::TextPattern;
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TextPattern>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<TextPattern>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
     }
 
-    pub(super) fn serialize<S: Serializer>(patterns: &[TextPattern], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        patterns: &[TextPattern],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(patterns.iter().map(TextPattern::as_str))
     }
 }

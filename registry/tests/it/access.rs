@@ -61,7 +61,11 @@ impl Guarded {
 
     #[expect(clippy::unused_self, reason = "reads as what is asked of the server")]
     pub(super) fn authorized(&self, who: &str, request: Request) -> Request {
-        if who == "anonymous" { request } else { request.header("Authorization", basic(who, &backwards(who))) }
+        if who == "anonymous" {
+            request
+        } else {
+            request.header("Authorization", basic(who, &backwards(who)))
+        }
     }
 
     /// Pushes an image as Alice; gives its digest and that of its layer.

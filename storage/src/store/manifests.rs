@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::lease::Moment;
-use super::tag_guard::TagGuard;
+use super::tag_guard::{self, TagGuard};
 use super::{Actor, Store, blobs, repositories, tags};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, What};
@@ -39,6 +39,8 @@ pub struct NewManifest {
     pub evidence: bool,
     /// Whether the pusher may set and move protected tags.
     pub may_change_protected: bool,
+    /// Whether the pusher may push evidence alone: then a tag that names anything else stays where it is.
+    pub only_evidence: bool,
 }
 
 /// A condition on what the first tag, or the digest itself, names at present.
@@ -128,6 +130,9 @@ impl Store {
                 }
                 let mut previous = Vec::with_capacity(new.tags.len());
                 for tag in &new.tags {
+                    if new.only_evidence {
+                        tag_guard::names_evidence(tx, repo, tag).await?;
+                    }
                     guard.may_set(tx, repo, tag, &new.digest, evidence).await?;
                     previous.push(tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?);
                 }

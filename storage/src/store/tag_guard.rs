@@ -87,6 +87,17 @@ impl TagGuard {
     }
 }
 
+/// Refuses to move a tag that names anything but evidence.
+pub(super) async fn names_evidence(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<()> {
+    let present = tags::find(tx, repo, tag).await?;
+    let named: Vec<&Digest> =
+        present.iter().flat_map(|row| [&row.candidate, &row.released]).flatten().collect();
+    if are_evidence(tx, repo, &named).await? {
+        return Ok(());
+    }
+    Err(Error::TagNotEvidence { tag: tag.as_str().to_owned() })
+}
+
 fn first<'p>(patterns: &'p [TextPattern], tag: &Tag) -> Option<&'p TextPattern> {
     patterns.iter().find(|pattern| pattern.matches(tag.as_str()))
 }

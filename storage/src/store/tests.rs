@@ -323,6 +323,7 @@ fn new_manifest(repo: &RepoName, document: &Value, tags: &[&str]) -> NewManifest
         actor: actor("pusher"),
         evidence: false,
         may_change_protected: false,
+        only_evidence: false,
     }
 }
 

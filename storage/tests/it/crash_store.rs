@@ -94,6 +94,7 @@ async fn push(store: &Store, round: u32, task: u32, number: u32) {
         actor: Actor::default(),
         evidence: false,
         may_change_protected: false,
+        only_evidence: false,
     };
     store.put_manifest(new).await.unwrap();
     acknowledge(&format!("image {name}"));

@@ -48,6 +48,7 @@ async fn put(store: &Store, name: &str) -> Result<(), Error> {
         actor: Actor::default(),
         evidence: false,
         may_change_protected: false,
+        only_evidence: false,
     };
     store.put_manifest(new).await.map(|_| ())
 }

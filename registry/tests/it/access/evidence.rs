@@ -26,7 +26,9 @@ fn manifest(guarded: &Guarded, who: &str, media_type: &str, layer: &str) -> Vec<
     let (mut config, mut layer) = (push_blob(guarded, who, "{}"), push_blob(guarded, who, layer));
     config["mediaType"] = json!("application/vnd.oci.image.config.v1+json");
     layer["mediaType"] = json!(media_type);
-    json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}).to_string().into_bytes()
+    json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]})
+        .to_string()
+        .into_bytes()
 }
 
 fn put_as(guarded: &Guarded, who: &str, tag: &str, manifest: &[u8]) -> crate::client::Answer {
@@ -73,7 +75,8 @@ fn the_uploads_of_who_may_only_sign_are_small() {
     refused(&guarded.send("signer", post(&target).body(&large)), 413, "DENIED");
     guarded.send("ci", post(&target).body(&large)).is(201);
     // Nor in pieces.
-    let upload = guarded.send("signer", post("/v2/dev/app/blobs/uploads/")).is(202).must("location").to_owned();
+    let upload =
+        guarded.send("signer", post("/v2/dev/app/blobs/uploads/")).is(202).must("location").to_owned();
     guarded.send("signer", patch(&upload).body(&large[..8 << 20])).is(202);
     refused(&guarded.send("signer", patch(&upload).body("x")), 413, "DENIED");
 }

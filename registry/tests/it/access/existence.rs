@@ -18,7 +18,8 @@ fn what_may_not_be_read_answers_as_what_is_not_there() {
             (format!("/v2/prod/app/referrers/{digest}"), format!("/v2/prod/none/referrers/{digest}")),
         ] {
             for method in [get, head, delete] {
-                let (one, other) = (guarded.send(who, method(there.clone())), guarded.send(who, method(nowhere.clone())));
+                let (one, other) =
+                    (guarded.send(who, method(there.clone())), guarded.send(who, method(nowhere.clone())));
                 assert_eq!(one.status, other.status, "{who} {there}");
                 let text = String::from_utf8_lossy(&one.body).replace("prod/app", "prod/none");
                 assert_eq!(text, String::from_utf8_lossy(&other.body), "{who} {there}");
@@ -38,7 +39,13 @@ fn a_mount_from_what_may_not_be_read_is_an_upload() {
         bearer(post(target), &token).to(&guarded.server)
     };
     let absent = sha256("nowhere");
-    for (digest, from) in [(&secret, "&from=prod/app"), (&absent, "&from=prod/app"), (&secret, "&from=prod/none"), (&secret, ""), (&absent, "")] {
+    for (digest, from) in [
+        (&secret, "&from=prod/app"),
+        (&absent, "&from=prod/app"),
+        (&secret, "&from=prod/none"),
+        (&secret, ""),
+        (&absent, ""),
+    ] {
         let answer = mount(digest, from).is(202);
         assert!(answer.must("location").starts_with("/v2/dev/app/blobs/uploads/"));
     }

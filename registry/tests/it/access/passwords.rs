@@ -32,12 +32,15 @@ fn a_header_that_proves_nothing_is_refused_and_not_passed_over() {
     guarded.image("public/app", "v1");
     let manifest = || get("/v2/public/app/manifests/v1");
     let right = basic("alice", "ecila");
-    for header in ["", "Basic", "Basic ", "Basic !!!!", "Digest x", "Bearer", "Bearer ", "Bearer x.y.z", "Negotiate a"] {
+    for header in
+        ["", "Basic", "Basic ", "Basic !!!!", "Digest x", "Bearer", "Bearer ", "Bearer x.y.z", "Negotiate a"]
+    {
         let answer = manifest().header("Authorization", header).to(&guarded.server);
         assert_eq!(answer.status, 401, "{header:?}: {answer}");
     }
     for second in [right.as_str(), "Bearer x"] {
-        let answer = manifest().header("Authorization", &right).header("Authorization", second).to(&guarded.server);
+        let answer =
+            manifest().header("Authorization", &right).header("Authorization", second).to(&guarded.server);
         let error = refused(&answer, 401, "UNAUTHORIZED");
         assert_eq!(error["message"], "the request has more than one Authorization header");
     }
@@ -50,7 +53,8 @@ fn a_header_that_proves_nothing_is_refused_and_not_passed_over() {
 fn who_guesses_has_to_wait_and_who_is_known_does_not() {
     let guarded = Guarded::start();
     guarded.send("reader", get("/v2/")).is(200);
-    let guess = |password: &str| get("/v2/").header("Authorization", basic("alice", password)).to(&guarded.server);
+    let guess =
+        |password: &str| get("/v2/").header("Authorization", basic("alice", password)).to(&guarded.server);
     eventually("an address has to wait", || guess("wrong").status == 429);
     let answer = guess("ecila");
     refused(&answer, 429, "TOOMANYREQUESTS");
@@ -79,7 +83,8 @@ fn a_changed_file_is_taken_over_and_a_wrong_one_is_not() {
     let fresh = line("reader", "fresh");
     std::fs::write(guarded.users(), fresh).unwrap();
     guarded.server.hang_up();
-    let with = |password: &str| get("/v2/").header("Authorization", basic("reader", password)).to(&guarded.server);
+    let with =
+        |password: &str| get("/v2/").header("Authorization", basic("reader", password)).to(&guarded.server);
     eventually("the new password is right", || with("fresh").status == 200);
     with("redaer").is(401);
     std::fs::write(guarded.users(), "reader:{SHA}x\n").unwrap();

@@ -29,11 +29,15 @@ fn a_robot_may_do_what_it_was_given_and_rules_can_only_deny_it() {
     send(get("/v2/public/app/manifests/v1")).is(403);
     send(Request::new("DELETE", "/v2/prod/app/manifests/v1")).is(403);
     send(Request::new("DELETE", "/v2/dev/app/manifests/v1")).is(202);
-    let token = send(get("/token?scope=repository:dev/app:pull,push%20repository:public/app:pull")).is(200).json();
+    let token =
+        send(get("/token?scope=repository:dev/app:pull,push%20repository:public/app:pull")).is(200).json();
     let claims = super::claims(token["token"].as_str().unwrap());
     assert_eq!(claims["sub"], "robot+build");
     assert_eq!(claims["access"].as_array().unwrap().len(), 1, "{claims}");
-    let by_token = || get("/v2/dev/app/tags/list").header("Authorization", format!("Bearer {}", token["token"].as_str().unwrap()));
+    let by_token = || {
+        get("/v2/dev/app/tags/list")
+            .header("Authorization", format!("Bearer {}", token["token"].as_str().unwrap()))
+    };
     assert_ne!(by_token().to(&guarded.server).status, 401);
     let listed = guarded.stella(&["robot", "list"]).stdout;
     assert!(listed.starts_with("build  active  pull,push,delete=dev/**,prod/**  expires never"), "{listed}");
@@ -51,12 +55,18 @@ fn a_robot_may_do_what_it_was_given_and_rules_can_only_deny_it() {
 fn a_robot_ends_when_its_time_is_over_and_its_secret_must_be_right() {
     let guarded = Guarded::start();
     let secret = create(&guarded, &["brief", "--allow", "pull=**", "--expires", "2s"]);
-    let login = |secret: &str| get("/v2/").header("Authorization", basic("robot+brief", secret)).to(&guarded.server).status;
+    let login = |secret: &str| {
+        get("/v2/").header("Authorization", basic("robot+brief", secret)).to(&guarded.server).status
+    };
     assert_eq!(login(&secret), 200);
     assert_eq!(login(&format!("{secret}x")), 401);
     crate::server::eventually("its time is over", || login(&secret) == 401);
     for bad in [["x", "--allow", "pull"], ["x", "--allow", "fly=**"], ["a b", "--allow", "pull=**"]] {
         assert_ne!(guarded.stella(&[&["robot", "create"], bad.as_slice()].concat()).code, Some(0), "{bad:?}");
     }
-    assert_ne!(guarded.stella(&["robot", "create", "brief", "--allow", "pull=**"]).code, Some(0), "it is there");
+    assert_ne!(
+        guarded.stella(&["robot", "create", "brief", "--allow", "pull=**"]).code,
+        Some(0),
+        "it is there"
+    );
 }

@@ -16,7 +16,10 @@ fn an_immutable_tag_stays_where_it_is() {
     assert_ne!(first, second);
     let bytes = guarded.send("ci", get("/v2/dev/app/manifests/main")).is(200).body;
     let move_to = |who: &str, target: &str| {
-        guarded.send(who, put(format!("/v2/dev/app/manifests/{target}")).header("Content-Type", OCI_MANIFEST).body(&bytes))
+        guarded.send(
+            who,
+            put(format!("/v2/dev/app/manifests/{target}")).header("Content-Type", OCI_MANIFEST).body(&bytes),
+        )
     };
     for who in ["ci", "alice"] {
         let message = refused(&move_to(who, "v1"), 403, "DENIED")["message"].clone();

@@ -14,8 +14,14 @@ use crate::server::eventually;
 fn access(token: &str) -> Vec<String> {
     let list = claims(token)["access"].clone();
     let text = |entry: &Value| {
-        let actions: Vec<_> = entry["actions"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
-        format!("{}:{}:{}", entry["type"].as_str().unwrap(), entry["name"].as_str().unwrap(), actions.join(","))
+        let actions: Vec<_> =
+            entry["actions"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+        format!(
+            "{}:{}:{}",
+            entry["type"].as_str().unwrap(),
+            entry["name"].as_str().unwrap(),
+            actions.join(",")
+        )
     };
     list.as_array().unwrap().iter().map(text).collect()
 }
@@ -30,7 +36,11 @@ fn a_token_is_for_what_was_asked_and_may_be_had() {
         ("nobody", "repository:dev/app:pull", &[]),
         ("anonymous", "repository:public/app:pull,push", &["repository:public/app:pull"]),
         ("anonymous", "repository:dev/app:pull", &[]),
-        ("alice", "repository:prod/a:*%20repository:dev/a:*", &["repository:dev/a:pull,push,delete", "repository:prod/a:pull,push"]),
+        (
+            "alice",
+            "repository:prod/a:*%20repository:dev/a:*",
+            &["repository:dev/a:pull,push,delete", "repository:prod/a:pull,push"],
+        ),
         ("alice", "repository:a:pull&scope=repository:b:pull", &["repository:a:pull", "repository:b:pull"]),
         ("alice", "registry:catalog:*", &["registry:catalog:*"]),
         ("alice", "", &[]),
@@ -51,14 +61,22 @@ fn a_token_is_for_what_was_asked_and_may_be_had() {
 #[test]
 fn a_token_answers_as_the_specification_has_it() {
     let guarded = Guarded::start();
-    let answer = guarded.send("ci", get("/token?service=stella-registry&scope=repository:dev/app:pull&account=ci")).is(200);
+    let answer = guarded
+        .send("ci", get("/token?service=stella-registry&scope=repository:dev/app:pull&account=ci"))
+        .is(200);
     assert_eq!(answer.must("cache-control"), "no-store");
     let body = answer.json();
     assert_eq!(body["token"], body["access_token"]);
     assert_eq!(body["expires_in"], 3600);
-    assert!(body["issued_at"].as_str().unwrap().ends_with('Z') && body.get("refresh_token").is_none(), "{body}");
+    assert!(
+        body["issued_at"].as_str().unwrap().ends_with('Z') && body.get("refresh_token").is_none(),
+        "{body}"
+    );
     let claims = claims(body["token"].as_str().unwrap());
-    assert_eq!((&claims["iss"], &claims["aud"], &claims["sub"]), (&json!("stella-registry"), &json!("stella-registry"), &json!("ci")));
+    assert_eq!(
+        (&claims["iss"], &claims["aud"], &claims["sub"]),
+        (&json!("stella-registry"), &json!("stella-registry"), &json!("ci"))
+    );
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3600);
     assert_eq!(claims["stella"]["session"].as_str().unwrap().len(), 64);
     // Whoever wants to check it finds the key.
@@ -155,13 +173,17 @@ fn a_token_ends_with_the_password_and_with_the_rule() {
 #[test]
 fn a_refresh_token_gives_tokens_until_it_is_revoked() {
     let guarded = Guarded::start();
-    let login = guarded.send("ci", get("/token?service=stella-registry&client_id=docker&offline_token=true&account=ci"));
+    let login = guarded
+        .send("ci", get("/token?service=stella-registry&client_id=docker&offline_token=true&account=ci"));
     let refresh = login.is(200).json()["refresh_token"].as_str().unwrap().to_owned();
     let form = |token: &str| {
         let body = format!(
             "grant_type=refresh_token&service=stella-registry&client_id=docker&scope=repository%3Adev%2Fapp%3Apull%2Cpush&refresh_token={token}"
         );
-        post("/token").header("Content-Type", "application/x-www-form-urlencoded").body(body).to(&guarded.server)
+        post("/token")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(body)
+            .to(&guarded.server)
     };
     let answer = form(&refresh).is(200).json();
     assert_eq!(access(answer["access_token"].as_str().unwrap()), ["repository:dev/app:pull,push"]);
@@ -173,7 +195,14 @@ fn a_refresh_token_gives_tokens_until_it_is_revoked() {
     assert_eq!(guarded.stella(&["token", "revoke", "--user", "ci"]).code, Some(0));
     form(&refresh).is(401);
     // Anonymous gets none, and a new password ends it too.
-    assert!(guarded.send("anonymous", get("/token?offline_token=true")).is(200).json().get("refresh_token").is_none());
+    assert!(
+        guarded
+            .send("anonymous", get("/token?offline_token=true"))
+            .is(200)
+            .json()
+            .get("refresh_token")
+            .is_none()
+    );
     let login = guarded.send("ci", get("/token?offline_token=true")).is(200);
     let refresh = login.json()["refresh_token"].as_str().unwrap().to_owned();
     form(&refresh).is(200);
@@ -185,8 +214,16 @@ fn a_refresh_token_gives_tokens_until_it_is_revoked() {
 #[test]
 fn a_password_can_be_posted() {
     let guarded = Guarded::start();
-    let body = format!("grant_type=password&username=ci&password={}&scope=repository:dev/a:pull&service=stella-registry&access_type=offline", backwards("ci"));
-    let form = |body: &str| post("/token").header("Content-Type", "application/x-www-form-urlencoded; charset=utf-8").body(body).to(&guarded.server);
+    let body = format!(
+        "grant_type=password&username=ci&password={}&scope=repository:dev/a:pull&service=stella-registry&access_type=offline",
+        backwards("ci")
+    );
+    let form = |body: &str| {
+        post("/token")
+            .header("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+            .body(body)
+            .to(&guarded.server)
+    };
     let answer = form(&body).is(200).json();
     assert_eq!(access(answer["access_token"].as_str().unwrap()), ["repository:dev/a:pull"]);
     assert!(answer["refresh_token"].is_string());

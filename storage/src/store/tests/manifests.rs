@@ -26,6 +26,7 @@ async fn a_manifest_is_served_exactly_as_pushed() {
                 actor: actor("ci"),
                 evidence: false,
                 may_change_protected: false,
+                only_evidence: false,
             };
             store.put_manifest(new).await.unwrap();
             for reference in [Reference::Digest(digest.clone()), by_tag("t"), by_tag("u")] {
