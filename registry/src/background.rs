@@ -29,6 +29,9 @@ async fn flush_pulls(app: Arc<App>) {
         if let Err(error) = app.store.flush_pulls().await {
             tracing::warn!(%error, "cannot record the last pulls");
         }
+        if let Err(error) = app.store.flush_robot_uses().await {
+            tracing::warn!(%error, "cannot record the last uses of robots");
+        }
     }
 }
 

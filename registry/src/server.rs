@@ -144,6 +144,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     alive.abort();
     app.audit.flush().await;
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
+    app.store.flush_robot_uses().await.context("cannot record the last uses of robots")?;
     Ok(())
 }
 

@@ -27,6 +27,11 @@ impl Timestamp {
         self.0 / 86_400_000
     }
 
+    /// Whole hours since the Unix epoch.
+    pub fn hour(self) -> u64 {
+        self.0 / 3_600_000
+    }
+
     /// This moment as people write it (RFC 3339), in UTC.
     pub fn rfc3339(self) -> String {
         let [year, month, day, hour, minute, second, millis] = self.utc();

@@ -142,6 +142,9 @@ pub enum Error {
         /// The pattern that it matches.
         pattern: String,
     },
+    /// A robot of this name exists and is not revoked.
+    #[error("the robot {0} exists: revoke it first, or choose another name")]
+    RobotExists(String),
     /// A condition of the request (`If-Match`, `If-None-Match`) does not hold.
     #[error("the tag is not as the request's condition demands")]
     ConditionFailed,

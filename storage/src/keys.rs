@@ -22,6 +22,12 @@
 //! | `v` review | shard, due, kind, subject of the review | – | collection's work queue |
 //! | `g` garbage | shard, delete after, location | `Garbage` | objects to delete |
 //! | `q` last pull | repo, tag | `LastPull` | retention, impact of a policy |
+//! | `r` robot | name | `Robot` | who has this secret, and may do what |
+//! | `w` last use of a robot | name | `RobotUse` | which robots nobody needs |
+//! | `y` refresh token | sha256 | `RefreshToken` | whom it stands for |
+//! | `j` refresh tokens of a subject | sha256 of the subject, created, sha256 | – | revoking them all, the oldest |
+//! | `d` refresh tokens that expire | shard, expires, sha256 | – | which ones to sweep |
+//! | `o` signing key | kid | `SigningKey` | signing tokens, and checking them |
 //!
 //! Repositories are interned as 32-bit ids and digests stored as raw bytes, because keys decide the
 //! size of the store. Numbers are big-endian and text in the middle of a key is escaped and
@@ -35,8 +41,10 @@ use crate::local::Location;
 use crate::name::Tag;
 
 mod any;
+mod credentials;
 
 pub(crate) use any::{Key, TABLES};
+pub(crate) use credentials::*;
 
 /// A repository's interned id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
@@ -389,7 +397,7 @@ pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
 }
 
-/// Whether a row is part of a backup. Left out is what belongs to this place and moment: uploads under
+/// Whether a row is part of a backup: what is stored, and what clients prove themselves with. Left out is what belongs to this place and moment: uploads under
 /// way with their reviews, files that wait for their deletion, and how this store's own work stands.
 pub(crate) fn in_backup(key: &[u8]) -> bool {
     match key.first() {

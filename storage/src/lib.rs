@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What Stella Registry keeps: blobs, manifests, tags and upload sessions. No HTTP.
+//! What Stella Registry keeps: blobs, manifests, tags, upload sessions and what clients prove themselves
+//! with. No HTTP.
 //!
 //! [`Store`] is what the registry calls. Below it, metadata lives in an ordered key-value
 //! [engine](kv) under the keys of `keys.rs` and the rows of `rows.rs`; blob bytes live in files of

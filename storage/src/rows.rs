@@ -15,6 +15,10 @@ use crate::error::{Error, Result};
 use crate::keys::{self, RepoId};
 use crate::local::Location;
 
+mod credentials;
+
+pub(crate) use credentials::{Grant, RefreshToken, Robot, RobotUse, SigningKey};
+
 /// Encodes a row.
 pub(crate) fn encode<T: Encode<()>>(row: &T) -> Result<Vec<u8>> {
     minicbor::to_vec(row).map_err(|error| Error::Corrupt(format!("a row cannot be written: {error}")))

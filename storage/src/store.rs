@@ -26,6 +26,7 @@ use crate::local::{LocalBlobs, create_folder};
 mod backup;
 mod blobs;
 mod collection;
+mod credentials;
 mod fsck;
 mod holds;
 mod lease;
@@ -44,6 +45,7 @@ mod uploads;
 pub use backup::{BackupItem, BackupSummary, RestoreSummary, SnapshotName, VerifySummary, restore, verify};
 pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
+pub use credentials::{Grant, RefreshToken, Robot, SigningKey};
 pub use fsck::{Fault, FaultKind, FsckSummary, Repair};
 pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
@@ -126,6 +128,7 @@ pub struct Store {
     cache: ContentCache,
     uploaded: Arc<uploads::Counters>,
     pulls: pulls::Pulls,
+    robot_uses: credentials::Uses,
     allow_missing: AtomicBool,
     periods: Periods,
     rules: RwLock<Arc<rules::Rules>>,
@@ -189,6 +192,7 @@ impl Store {
             cache: ContentCache::new(options.memory.cache()),
             uploaded: Arc::default(),
             pulls: pulls::Pulls::default(),
+            robot_uses: credentials::Uses::default(),
             allow_missing: options.allow_missing.into(),
             periods: options.periods,
             rules: RwLock::new(Arc::new(rules::Rules::new(options.rules.clone()))),

@@ -4,7 +4,10 @@
 //! A key is read only if it is exactly what the builders of this file's parent would make of its
 //! parts: anything else is damage, because no lookup would ever find it.
 
-use super::{Parts, RepoId, Review, damaged, garbage, read_garbage, read_review, review};
+use super::{
+    Parts, RepoId, Review, damaged, garbage, read_garbage, read_refresh_token_expiry, read_review,
+    refresh_token_expiry, review,
+};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -35,10 +38,17 @@ pub(crate) enum Key {
     Review(Timestamp, Review),
     Garbage(Timestamp, Location),
     LastPull(RepoId, Tag),
+    Robot(String),
+    RobotUse(String),
+    RefreshToken([u8; 32]),
+    /// The subject's sha256, when the token was made, its sha256.
+    RefreshTokenOf([u8; 32], Timestamp, [u8; 32]),
+    RefreshTokenExpiry(Timestamp, [u8; 32]),
+    Signing(String),
 }
 
 /// The tables, in the order in which a check goes through them: what others are repaired from first.
-pub(crate) const TABLES: &[u8] = b"mnilkcabxfetuhspgqv";
+pub(crate) const TABLES: &[u8] = b"mnilkcabxfetuhspgqrwyjdov";
 
 impl Key {
     pub(crate) fn read(key: &[u8]) -> Result<Key> {
@@ -104,6 +114,25 @@ impl Key {
                 }
                 Key::Garbage(after, location)
             }
+            b'r' => Key::Robot(parts.credential_name()?.to_owned()),
+            b'w' => Key::RobotUse(parts.credential_name()?.to_owned()),
+            b'y' => {
+                let sha256 = parts.array()?;
+                parts.end(Key::RefreshToken(sha256))?
+            }
+            b'j' => {
+                let (subject, created) = (parts.array()?, parts.time()?);
+                let sha256 = parts.array()?;
+                parts.end(Key::RefreshTokenOf(subject, created, sha256))?
+            }
+            b'd' => {
+                let (expires, sha256) = read_refresh_token_expiry(key)?;
+                if refresh_token_expiry(expires, &sha256) != key {
+                    return Err(damaged());
+                }
+                Key::RefreshTokenExpiry(expires, sha256)
+            }
+            b'o' => Key::Signing(parts.credential_name()?.to_owned()),
             _ => return Err(damaged()),
         })
     }
@@ -133,7 +162,13 @@ impl Key {
             | Key::Alias(_)
             | Key::Upload(_)
             | Key::Review(_, Review::Upload(_))
-            | Key::Garbage(..) => None,
+            | Key::Garbage(..)
+            | Key::Robot(_)
+            | Key::RobotUse(_)
+            | Key::RefreshToken(_)
+            | Key::RefreshTokenOf(..)
+            | Key::RefreshTokenExpiry(..)
+            | Key::Signing(_) => None,
         }
     }
 }
@@ -173,7 +208,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_key_is_read_as_what_it_was_built_from(
-            id: u32, a: [u8; 32], b in proptest::collection::vec(any::<u8>(), 64), tag in "[a-z0-9]{1,9}", number: u64, location: [u8; 16]
+            id: u32, a: [u8; 32], c: [u8; 32], b in proptest::collection::vec(any::<u8>(), 64), tag in "[a-z0-9]{1,9}", number: u64, location: [u8; 16]
         ) {
             let (repo, location, due) = (RepoId(id), Location::from_bytes(location), Timestamp(number));
             let tag: Tag = tag.parse().unwrap();
@@ -200,11 +235,17 @@ mod tests {
                 (review(due, &Review::Upload(location)), Key::Review(due, Review::Upload(location))),
                 (garbage(due, location), Key::Garbage(due, location)),
                 (last_pull(repo, &tag), Key::LastPull(repo, tag.clone())),
+                (robot(tag.as_str()), Key::Robot(tag.as_str().to_owned())),
+                (robot_use(tag.as_str()), Key::RobotUse(tag.as_str().to_owned())),
+                (refresh_token(&a), Key::RefreshToken(a)),
+                (refresh_token_of(&a, due, &c), Key::RefreshTokenOf(a, due, c)),
+                (refresh_token_expiry(due, &a), Key::RefreshTokenExpiry(due, a)),
+                (signing_key(tag.as_str()), Key::Signing(tag.as_str().to_owned())),
             ] {
                 prop_assert!(TABLES.contains(&built[0]));
                 prop_assert_eq!(Key::read(&built).unwrap(), read);
                 // A key that goes on behind its end leads nowhere; those that end in text may just be longer.
-                if !b"mntuq".contains(&built[0]) {
+                if !b"mntuqrwo".contains(&built[0]) {
                     prop_assert!(Key::read(&[built.as_slice(), b"x"].concat()).is_err());
                 }
             }
@@ -221,6 +262,7 @@ mod tests {
         for built in [
             review(Timestamp(7), &Review::Object(RepoId(1), Digest::Sha256([3; 32]))),
             garbage(Timestamp(7), Location::from_bytes([9; 16])),
+            refresh_token_expiry(Timestamp(7), &[5; 32]),
         ] {
             let mut wrong = built.clone();
             wrong[1] = (wrong[1] + 1) % SHARDS;

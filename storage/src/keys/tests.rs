@@ -70,6 +70,24 @@ proptest! {
     }
 
     #[test]
+    fn keys_of_credentials_give_their_parts_back(
+        name in "[a-z0-9$:+é-]{1,40}", subject: [u8; 32], sha256: [u8; 32], time: u64, later: u64
+    ) {
+        let (time, later) = (Timestamp(time), Timestamp(later));
+        let (made, key) = (robot(&name), signing_key(&name));
+        prop_assert_eq!(read_robot(&made).unwrap(), &name);
+        prop_assert_eq!(read_signing_key(&key).unwrap(), &name);
+        prop_assert_eq!(read_refresh_token(&refresh_token(&sha256)).unwrap(), sha256);
+        let key = |time| refresh_token_of(&subject, time, &sha256);
+        prop_assert_eq!(read_refresh_token_of(&key(time), &refresh_tokens_of(&subject)).unwrap(), (time, sha256));
+        prop_assert_eq!(key(time).cmp(&key(later)), time.cmp(&later));
+        let key = |time| refresh_token_expiry(time, &sha256);
+        prop_assert_eq!(read_refresh_token_expiry(&key(time)).unwrap(), (time, sha256));
+        prop_assert!(key(time).starts_with(&refresh_token_expiries(key(time)[1])));
+        prop_assert_eq!(key(time).cmp(&key(later)), time.cmp(&later));
+    }
+
+    #[test]
     fn newer_moves_come_first(tag in tag_names(), a: u64, b: u64) {
         let key = |number| tag_move(RepoId(1), &tag, number);
         prop_assert_eq!(key(a).cmp(&key(b)), b.cmp(&a));
@@ -108,5 +126,7 @@ proptest! {
         let _ = read_digest(&bytes);
         let _ = read_review(&bytes);
         let _ = read_repository(&bytes);
+        let _ = read_refresh_token_expiry(&bytes);
+        let _ = read_robot(&bytes);
     }
 }

@@ -57,6 +57,8 @@
 //! | `upload-damaged` | the state of an upload cannot be read | ended; its client begins again |
 //! | `upload-file-short` | fewer bytes than were acknowledged | the same |
 //! | `upload-bytes-damaged` | other bytes than were received | the same |
+//! | `refresh-token-index-missing` | a refresh token that its subject or its expiry does not know | it does again |
+//! | `refresh-token-index-stray` | a subject or an expiry knows a refresh token that is not | forgotten |
 //! | `review-missing` | something unprotected that collection would never see | reviewed |
 //! | `review-stray` | a review in a repository that does not exist | removed |
 //! | `location-named-twice` | a file with several rows | the rightful one stays |
@@ -79,6 +81,7 @@ use crate::kv::{ReadTx, WriteTx};
 use crate::rows;
 
 mod blobs;
+mod credentials;
 mod examine;
 mod files;
 mod found;

@@ -35,6 +35,7 @@ mod collection;
 mod collection_cost;
 mod collection_model;
 mod collection_races;
+mod credentials;
 mod disk_faults;
 mod disk_reserve;
 #[cfg(any(feature = "sled", feature = "postgres"))]

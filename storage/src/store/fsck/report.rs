@@ -129,6 +129,10 @@ kinds! {
     UploadFileShort = "upload-file-short",
     /// An upload whose file has other bytes than were received.
     UploadBytesDamaged = "upload-bytes-damaged",
+    /// A refresh token that is not found by its subject, or not when it expires.
+    RefreshTokenIndexMissing = "refresh-token-index-missing",
+    /// A refresh token that is not there is found by a subject, or when it expires.
+    RefreshTokenIndexStray = "refresh-token-index-stray",
     /// Something unprotected that collection would never look at.
     ReviewMissing = "review-missing",
     /// Collection would look at a repository that does not exist.

@@ -3,7 +3,7 @@
 
 use super::found::{At, Change, Findings};
 use super::report::FaultKind;
-use super::{Basis, Check, blobs, manifests, mend, queues, repositories, tags};
+use super::{Basis, Check, blobs, credentials, manifests, mend, queues, repositories, tags};
 use crate::error::Result;
 use crate::keys::{self, Key, RepoId};
 use crate::kv::{ReadTx, WriteTx};
@@ -178,6 +178,17 @@ async fn check_row(
         Key::LastPull(repo, tag) => {
             tags::last_pull((*repo, tag), value, found);
             Ok(())
+        }
+        Key::Robot(_) | Key::RobotUse(_) | Key::Signing(_) => {
+            credentials::lone(&read, key, value, found);
+            Ok(())
+        }
+        Key::RefreshToken(sha256) => credentials::refresh_token(tx, sha256, value, found).await,
+        Key::RefreshTokenOf(subject, created, sha256) => {
+            credentials::refresh_token_of(tx, (subject, *created, sha256), found).await
+        }
+        Key::RefreshTokenExpiry(expires, sha256) => {
+            credentials::refresh_token_expiry(tx, (*expires, sha256), found).await
         }
     }
 }

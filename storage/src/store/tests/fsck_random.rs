@@ -105,6 +105,7 @@ fn damage_is_told_of_or_harmless(kind: Kind, cases: u32) {
         runtime.block_on(async {
             let lab = Lab::new(kind).await;
             let mut known = Known::default();
+            super::credentials::some(&lab).await;
             for step in &steps {
                 let _refused = perform(&lab, &mut known, step).await;
             }
