@@ -10,17 +10,27 @@ use tokio::time::Instant;
 
 use crate::app::App;
 
+/// How long memory stays with uploads that do not want it; a burst of them comes again sooner.
+const TRIM: Duration = Duration::from_secs(1);
 const FLUSH_PULLS: Duration = Duration::from_mins(1);
 /// How long the scrub waits at most, so that a clock that is set is noticed.
 const SCRUB_AGAIN: Duration = Duration::from_mins(10);
 
 /// Begins all of it; it goes on until it is aborted.
-pub(crate) fn begin(app: &Arc<App>) -> [JoinHandle<()>; 3] {
+pub(crate) fn begin(app: &Arc<App>) -> [JoinHandle<()>; 4] {
     [
         tokio::spawn(flush_pulls(Arc::clone(app))),
         tokio::spawn(collect(Arc::clone(app))),
         tokio::spawn(scrub(Arc::clone(app))),
+        tokio::spawn(trim_memory(Arc::clone(app))),
     ]
+}
+
+async fn trim_memory(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(TRIM).await;
+        app.store.trim_memory();
+    }
 }
 
 /// Writes down what was gathered in memory, and drops refresh tokens that have expired.

@@ -269,6 +269,7 @@ impl From<Error> for ApiError {
             Error::TagImmutable { .. } | Error::TagProtected { .. } | Error::TagNotEvidence { .. } => {
                 Self::new(StatusCode::FORBIDDEN, "DENIED", message)
             }
+            Error::RobotExists(_) => Self::unsupported(message),
             Error::Body(_) => Self::body_broken(message),
             Error::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message),
             Error::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message),

@@ -223,6 +223,11 @@ impl Store {
         self.cache.stats()
     }
 
+    /// Gives memory back that uploads have not wanted since this was called last.
+    pub fn trim_memory(&self) {
+        self.intake.trim();
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -196,7 +196,7 @@ fn every_kind_of_fault_is_in_the_table_and_tested() {
     let table = include_str!("../fsck.rs");
     let tests =
         [include_str!("fsck_rows.rs"), include_str!("fsck_manifests.rs"), include_str!("fsck_files.rs")];
-    let tests = tests.concat() + include_str!("fsck.rs");
+    let tests = tests.concat() + include_str!("fsck.rs") + include_str!("credentials.rs");
     for kind in FaultKind::ALL {
         assert!(table.contains(&format!("//! | `{kind}` |")), "{kind} is not explained");
         assert!(tests.contains(&format!("FaultKind::{kind:?}")), "{kind} is not tested");

@@ -7,7 +7,9 @@
 //! Where a byte lies in a page of memory is where it will lie in a page of the file: only so can whole pages be
 //! written past the page cache (`local/draft.rs`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::MmapMut;
 
 use crate::budget::{Share, Taken};
 use crate::disk::PAGE;
@@ -16,59 +18,103 @@ use crate::disk::PAGE;
 pub(super) const BATCH: usize = 1 << 20;
 /// By how much a batch grows: whole pages.
 pub(super) const BLOCK: usize = 64 << 10;
-/// Blocks that are kept for the next upload.
+/// Blocks that are kept for the next upload, however long none comes.
 const POOLED: usize = 16;
 
 /// The share of uploads, and blocks that are not in use.
 #[derive(Clone)]
 pub(in crate::store) struct Intake {
     memory: Share,
-    idle: Arc<Mutex<Vec<Vec<u8>>>>,
+    pool: Arc<Mutex<Pool>>,
+}
+
+/// Blocks are mapped, not taken from the heap: of many that were in use at once the heap would keep what lies between
+/// other things, and that is most of it.
+#[derive(Default)]
+struct Pool {
+    idle: Vec<MmapMut>,
+    /// Blocks that nobody has wanted since [`Intake::trim`] was called last.
+    spare: usize,
 }
 
 impl Intake {
     pub(in crate::store) fn new(memory: &Share) -> Self {
-        Intake { memory: memory.clone(), idle: Arc::default() }
+        Intake { memory: memory.clone(), pool: Arc::default() }
     }
 
     /// An empty batch with room for one block, as soon as there is memory for it; `None` once the store
-    /// closes. Its first byte will be byte `offset` of the file.
+    /// closes, or if the system has no memory. Its first byte will be byte `offset` of the file.
     pub(super) async fn begin(&self, offset: u64) -> Option<Batch> {
         let taken = self.memory.take(BLOCK).await?;
         // Less than a page.
         let skipped = usize::try_from(offset % PAGE as u64).unwrap_or(0);
-        Some(Batch { intake: self.clone(), taken, blocks: Vec::new(), skipped, len: 0 })
+        let blocks = vec![self.block(skipped)?];
+        Some(Batch { intake: self.clone(), taken, blocks, skipped, len: 0 })
     }
 
-    /// An empty block whose bytes begin `skipped` bytes behind the begin of a page.
-    fn block(&self, skipped: usize) -> Block {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bytes = idle.unwrap_or_else(|| Vec::with_capacity(BLOCK + PAGE));
-        let page = bytes.as_ptr().align_offset(PAGE).min(PAGE);
-        bytes.resize(page + skipped, 0);
-        Block { begin: bytes.len(), end: page + BLOCK, bytes }
+    /// Gives back blocks that were not wanted since it was called last.
+    pub(in crate::store) fn trim(&self) {
+        let mut pool = self.pool();
+        let unwanted = pool.spare.saturating_sub(POOLED);
+        let kept = pool.idle.len().saturating_sub(unwanted);
+        let unwanted = pool.idle.split_off(kept);
+        pool.spare = pool.idle.len();
+        drop(pool);
+        drop(unwanted);
+    }
+
+    /// An empty block whose bytes begin `skipped` bytes behind the begin of a page; `None` if the system has no memory.
+    fn block(&self, skipped: usize) -> Option<Block> {
+        let idle = {
+            let mut pool = self.pool();
+            let idle = pool.idle.pop();
+            pool.spare = pool.spare.min(pool.idle.len());
+            idle
+        };
+        let memory = match idle {
+            Some(memory) => memory,
+            None => MmapMut::map_anon(BLOCK)
+                .inspect_err(|error| tracing::error!(%error, "cannot map memory"))
+                .ok()?,
+        };
+        Some(Block { memory, begin: skipped, end: skipped })
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Up to [`BLOCK`] bytes.
 pub(super) struct Block {
-    bytes: Vec<u8>,
+    /// Whole pages.
+    memory: MmapMut,
     /// What lies before is not part of it.
     begin: usize,
-    /// Where it is full.
+    /// Nor what lies from here on.
     end: usize,
 }
 
 impl Block {
-    /// Bytes that still find room.
-    fn room(&self) -> usize {
-        self.end.saturating_sub(self.bytes.len())
+    /// Copies as much of a piece as finds room, and returns how much.
+    fn fill(&mut self, piece: &[u8]) -> usize {
+        let room = self.memory.get_mut(self.end..).unwrap_or_default();
+        let copied = room.len().min(piece.len());
+        if let (Some(room), Some(piece)) = (room.get_mut(..copied), piece.get(..copied)) {
+            room.copy_from_slice(piece);
+        }
+        self.end += copied;
+        copied
+    }
+
+    fn is_full(&self) -> bool {
+        self.end >= self.memory.len()
     }
 }
 
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        self.bytes.get(self.begin..).unwrap_or_default()
+        self.memory.get(self.begin..self.end).unwrap_or_default()
     }
 }
 
@@ -76,6 +122,7 @@ impl AsRef<[u8]> for Block {
 pub(super) struct Batch {
     intake: Intake,
     taken: Taken,
+    /// At least one.
     blocks: Vec<Block>,
     /// How far behind the begin of a page the first byte lies.
     skipped: usize,
@@ -86,18 +133,13 @@ impl Batch {
     /// Copies as much of a piece as finds room, and returns how much. A batch that finds no more memory, or
     /// is full, is to be written as it is.
     pub(super) fn fill(&mut self, piece: &[u8]) -> usize {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            if self.blocks.last().is_none_or(|block| block.room() == 0) && !self.grow() {
+        let mut copied = 0;
+        while let Some(rest) = piece.get(copied..).filter(|rest| !rest.is_empty()) {
+            if self.blocks.last().is_none_or(Block::is_full) && !self.grow() {
                 break;
             }
-            if let Some(block) = self.blocks.last_mut() {
-                let (now, later) = rest.split_at(block.room().min(rest.len()));
-                block.bytes.extend_from_slice(now);
-                rest = later;
-            }
+            copied += self.blocks.last_mut().map_or(0, |block| block.fill(rest));
         }
-        let copied = piece.len() - rest.len();
         self.len += copied;
         copied
     }
@@ -121,28 +163,18 @@ impl Batch {
         if self.blocks.len() * BLOCK >= BATCH {
             return false;
         }
-        // The first block was taken at the beginning.
-        if !self.blocks.is_empty() {
-            match self.intake.memory.try_take(BLOCK) {
-                Some(more) => self.taken.merge(more),
-                None => return false,
-            }
-        }
-        let skipped = if self.blocks.is_empty() { self.skipped } else { 0 };
-        self.blocks.push(self.intake.block(skipped));
+        let Some(more) = self.intake.memory.try_take(BLOCK) else { return false };
+        let Some(block) = self.intake.block(0) else { return false };
+        self.taken.merge(more);
+        self.blocks.push(block);
         true
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let mut idle = self.intake.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        for Block { mut bytes, .. } in self.blocks.drain(..) {
-            if idle.len() < POOLED {
-                bytes.clear();
-                idle.push(bytes);
-            }
-        }
+        let blocks = self.blocks.drain(..).map(|block| block.memory);
+        self.intake.pool().idle.extend(blocks);
     }
 }
 
@@ -173,6 +205,26 @@ mod tests {
         assert_eq!(batch.fill(&vec![3; 2 * BATCH]), BATCH);
         assert!(batch.is_full());
         assert_eq!(batch.fill(b"more"), 0);
+    }
+
+    #[tokio::test]
+    async fn blocks_that_nobody_wants_go_back_to_the_system() {
+        let intake = Intake::new(&Share::of(64 * BLOCK));
+        let idle = || intake.pool().idle.len();
+        let mut batches = Vec::new();
+        for _ in 0..40 {
+            batches.push(intake.begin(0).await.unwrap());
+        }
+        drop(batches);
+        assert_eq!(idle(), 40, "they may be wanted again at once");
+        intake.trim();
+        assert_eq!(idle(), 40, "they were in use a moment ago");
+        let busy: Vec<_> = [intake.begin(0).await, intake.begin(0).await].into_iter().flatten().collect();
+        drop(busy);
+        intake.trim();
+        assert_eq!(idle(), 18, "two of them were wanted");
+        intake.trim();
+        assert_eq!(idle(), POOLED);
     }
 
     proptest! {
