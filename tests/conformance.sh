@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: AGPL-3.0-only
-# Runs the official OCI conformance suite twice, each time against a fresh server:
+# Runs the official OCI conformance suite four times, each time against a fresh server:
 #
 #   strict    the development version of the specification, sparse manifests too:
 #             nothing may fail, be skipped or be disabled
 #   default   the suite's defaults against our defaults: nothing may fail or be skipped
+#   token     as strict, with access rules, and credentials that the token service turns into tokens
+#   basic     the same, with credentials that go with each request
 #
 # The suite's exit status alone proves little: it is 0 also when its settings cannot be
 # read and when checks were skipped. So the counts are read from junit.xml (results.yaml
@@ -124,7 +126,7 @@ conform() {
   done
   if [ -s "$dir/results.yaml" ]; then
     bad='FAIL|Error|Skip|Unknown'
-    [ "$name" != strict ] || bad+='|Disabled'
+    [ "$name" = default ] || bad+='|Disabled'
     # Everything after the suite's own configuration: "  Blob get: Pass".
     bad=$(sed '1,/^apis:/d' "$dir/results.yaml" | grep -E ": ($bad)\$" || true)
     [ -z "$bad" ] || faults+=("results.yaml says"$'\n'"$bad")
@@ -144,7 +146,7 @@ conform() {
     grep -q '^ *<testsuite .* errors="0"' "$dir/junit.xml" || faults+=('junit.xml does not say errors="0"')
     [ "$skip" = 0 ] || faults+=("$skip checks were skipped")
     ! grep -q '<skipped' "$dir/junit.xml" || faults+=("junit.xml has <skipped> elements")
-    [ "$name" != strict ] || [ "$disabled" = 0 ] || faults+=("$disabled checks were disabled")
+    [ "$name" = default ] || [ "$disabled" = 0 ] || faults+=("$disabled checks were disabled")
     [ "$pass" -ge "$least" ] || faults+=("only $pass checks passed, at least $least are expected")
     # A disabled check is written as status="skipped" as well; nothing else may be.
     other=$(grep '<testcase ' "$dir/junit.xml" | grep -cv ' status="passed"' || true)
@@ -160,6 +162,17 @@ conform() {
 }
 
 echo "results are kept in $results"
-conform strict 1000 STELLA_PUSH__ALLOW_MISSING=true OCI_VERSION=dev OCI_DATA_SPARSE=true
+strict=(STELLA_PUSH__ALLOW_MISSING=true OCI_VERSION=dev OCI_DATA_SPARSE=true)
+conform strict 1000 "${strict[@]}"
 conform default 800
-echo "conformance: both runs are clean"
+
+users=$results/users
+rm -f "$users"
+echo 'not a secret' | "$stella" user add suite --file "$users"
+guarded=(
+  "STELLA_ACCESS=[{allow: [pull, push, delete], to: {subject: suite}, repositories: [conf/**]}]"
+  "STELLA_AUTH__HTPASSWD=$users" OCI_USERNAME=suite "OCI_PASSWORD=not a secret"
+)
+conform token 1000 "${strict[@]}" "${guarded[@]}"
+conform basic 1000 "${strict[@]}" "${guarded[@]}" STELLA_AUTH__CHALLENGE=basic
+echo "conformance: all runs are clean"

@@ -41,7 +41,9 @@ pub(crate) fn of(error: &Error) -> u8 {
         | Error::Unavailable(_)
         | Error::CommitUnknown(_)
         | Error::Full => RETRY,
-        Error::Refused(_) | Error::RobotExists(_) | Error::NewerSchema { .. } | Error::OlderSchema { .. } => USAGE,
+        Error::Refused(_) | Error::RobotExists(_) | Error::NewerSchema { .. } | Error::OlderSchema { .. } => {
+            USAGE
+        }
         _ => INTERNAL,
     }
 }

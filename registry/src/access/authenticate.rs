@@ -13,7 +13,7 @@ use stella_storage::{Clock as _, Store, SystemClock, Timestamp};
 
 use super::passwords::TooBusy;
 use super::tokens::{TokenError, issuer_of};
-use super::{Access, Identity, Peer, Proof, Wanted, check_name, robots};
+use super::{Access, Identity, Peer, Proof, Refused, Wanted, check_name, robots};
 use crate::error::ApiError;
 
 /// A header with more is no name and password, and no token of ours.
@@ -56,7 +56,9 @@ impl Access {
 
     /// Whose token this is: one of ours, or of a token server that is known here.
     async fn check_token(&self, store: &Store, token: &str) -> Result<Arc<Identity>, ApiError> {
-        let invalid = |error: TokenError| ApiError::unauthorized(error.to_string(), Wanted::invalid());
+        let invalid = |error: TokenError| {
+            ApiError::unauthorized(error.to_string(), Wanted::invalid()).refused(Refused { rule: None })
+        };
         let (now, keys) = (SystemClock.now(), self.key_generation());
         if let Some(identity) = self.checked.get(token, keys, now) {
             return self.still(store, identity, now).await;
@@ -142,7 +144,7 @@ impl Access {
 }
 
 pub(super) fn unproven(message: &str) -> ApiError {
-    ApiError::unauthorized(message, Wanted::default())
+    ApiError::unauthorized(message, Wanted::default()).refused(Refused { rule: None })
 }
 
 /// The token of a `Bearer` header (RFC 6750).

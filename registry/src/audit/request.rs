@@ -29,7 +29,7 @@ pub(crate) fn of_request(
     let failed = status >= 400;
     let Some(split) = Split::of(uri.path()) else {
         // Nothing can be changed anywhere else.
-        return None;
+        return refused.then(|| Entry { action: "login", status: Some(status), ..Entry::default() });
     };
     let query = Query::parse(uri.query()).ok();
     let parameter = |name: &str| query.as_ref().and_then(|query| query.get(name)).map(clip);
@@ -48,6 +48,8 @@ pub(crate) fn of_request(
             entry.action = if split.template == Template::Blob { "blob.get" } else { "referrers.list" };
         }
         (Template::Tags, _) if reads => entry.action = "tags.list",
+        // What clients ask for to log in.
+        (Template::Base, _) if reads => entry.action = "login",
         (Template::Catalog, _) if reads => entry.action = "catalog.list",
         (Template::Manifest, &Method::PUT) => {
             entry.action = "manifest.put";

@@ -20,8 +20,9 @@
 //!   longer maintained.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -95,6 +96,9 @@ impl Sled {
         let path = &options.path;
         let failed = |error: ::sled::Error| failure("open", path, &error);
         let cache = u64::try_from(options.cache).unwrap_or(u64::MAX);
+        // Keys that sign tokens are among the rows.
+        let private = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        private.map_err(|error| Error::io("create", path, error))?;
         let db = ::sled::Config::new().path(path).cache_capacity(cache).open().map_err(failed)?;
         check_format(&db, path)?;
         let tree = db.open_tree("rows").map_err(failed)?;

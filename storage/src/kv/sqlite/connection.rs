@@ -2,6 +2,9 @@
 //! Opening connections to the file: its format, and the pragmas that make a commit survive a power cut.
 
 use std::ffi::CStr;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ pub(super) fn open_writer(options: &SqliteOptions, create: OpenFlags) -> Result<
     let path = &options.path;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let failed = |error: rusqlite::Error| failure("open", path, &error);
+    keep_private(path, create == OpenFlags::SQLITE_OPEN_CREATE)?;
     let connection = Connection::open_with_flags_and_vfs(path, flags, VFS).map_err(failed)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     // First of all: the pragmas below would change a file that is not ours.
@@ -40,6 +44,30 @@ pub(super) fn open_writer(options: &SqliteOptions, create: OpenFlags) -> Result<
     let create = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID";
     connection.execute_batch(create).map_err(failed)?;
     Ok(connection)
+}
+
+/// Keys that sign tokens are among the rows: nobody else on the machine may read the file, nor the log beside it, which
+/// SQLite gives the same mode.
+fn keep_private(path: &Path, create: bool) -> Result<()> {
+    let failed = |error: io::Error| Error::io("open", path, error);
+    if create {
+        let mut options = OpenOptions::new();
+        // SQLite takes an empty file for a new database.
+        options.write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+    }
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    for file in [path, Path::new(&log)] {
+        match fs::metadata(file) {
+            Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+                fs::set_permissions(file, Permissions::from_mode(0o600)).map_err(failed)?;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn open_reader(options: &SqliteOptions) -> Result<Connection> {

@@ -30,6 +30,22 @@ fn what_was_committed_is_there_after_reopening() {
 }
 
 #[test]
+fn nobody_else_on_the_machine_can_read_it() {
+    use std::fs::{Permissions, metadata, set_permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("metadata.sqlite-wal");
+    for _ in 0..2 {
+        let _open = Sqlite::open(&options(&folder)).unwrap();
+        for file in [&options(&folder).path, &log] {
+            assert_eq!(metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+            // As an older version made it.
+            set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_newer_file_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(Sqlite::open(&options(&folder)).unwrap());
