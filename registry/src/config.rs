@@ -33,8 +33,8 @@ mod size;
 mod tls;
 
 pub use access::{
-    AccessRule, Actions, Algorithm, Auth, Challenge, Client, Issuer, KeySource, Likeness, Place, Template,
-    Token, TokenServer, Whom,
+    AccessRule, Actions, Algorithm, Auth, Challenge, Client, Issuer, KeySource, Likeness, Piece, Place,
+    Template, Token, TokenServer, Whom,
 };
 pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;

@@ -89,7 +89,7 @@ impl KeySource {
     ) -> Result<Self, String> {
         let mut state = State::default();
         let (mut keys, mut generation) = (None, 0);
-        let place = match source {
+        let found = match source {
             config::KeySource::File(path) => {
                 let bytes = read(path)?;
                 keys = Some(Arc::new(parse(&bytes, path.display())?));
@@ -98,13 +98,18 @@ impl KeySource {
             }
             config::KeySource::Url(text) => {
                 let url: Url = text.parse().map_err(|_| format!("{text:?} is no URL"))?;
+                if !url.username().is_empty() || url.password().is_some() {
+                    return Err(
+                        "the URL must not hold a name or a password; public keys need none".to_owned()
+                    );
+                }
                 let client = client(&url, ca, &pace)?;
                 Place::Url { url, client }
             }
         };
         Ok(KeySource {
             name: name.to_owned(),
-            place,
+            place: found,
             pace,
             keys: keys.into(),
             generation: generation.into(),
@@ -152,9 +157,14 @@ impl KeySource {
                 Place::Url { .. } => self.pace.url,
             };
             sleep(pause).await;
-            let mut state = self.state.lock().await;
-            self.look(&mut state).await;
+            self.look_now().await;
         }
+    }
+
+    /// Looks now, whenever it was last done.
+    pub(crate) async fn look_now(&self) {
+        let mut state = self.state.lock().await;
+        self.look(&mut state).await;
     }
 
     fn has(&self, kid: Option<&str>) -> bool {
@@ -199,9 +209,10 @@ impl KeySource {
             Place::Url { .. } => state.fault.is_some(),
         };
         if !is_told {
-            let what = match self.keys.load().is_some() {
-                true => "cannot read the issuer's public keys again; those from before are still used",
-                false => "cannot read the issuer's public keys; its tokens are refused until they are there",
+            let what = if self.keys.load().is_some() {
+                "cannot read the issuer's public keys again; those from before are still used"
+            } else {
+                "cannot read the issuer's public keys; its tokens are refused until they are there"
             };
             tracing::error!(issuer = self.name, error = fault, "{what}");
         }
