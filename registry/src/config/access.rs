@@ -493,3 +493,6 @@ mod texts {
         serializer.collect_map(patterns.iter().map(|(claim, pattern)| (claim, pattern.as_str())))
     }
 }
+
+#[cfg(test)]
+mod tests;
