@@ -189,6 +189,7 @@ fn serve(source: Source, env: Environment) -> anyhow::Result<()> {
     config.listen_addresses()?;
     config.engine()?;
     Tls::load(&config)?;
+    crate::access::Access::load(&config)?;
     let logging = Arc::new(logging::init(&config.log, config.otlp()?)?);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
@@ -207,10 +208,17 @@ fn check(source: Source, env: Environment) -> anyhow::Result<()> {
         // Nobody is left to tell when stderr is closed.
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
+    crate::access::Access::load(&config)?;
     if let Some(file) = &config.audit.file {
-        Audit::can_open(file).with_context(|| format!("cannot open `audit.file` {}", file.display()))?;
+        Audit::can_open(file).map_err(|error| unopened(&config, file, &error))?;
     }
     print("configuration is valid\n")
+}
+
+/// The same for a check and for a server, with the place of the key.
+pub(crate) fn unopened(config: &Config, file: &std::path::Path, error: &io::Error) -> ConfigError {
+    let reason = format!("cannot open {}: {error}", file.display());
+    ConfigError::BadValue { origin: config.origin("audit.file"), key: "audit.file".to_owned(), reason }
 }
 
 fn show(source: Source, env: Environment) -> anyhow::Result<()> {

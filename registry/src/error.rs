@@ -177,7 +177,7 @@ impl ApiError {
         Self::unavailable_because("the registry cannot do this at present; try again")
     }
 
-    fn unavailable_because(why: impl Into<String>) -> Self {
+    pub(crate) fn unavailable_because(why: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", why);
         error.push_header(RETRY_AFTER, "5");
         error

@@ -65,9 +65,9 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     let mut signals = Signals::new()?;
     let notify = Arc::new(Notify::from_environment());
     raise_file_limit();
-    let audit = config.audit.file.as_deref();
-    let audit = Audit::open(audit)
-        .with_context(|| format!("cannot open `audit.file` {}", audit.unwrap_or("".as_ref()).display()))?;
+    let audit = Audit::open(config.audit.file.as_deref()).map_err(|error| {
+        crate::cli::unopened(&config, config.audit.file.as_deref().unwrap_or("".as_ref()), &error)
+    })?;
     let options = store_options(&config)?;
     let store = Store::open(&options).await.context("cannot open the store")?;
     if let Some(why) = store.why_collection_waits().await.context("cannot read the metadata")? {

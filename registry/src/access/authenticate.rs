@@ -57,6 +57,9 @@ impl Access {
     /// Whose token this is: one of ours, or of a token server that is known here.
     async fn check_token(&self, store: &Store, token: &str) -> Result<Arc<Identity>, ApiError> {
         let invalid = |error: TokenError| {
+            if error == TokenError::NoKeys {
+                return ApiError::unavailable_because(error.to_string());
+            }
             ApiError::unauthorized(error.to_string(), Wanted::invalid()).refused(Refused { rule: None })
         };
         let (now, keys) = (SystemClock.now(), self.key_generation());

@@ -25,10 +25,10 @@ type Members = Map<String, Value>;
 
 /// The bearer of an ID token.
 pub(super) fn of_id_token(issuer: &Issuer, claims: &Members) -> Result<Identity, TokenError> {
+    let named = |value: &str| Some(value.to_owned());
     let mut subjects = fill(&issuer.subject, claims, named)?;
-    let subject = match (subjects.pop(), subjects.is_empty()) {
-        (Some(subject), true) => subject,
-        _ => return Err(no_claim(&issuer.subject, claims)),
+    let (Some(subject), true) = (subjects.pop(), subjects.is_empty()) else {
+        return Err(no_claim(&issuer.subject, claims));
     };
     if subject.is_empty() {
         return Err(TokenError::BadName);
@@ -114,7 +114,7 @@ pub(super) fn check_own(issuer: &Issuer) -> Result<(), String> {
 fn fill(
     template: &Template,
     claims: &Members,
-    take: fn(&str) -> Option<String>,
+    take: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, TokenError> {
     let mut texts = vec![String::new()];
     for piece in template.pieces() {
@@ -131,11 +131,6 @@ fn fill(
         texts = texts.iter().flat_map(|text| endings.iter().map(move |end| format!("{text}{end}"))).collect();
     }
     Ok(texts)
-}
-
-/// A claim in the name of a client or a group.
-fn named(value: &str) -> Option<String> {
-    Some(value.to_owned())
 }
 
 /// A claim in a pattern of repositories, of which it must be a part without any meaning: what could be a repository's

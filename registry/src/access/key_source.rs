@@ -89,7 +89,7 @@ impl KeySource {
     ) -> Result<Self, String> {
         let mut state = State::default();
         let (mut keys, mut generation) = (None, 0);
-        let place = match source {
+        let found = match source {
             config::KeySource::File(path) => {
                 let bytes = read(path)?;
                 keys = Some(Arc::new(parse(&bytes, path.display())?));
@@ -109,7 +109,7 @@ impl KeySource {
         };
         Ok(KeySource {
             name: name.to_owned(),
-            place,
+            place: found,
             pace,
             keys: keys.into(),
             generation: generation.into(),
@@ -209,9 +209,10 @@ impl KeySource {
             Place::Url { .. } => state.fault.is_some(),
         };
         if !is_told {
-            let what = match self.keys.load().is_some() {
-                true => "cannot read the issuer's public keys again; those from before are still used",
-                false => "cannot read the issuer's public keys; its tokens are refused until they are there",
+            let what = if self.keys.load().is_some() {
+                "cannot read the issuer's public keys again; those from before are still used"
+            } else {
+                "cannot read the issuer's public keys; its tokens are refused until they are there"
             };
             tracing::error!(issuer = self.name, error = fault, "{what}");
         }

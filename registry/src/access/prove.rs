@@ -15,6 +15,7 @@ use super::authenticate::{Credentials, bearer, unproven};
 use super::scope::Asked;
 use super::service::{Marks, TokenService, session_of};
 use super::signer::SignerError;
+use super::tokens::TokenError;
 use super::{Access, Action, Identity, Peer, Proof, check_name, robots};
 use crate::error::ApiError;
 
@@ -211,6 +212,7 @@ impl Access {
                 identity.session = Some(session_of(issuer, jti.map_or(token, String::as_str)));
                 Ok(identity)
             }
+            Some(Err(error @ TokenError::NoKeys)) => Err(ApiError::unavailable_because(error.to_string())),
             Some(Err(error)) => {
                 self.attempts.failed(peer.address, Instant::now());
                 tracing::info!(client = %peer.address, %error, "an ID token was refused");

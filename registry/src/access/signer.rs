@@ -143,6 +143,9 @@ mod tests {
             let jwk = signer.public_jwk();
             assert_eq!([&jwk["alg"], &jwk["use"], &jwk["kid"]], [alg, "sig", signer.kid()]);
             assert!(jwk.get("d").is_none());
+            let other: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk.clone()).unwrap();
+            let thumbprint = other.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256);
+            assert_eq!(thumbprint.unwrap(), signer.kid(), "others compute it too");
             let keys = PublicKeys::from_jwks(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
             let claims = json!({"iss": "me", "aud": "me", "sub": "ü", "exp": 1_700_000_100});
             let token = signer.sign(&claims).unwrap();

@@ -508,3 +508,6 @@ mod texts {
         serializer.collect_map(patterns.iter().map(|(claim, pattern)| (claim, pattern.as_str())))
     }
 }
+
+#[cfg(test)]
+mod tests;

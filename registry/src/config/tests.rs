@@ -458,6 +458,8 @@ proptest! {
             },
             collection: Collection { interval: idle_timeout.max(Period::seconds(1)), ..Collection::default() },
             repositories: vec![RepositoryRule {
+                immutable_tags: Vec::new(),
+                protected_tags: Vec::new(),
                 repositories: "dev/**".parse().unwrap(),
                 untagged: if allow_missing { Keep::For(idle_timeout) } else { Keep::Always },
                 released: shutdown_timeout,

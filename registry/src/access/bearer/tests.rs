@@ -30,8 +30,8 @@ fn members_with_sub(mut claims: Value) -> Value {
     claims
 }
 
-fn one(text: &str) -> Option<Claim> {
-    Some(Claim::One(text.to_owned()))
+fn one(text: &str) -> Claim {
+    Claim::One(text.to_owned())
 }
 
 /// <https://docs.gitlab.com/ci/secrets/id_token_authentication/>
@@ -68,8 +68,8 @@ fn a_job_of_gitlab_has_its_project_and_the_groups_of_its_user() {
         "in lower case, as its registry has it"
     );
     assert_eq!(who.proof, Proof::Token { issuer: "https://issuer.example".to_owned() });
-    assert_eq!(who.claims.get("ref_protected").cloned(), one("false"));
-    assert_eq!(who.claims.get("runner_id").cloned(), one("1"));
+    assert_eq!(who.claims["ref_protected"], one("false"));
+    assert_eq!(who.claims["runner_id"], one("1"));
     assert_eq!(who.claims["groups_direct"].values(), ["my-group/ops", "other"]);
     assert!(!who.claims.contains_key("user_identities"), "objects are not asked for by rules");
     assert!(who.grants.is_none() && who.scope.is_none() && !who.is_anonymous());

@@ -159,7 +159,7 @@ fn what_is_wrong_with_an_entry_is_said_at_the_start() {
         ),
         (vec![issuer("a", "", "x")], vec![], "the issuer of \"a\" is empty"),
         (vec![issuer("a", "https://a", "")], vec![], "the audience of \"a\" is empty"),
-        (vec![a().replace("}", ", own: ['A/{b}']}")], vec![], "`own` of \"a\""),
+        (vec![a().replace('}', ", own: ['A/{b}']}")], vec![], "`own` of \"a\""),
         (vec![a().replace("/gitlab", "/nowhere")], vec![], "`auth.issuers`: the keys of \"a\": cannot read"),
         (vec![a().replace("/gitlab", "/stella.yaml")], vec![], "`auth.issuers`: the keys of \"a\": "),
     ] {

@@ -242,7 +242,8 @@ async fn a_set_has_a_largest_size() {
     let server = Server::start(sized(MAX_SIZE + 1)).await;
     let source = server.source(Pace { pause: Duration::ZERO, ..SLOW });
     assert!(source.keys_for(Some("1")).await.is_none());
-    assert!(fault(&source).await.unwrap().contains("256KiB"));
+    let said = fault(&source).await.unwrap();
+    assert!(said.starts_with("cannot fetch") && said.contains("256KiB"), "it is not read to its end");
     server.answer(sized(MAX_SIZE));
     assert!(source.keys_for(Some("1")).await.is_some());
 }
@@ -268,6 +269,66 @@ async fn a_redirect_leads_to_no_other_host() {
         "on its own host it is followed, but not for ever"
     );
     assert_eq!(server.asked.lock().unwrap().last().unwrap(), "/elsewhere");
+}
+
+#[tokio::test]
+async fn a_url_holds_no_secret() {
+    for url in ["https://user@gitlab.example/keys", "https://user:secret@gitlab.example/keys"] {
+        let url = config::KeySource::try_from(url.to_owned()).unwrap();
+        let error = KeySource::open("test", &url, None).err().unwrap();
+        assert!(error.contains("password") && !error.contains("secret"));
+    }
+}
+
+/// A server with a certificate of its own CA. Gives its URL, and the CA in PEM.
+async fn tls_server(body: String) -> (String, String) {
+    let (ca, key) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&ca).unwrap();
+    let issuer = rcgen::Issuer::new(params, ca);
+    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key.serialize_der().try_into().unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                head.push(byte);
+            }
+            let text = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            // The client may be gone.
+            let _gone = stream.write_all(text.as_bytes()).await;
+            let _gone = stream.flush().await;
+            let _gone = stream.read_u8().await;
+        }
+    });
+    (format!("https://localhost:{port}/keys"), root.pem())
+}
+
+#[tokio::test]
+async fn a_private_ca_is_trusted_where_it_is_named() {
+    let (url, root) = tls_server(text(&["1"])).await;
+    let url = config::KeySource::try_from(url).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    fs::write(&path, root).unwrap();
+    let open = |ca: Option<&Path>| Arc::new(KeySource::with("test", &url, ca, SLOW).unwrap());
+    assert!(open(Some(&path)).keys_for(Some("1")).await.is_some_and(|keys| keys.has(Some("1"))));
+    let source = open(None);
+    assert!(source.keys_for(Some("1")).await.is_none());
+    assert!(fault(&source).await.unwrap().contains("certificate"));
 }
 
 #[tokio::test]
