@@ -188,5 +188,5 @@ fn a_file_that_cannot_be_written_stops_no_push_and_is_counted() {
     let env = [("STELLA_AUDIT__FILE", bad.to_str().unwrap())];
     let output = crate::server::command(&folder.path().join("other"), &env).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("cannot open `audit.file`"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("`audit.file`: cannot open"), "{said}");
 }
