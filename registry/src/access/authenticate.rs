@@ -112,11 +112,8 @@ impl Access {
         peer: Peer,
     ) -> Result<Identity, ApiError> {
         let Credentials { name, password } = credentials;
-        let wait = || self.attempts.must_wait(peer.address, Instant::now());
         if name.starts_with(robots::PREFIX) {
-            if let Some(seconds) = wait() {
-                return Err(ApiError::too_many_logins(seconds));
-            }
+            // Nobody guesses such a secret: who has it need not wait for those who try.
             let robot = robots::prove(store, &name, &password, SystemClock.now()).await?;
             return robot.ok_or_else(|| self.failed(peer, &name));
         }
@@ -126,7 +123,7 @@ impl Access {
         }
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
         if !passwords.is_proven(&name, &password) {
-            if let Some(seconds) = wait() {
+            if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
                 return Err(ApiError::too_many_logins(seconds));
             }
             match passwords.prove(&name, &password).await {
@@ -140,9 +137,16 @@ impl Access {
     }
 
     fn failed(&self, peer: Peer, name: &str) -> ApiError {
-        self.attempts.failed(peer.address, Instant::now());
         tracing::info!(client = %peer.address, name = %name.escape_debug(), "a login failed");
-        unproven("the name or the password is wrong")
+        self.unproven_again(peer, "the name or the password is wrong")
+    }
+
+    /// The error for who could not prove what it said, or has to wait because that happened too often.
+    pub(super) fn unproven_again(&self, peer: Peer, message: &str) -> ApiError {
+        let now = Instant::now();
+        let wait = self.attempts.must_wait(peer.address, now);
+        self.attempts.failed(peer.address, now);
+        wait.map_or_else(|| unproven(message), ApiError::too_many_logins)
     }
 }
 

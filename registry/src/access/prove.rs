@@ -2,7 +2,7 @@
 //! The ways to prove who one is at `/token`, and what is given for it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use base64::Engine as _;
@@ -102,9 +102,6 @@ impl Access {
         token: &str,
         peer: Peer,
     ) -> Result<Proven, ApiError> {
-        if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
-            return Err(ApiError::too_many_logins(seconds));
-        }
         let row = store.refresh_token(&hash(token)).await?;
         let row =
             row.filter(|row| self.token_service().is_some_and(|tokens| tokens.service() == row.service));
@@ -113,10 +110,8 @@ impl Access {
             None => None,
         };
         let Some(identity) = identity else {
-            self.attempts.failed(peer.address, Instant::now());
-            return Err(unproven(
-                "the refresh token is not known, was revoked, or has expired; log in again",
-            ));
+            let message = "the refresh token is not known, was revoked, or has expired; log in again";
+            return Err(self.unproven_again(peer, message));
         };
         Ok(Proven { identity, named: None })
     }
@@ -198,9 +193,6 @@ impl Access {
 
     /// Whose ID token this is.
     pub(super) async fn id_token(&self, token: &str, peer: Peer) -> Result<Identity, ApiError> {
-        if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
-            return Err(ApiError::too_many_logins(seconds));
-        }
         match self.issuers.identify_id_token(token, SystemClock.now()).await {
             Some(Ok((mut identity, _expires))) => {
                 let issuer = match &identity.proof {
@@ -214,13 +206,11 @@ impl Access {
             }
             Some(Err(error @ TokenError::NoKeys)) => Err(ApiError::unavailable_because(error.to_string())),
             Some(Err(error)) => {
-                self.attempts.failed(peer.address, Instant::now());
                 tracing::info!(client = %peer.address, %error, "an ID token was refused");
-                Err(unproven(&error.to_string()))
+                Err(self.unproven_again(peer, &error.to_string()))
             }
             None => {
-                self.attempts.failed(peer.address, Instant::now());
-                Err(unproven("the token is of no issuer that is known here (auth.issuers)"))
+                Err(self.unproven_again(peer, "the token is of no issuer that is known here (auth.issuers)"))
             }
         }
     }

@@ -46,7 +46,7 @@ async fn exchange(
 ) -> Result<Response<Body>, ApiError> {
     let Some(service) = app.access.token_service() else { return Err(ApiError::unknown_path()) };
     let form = match *request.method() {
-        Method::GET | Method::HEAD => Query::parse(request.uri().query())?,
+        Method::GET | Method::HEAD => parameters(request.uri().query().unwrap_or_default())?,
         Method::POST => form(app, body).await?,
         _ => return Err(ApiError::method_not_allowed("GET, HEAD, POST")),
     };
@@ -130,6 +130,10 @@ async fn form(app: &App, body: Body) -> Result<Query, ApiError> {
     })?;
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| ApiError::unsupported("the form is not UTF-8".to_owned()))?;
-    // In a form, unlike in a query of ours, a plus is a space.
+    parameters(text)
+}
+
+/// As forms are encoded, also in a query: here, unlike below `/v2`, a plus is a space.
+fn parameters(text: &str) -> Result<Query, ApiError> {
     Query::parse(Some(&text.replace('+', "%20")))
 }

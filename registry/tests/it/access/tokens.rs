@@ -41,6 +41,7 @@ fn a_token_is_for_what_was_asked_and_may_be_had() {
             "repository:prod/a:*%20repository:dev/a:*",
             &["repository:dev/a:pull,push,delete", "repository:prod/a:pull,push"],
         ),
+        ("alice", "repository:b:pull+repository:a:pull", &["repository:a:pull", "repository:b:pull"]),
         ("alice", "repository:a:pull&scope=repository:b:pull", &["repository:a:pull", "repository:b:pull"]),
         ("alice", "registry:catalog:*", &["registry:catalog:*"]),
         ("alice", "", &[]),
