@@ -3,7 +3,11 @@
 //! request, for tokens of the registry's own service, and with the ID token of a job. One story for all of them is
 //! here; how each client plays its part, and what it shows of a refusal, is in the files below.
 
-use stella_tests::{Bench, Client, Credentials, Guard, Image, Login, Outcome, Repository, Transport, Who};
+use std::fs;
+
+use stella_tests::{
+    Bench, Client, Content, Credentials, Guard, Image, Login, Outcome, Repository, Tool, Transport, Who,
+};
 
 use self::buildah::Buildah;
 use self::containerd::Containerd;
@@ -14,6 +18,25 @@ use self::oras::Oras;
 use self::podman::Podman;
 use self::regctl::Regctl;
 use self::skopeo::Skopeo;
+
+/// Makes a test of each function for each way to log in.
+macro_rules! each_way {
+    ($($test:ident),+ $(,)?) => {
+        each_way! { basic Basic $($test)+ }
+        each_way! { token Token $($test)+ }
+        each_way! { oidc Oidc $($test)+ }
+    };
+    ($name:ident $login:ident $($test:ident)+) => {
+        mod $name {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(stella_tests::Login::$login);
+                }
+            )+
+        }
+    };
+}
 
 mod anonymous;
 mod buildah;
@@ -28,35 +51,52 @@ mod podman;
 mod regctl;
 mod skopeo;
 
-/// Makes a test of each function for each way to log in.
-macro_rules! each_way {
-    ($($test:ident as $visitor:ident),+ $(,)?) => {
-        each_way! { basic Basic $($test $visitor)+ }
-        each_way! { token Token $($test $visitor)+ }
-        each_way! { oidc Oidc $($test $visitor)+ }
-    };
-    ($name:ident $login:ident $($test:ident $visitor:ident)+) => {
-        mod $name {
-            $(
-                #[test]
-                fn $test() {
-                    super::visit::<super::$visitor>(stella_tests::Login::$login);
-                }
-            )+
-        }
-    };
+each_way! {
+    docker_does_what_it_may,
+    podman_does_what_it_may,
+    skopeo_does_what_it_may,
+    buildah_does_what_it_may,
+    containerd_does_what_it_may,
+    helm_does_what_it_may,
+    oras_does_what_it_may,
+    crane_does_what_it_may,
+    regctl_does_what_it_may,
 }
 
-each_way! {
-    docker_does_what_it_may as Docker,
-    podman_does_what_it_may as Podman,
-    skopeo_does_what_it_may as Skopeo,
-    buildah_does_what_it_may as Buildah,
-    containerd_does_what_it_may as Containerd,
-    helm_does_what_it_may as Helm,
-    oras_does_what_it_may as Oras,
-    crane_does_what_it_may as Crane,
-    regctl_does_what_it_may as Regctl,
+fn docker_does_what_it_may(login: Login) {
+    visit::<Docker>(login);
+}
+
+fn podman_does_what_it_may(login: Login) {
+    visit::<Podman>(login);
+}
+
+fn skopeo_does_what_it_may(login: Login) {
+    visit::<Skopeo>(login);
+}
+
+fn buildah_does_what_it_may(login: Login) {
+    visit::<Buildah>(login);
+}
+
+fn containerd_does_what_it_may(login: Login) {
+    visit::<Containerd>(login);
+}
+
+fn helm_does_what_it_may(login: Login) {
+    visit::<Helm>(login);
+}
+
+fn oras_does_what_it_may(login: Login) {
+    visit::<Oras>(login);
+}
+
+fn crane_does_what_it_may(login: Login) {
+    visit::<Crane>(login);
+}
+
+fn regctl_does_what_it_may(login: Login) {
+    visit::<Regctl>(login);
 }
 
 /// The tag of everything here. A chart's must be a whole version.
@@ -120,6 +160,9 @@ fn visit<V: Visitor>(login: Login) {
     visitor.push("group/base").must_fail_saying(&[shown]);
     base.pull(TAG).assert_same(&Image::sample(9).build());
 
+    let asked_for_a_token = visitor.bench().server.said().contains(" path=\"/token\" ");
+    assert_eq!(asked_for_a_token, login != Login::Basic, "tokens are for whom the registry sends for one");
+
     let pushed = repository(visitor.bench(), &guard, "group/app").pull(TAG);
     match visitor.pull("group/app") {
         Ok(digest) => assert_eq!(digest, pushed.digest()),
@@ -146,6 +189,13 @@ fn guarded(clients: &[Client], guard: &Guard) -> Option<Bench> {
 
 /// Runs a command that reads a secret from stdin.
 #[track_caller]
-fn with_secret(bench: &Bench, tool: &stella_tests::Tool, who: &Credentials, arguments: &str) -> Outcome {
+fn with_secret(bench: &Bench, tool: &Tool, who: &Credentials, arguments: &str) -> Outcome {
     tool.clone().input(&bench.write("secret", &who.secret)).try_run(arguments)
+}
+
+/// Runs a command that pulls into the layout `pulled`, and gives the digest of what is there then.
+fn pull_layout(bench: &Bench, tool: &Tool, arguments: &str) -> Result<String, Outcome> {
+    let _absent = fs::remove_dir_all(bench.path("pulled"));
+    tool.try_run(arguments).succeeded()?;
+    Ok(Content::read_layout(&bench.path("pulled"), "1").digest().to_owned())
 }

@@ -75,13 +75,7 @@ impl Client {
     pub(crate) fn prefers_http2(self) -> bool {
         matches!(
             self,
-            Self::Crane
-                | Self::Oras
-                | Self::Helm
-                | Self::Regctl
-                | Self::Cosign
-                | Self::Cosign2
-                | Self::Curl
+            Self::Crane | Self::Oras | Self::Helm | Self::Regctl | Self::Cosign | Self::Cosign2 | Self::Curl
         )
     }
 

@@ -72,7 +72,8 @@ impl Guard {
             for who in [Who::Operator, Who::Builder, Who::Signer] {
                 // As an operator does it.
                 fs::write(file("password"), password(who)).unwrap();
-                let stella = Tool::new(stella().to_owned(), folder.path()).input(&folder.path().join("password"));
+                let stella =
+                    Tool::new(stella().to_owned(), folder.path()).input(&folder.path().join("password"));
                 stella.run(&format!("user add {} --file {}", name(who), file("users")));
             }
             set("STELLA_AUTH__HTPASSWD", file("users"));
@@ -167,10 +168,7 @@ fn rules(login: Login) -> String {
     };
     // Where passwords are asked for with each request, a registry with something for everyone greets everyone, and
     // clients that are greeted do not send theirs.
-    let public = if login == Login::Basic {
-        ""
-    } else {
-        ", {allow: [pull], to: everyone, repositories: [public/**]}"
-    };
+    let public =
+        if login == Login::Basic { "" } else { ", {allow: [pull], to: everyone, repositories: [public/**]}" };
     format!("[{theirs}{public}]")
 }

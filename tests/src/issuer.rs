@@ -81,7 +81,8 @@ impl Issuer {
     pub fn sign(&self, algorithm: Algorithm, claims: &Value) -> String {
         let (alg, random) = (algorithm.name(), SystemRandom::new());
         let header = json!({"alg": alg, "kid": algorithm.kid(), "typ": "JWT"});
-        let said = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+        let said =
+            format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
         let signature = match algorithm {
             Algorithm::Rs256 => {
                 let mut signature = vec![0; self.rsa.public_modulus_len()];

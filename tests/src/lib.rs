@@ -4,7 +4,7 @@
 //! `tests/it`. Invariants: a test speaks to loopback only, and to network namespaces of its own, ends only processes that it started, says on
 //! stderr when it was skipped, and keeps its files in its scratch directory, but for what a client that
 //! runs as root keeps elsewhere whatever it is told (skopeo's and buildah's cache of blob digests in
-//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`; the CA of one test is in `/etc/docker/certs.d` while that runs).
+//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`; a test's CA may be in `/etc/docker/certs.d` while that runs).
 //!
 //! | variable | says |
 //! | --- | --- |

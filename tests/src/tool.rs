@@ -152,6 +152,11 @@ impl Outcome {
         format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
     }
 
+    /// Itself, as a result.
+    pub fn succeeded(self) -> Result<Self, Self> {
+        if self.status.success() { Ok(self) } else { Err(self) }
+    }
+
     /// Panics, showing everything, unless the command succeeded.
     #[track_caller]
     #[expect(clippy::return_self_not_must_use, reason = "often the success is all that matters")]

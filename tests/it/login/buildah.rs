@@ -40,10 +40,7 @@ impl Visitor for Buildah {
     fn pull(&self, repository: &str) -> Result<String, Outcome> {
         self.buildah.run("rmi --all --force");
         let reference = self.reference(repository);
-        let outcome = self.buildah.try_run(&format!("pull {reference}"));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
+        self.buildah.try_run(&format!("pull {reference}")).succeeded()?;
         let inspect = format!("inspect --type image --format {{{{.FromImageDigest}}}} {reference}");
         Ok(self.buildah.run(&inspect))
     }

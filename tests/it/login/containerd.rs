@@ -47,10 +47,7 @@ impl Visitor for Containerd {
     fn pull(&self, repository: &str) -> Result<String, Outcome> {
         empty(&self.ctr);
         let reference = self.reference(repository);
-        let outcome = self.ctr.try_run(&format!("{PULL} {} {reference}", self.user));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
+        self.ctr.try_run(&format!("{PULL} {} {reference}", self.user)).succeeded()?;
         let listed = self.ctr.run(&format!("images ls name=={reference}"));
         let digest = listed.split_whitespace().find(|word| word.starts_with("sha256:"));
         Ok(digest.unwrap_or_else(|| panic!("no digest in {listed}")).to_owned())

@@ -2,59 +2,29 @@
 //! cosign, with a key and without a network. Who signs needs to be let in for nothing else: cosign asks for leave to
 //! push, and the registry takes signatures alone.
 
-use stella_tests::{Bench, Client, Credentials, Guard, Image, Login, Outcome, Tool, Who};
+use stella_tests::{Bench, Client, Credentials, Guard, Image, Login, Outcome, Repository, Tool, Who};
 
 use super::{NOBODY, NOT_BELIEVED, TAG, guarded, repository, with_secret};
 
-mod basic {
-    #[test]
-    fn cosign_3_signs_and_verifies() {
-        super::sign_3(stella_tests::Login::Basic);
-    }
-
-    #[test]
-    fn cosign_2_signs_and_verifies() {
-        super::sign_2(stella_tests::Login::Basic);
-    }
-}
-
-mod token {
-    #[test]
-    fn cosign_3_signs_and_verifies() {
-        super::sign_3(stella_tests::Login::Token);
-    }
-
-    #[test]
-    fn cosign_2_signs_and_verifies() {
-        super::sign_2(stella_tests::Login::Token);
-    }
-}
-
-mod oidc {
-    #[test]
-    fn cosign_3_signs_and_verifies() {
-        super::sign_3(stella_tests::Login::Oidc);
-    }
-
-    #[test]
-    fn cosign_2_signs_and_verifies() {
-        super::sign_2(stella_tests::Login::Oidc);
-    }
+each_way! {
+    cosign_3_signs_and_verifies,
+    cosign_2_signs_and_verifies,
 }
 
 /// Version 3 makes bundles that refer to the image. It asks the network unless it is told of no services at all.
-fn sign_3(login: Login) {
+fn cosign_3_signs_and_verifies(login: Login) {
     let Some(signer) = Signer::enter(Client::Cosign, login) else { return };
     signer.cosign.run("signing-config create --out services.json");
     signer.cosign.run("trusted-root create --out root.json");
-    let image = signer.story("sign -y --key cosign.key --signing-config services.json --trusted-root root.json");
+    let image =
+        signer.story("sign -y --key cosign.key --signing-config services.json --trusted-root root.json");
     let referrers = signer.repository("group/app").referrers(&image);
     let types: Vec<_> = referrers.iter().map(|referrer| referrer["artifactType"].clone()).collect();
     assert_eq!(types, ["application/vnd.dev.sigstore.bundle.v0.3+json"]);
 }
 
 /// Version 2 makes a tag of the image's digest.
-fn sign_2(login: Login) {
+fn cosign_2_signs_and_verifies(login: Login) {
     let Some(signer) = Signer::enter(Client::Cosign2, login) else { return };
     let image = signer.story("sign -y --key cosign.key --tlog-upload=false");
     let tags = signer.repository("group/app").tags();
@@ -76,7 +46,7 @@ impl Signer {
         Some(Self { bench, guard, cosign })
     }
 
-    fn repository(&self, name: &str) -> stella_tests::Repository {
+    fn repository(&self, name: &str) -> Repository {
         repository(&self.bench, &self.guard, name)
     }
 

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! crane. It asks nobody when it logs in.
 
-use std::fs;
+use stella_tests::{Bench, Client, Credentials, Guard, Image, Outcome, Tool};
 
-use stella_tests::{Bench, Client, Content, Credentials, Guard, Image, Outcome, Tool};
-
-use super::{Visitor, guarded, with_secret};
+use super::{Visitor, guarded, pull_layout, with_secret};
 
 pub(super) struct Crane {
     bench: Bench,
@@ -39,12 +37,7 @@ impl Visitor for Crane {
     }
 
     fn pull(&self, repository: &str) -> Result<String, Outcome> {
-        let _absent = fs::remove_dir_all(self.bench.path("pulled"));
-        let reference = self.reference(repository);
-        let outcome = self.crane.try_run(&format!("pull --format oci {reference} pulled"));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
-        Ok(Content::read_layout(&self.bench.path("pulled"), "1").digest().to_owned())
+        let arguments = format!("pull --format oci {} pulled", self.reference(repository));
+        pull_layout(&self.bench, &self.crane, &arguments)
     }
 }

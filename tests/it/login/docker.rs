@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! docker. On 127.0.0.0/8 it checks no certificate, so the registry is elsewhere.
 
-use stella_tests::{Bench, Client, Credentials, Guard, Login, Network, Outcome, Who};
+use stella_tests::{Bench, Client, Credentials, Guard, Image, Login, Network, Outcome, Who};
 
 use super::{TAG, Visitor, repository, with_secret};
 use crate::docker::{Engine, Trust};
 
 pub(super) struct Docker {
-    pub(super) engine: Engine,
+    engine: Engine,
     _trust: Trust,
     _network: Network,
 }
@@ -48,10 +48,7 @@ impl Visitor for Docker {
         }
         assert_eq!(docker.run("images -aq"), "");
         let reference = self.reference(repository);
-        let outcome = docker.try_run(&format!("pull {reference}"));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
+        docker.try_run(&format!("pull {reference}")).succeeded()?;
         let digests = docker.run(&format!("image inspect --format {{{{.RepoDigests}}}} {reference}"));
         Ok(digests.trim_matches(['[', ']']).rsplit_once('@').unwrap().1.to_owned())
     }
@@ -61,10 +58,9 @@ impl Visitor for Docker {
 fn docker_pushes_all_tags_and_mounts_what_it_may_read() {
     let guard = Guard::new(Login::Token);
     let Some(mut docker) = Docker::enter(&guard) else { return };
-    let server = &docker.bench().server;
-    let host = server.host().clone();
+    let host = docker.bench().server.host().clone();
     let base = repository(docker.bench(), &guard, "group/base");
-    let image = stella_tests::Image::sample(9).docker().build();
+    let image = Image::sample(9).docker().build();
     base.push(&image, TAG);
     docker.log_in(&guard.credentials(Who::Builder)).must_succeed();
 

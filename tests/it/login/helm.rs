@@ -49,13 +49,14 @@ impl Visitor for Helm {
         let _absent = fs::remove_dir_all(self.bench.path("pulled"));
         fs::create_dir(self.bench.path("pulled")).unwrap();
         let host = self.bench.server.host();
-        let outcome = self.helm.try_run(&format!("pull oci://{host}/{repository} --version {TAG} -d pulled"));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
+        let outcome = self
+            .helm
+            .try_run(&format!("pull oci://{host}/{repository} --version {TAG} -d pulled"))
+            .succeeded()?;
         let chart = repository.rsplit_once('/').unwrap().1;
         let packed = format!("{chart}-{TAG}.tgz");
-        let same = self.bench.read(&format!("pulled/{packed}")) == self.bench.read(&format!("charts/{packed}"));
+        let same =
+            self.bench.read(&format!("pulled/{packed}")) == self.bench.read(&format!("charts/{packed}"));
         assert!(same, "{packed} differs");
         let said = outcome.said();
         Ok(said.lines().find_map(|line| line.strip_prefix("Digest: ")).unwrap().trim().to_owned())

@@ -40,10 +40,7 @@ impl Visitor for Podman {
     fn pull(&self, repository: &str) -> Result<String, Outcome> {
         self.podman.run("rmi --all --force");
         let reference = self.reference(repository);
-        let outcome = self.podman.try_run(&format!("pull {reference}"));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
+        self.podman.try_run(&format!("pull {reference}")).succeeded()?;
         Ok(self.podman.run(&format!("image inspect --format {{{{.Digest}}}} {reference}")))
     }
 }

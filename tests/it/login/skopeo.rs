@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! skopeo.
 
-use std::fs;
+use stella_tests::{Bench, Client, Credentials, Guard, Image, Outcome, Tool};
 
-use stella_tests::{Bench, Client, Content, Credentials, Guard, Image, Outcome, Tool};
-
-use super::{Visitor, guarded, with_secret};
+use super::{Visitor, guarded, pull_layout, with_secret};
 
 pub(super) struct Skopeo {
     bench: Bench,
-    pub(super) skopeo: Tool,
+    skopeo: Tool,
 }
 
 impl Visitor for Skopeo {
@@ -38,12 +36,7 @@ impl Visitor for Skopeo {
     }
 
     fn pull(&self, repository: &str) -> Result<String, Outcome> {
-        let _absent = fs::remove_dir_all(self.bench.path("pulled"));
-        let reference = self.reference(repository);
-        let outcome = self.skopeo.try_run(&format!("copy docker://{reference} oci:pulled:1"));
-        if !outcome.status.success() {
-            return Err(outcome);
-        }
-        Ok(Content::read_layout(&self.bench.path("pulled"), "1").digest().to_owned())
+        let arguments = format!("copy docker://{} oci:pulled:1", self.reference(repository));
+        pull_layout(&self.bench, &self.skopeo, &arguments)
     }
 }
