@@ -20,6 +20,8 @@ crane       github.com/google/go-containerregistry/cmd/crane             v0.22.1
 oras        oras.land/oras/cmd/oras                                      v1.3.6
 helm        helm.sh/helm/v3/cmd/helm                                     v3.22.0
 regctl      github.com/regclient/regclient/cmd/regctl                    v0.11.7
+cosign      github.com/sigstore/cosign/v3/cmd/cosign                     v3.1.3
+cosign2     github.com/sigstore/cosign/v2/cmd/cosign                     v2.6.5
 conformance github.com/opencontainers/distribution-spec/conformance      v0.0.0-20260831232431-97274622c111
 '
 # What the benches compare with (tests/benches/run.sh names them): only when named.

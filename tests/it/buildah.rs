@@ -17,10 +17,15 @@ over! {
 
 fn bench(over: Transport) -> Option<(Bench, Tool)> {
     let bench = Bench::with(&[Client::Buildah], over)?;
+    let buildah = buildah(&bench);
+    Some((bench, buildah))
+}
+
+/// buildah with storage of its own.
+pub(crate) fn buildah(bench: &Bench) -> Tool {
     let own = |name: &str| bench.path(name).display().to_string();
     let flags = format!("--root {} --runroot {} --storage-driver vfs", own("storage"), own("runroot"));
-    let buildah = bench.tool(Client::Buildah).flags(&flags).env("BUILDAH_ISOLATION", "chroot");
-    Some((bench, buildah))
+    bench.tool(Client::Buildah).flags(&flags).env("BUILDAH_ISOLATION", "chroot")
 }
 
 /// Builds an image of two layers and an empty one.

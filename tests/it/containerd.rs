@@ -15,9 +15,14 @@ over! {
     containerd_takes_one_platform_and_copies_to_another_repository,
 }
 
-/// A daemon of the test's own.
 fn bench(over: Transport) -> Option<(Bench, Process, Tool)> {
     let bench = Bench::with(&[Client::Containerd], over)?;
+    let (daemon, ctr) = daemon(&bench);
+    Some((bench, daemon, ctr))
+}
+
+/// A daemon of the test's own.
+pub(crate) fn daemon(bench: &Bench) -> (Process, Tool) {
     let own = |name: &str| bench.path(name).display().to_string();
     let configuration = format!(
         "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
@@ -36,14 +41,14 @@ fn bench(over: Transport) -> Option<(Bench, Process, Tool)> {
         assert!(daemon.ended().is_none(), "containerd ended at once");
         ctr.try_run("--connect-timeout 1s version").status.success().then_some(())
     });
-    Some((bench, daemon, ctr))
+    (daemon, ctr)
 }
 
-const PULL: &str = "images pull --plain-http --snapshotter native";
+pub(crate) const PULL: &str = "images pull --plain-http --snapshotter native";
 
 /// Compares what containerd has in its store with `content`.
 #[track_caller]
-fn compare(ctr: &Tool, content: &Content) {
+pub(crate) fn compare(ctr: &Tool, content: &Content) {
     for digest in content.digests() {
         assert!(
             ctr.run_for_bytes(&format!("content get {digest}")) == content.get(digest),
@@ -90,7 +95,7 @@ fn containerd_takes_one_platform_and_copies_to_another_repository(over: Transpor
 }
 
 /// Removes all images, and waits until their blobs are gone.
-fn empty(ctr: &Tool) {
+pub(crate) fn empty(ctr: &Tool) {
     let images = ctr.run("images ls -q").replace('\n', " ");
     if !images.is_empty() {
         ctr.run(&format!("images rm --sync {images}"));

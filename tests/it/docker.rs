@@ -31,7 +31,7 @@ impl Engine {
         Some(Self::on(Bench::with(&[Client::Docker], over)?))
     }
 
-    fn on(bench: Bench) -> Self {
+    pub(crate) fn on(bench: Bench) -> Self {
         let own = |name: &str| bench.path(name).display().to_string();
         let socket = format!("unix://{}", own("docker.sock"));
         let flags = format!(
@@ -160,10 +160,10 @@ fn make_list(engine: &Engine, flags: &str) {
 }
 
 /// What docker is told to trust, while this value is there.
-struct Trust(PathBuf);
+pub(crate) struct Trust(PathBuf);
 
 impl Trust {
-    fn put(host: &Host, authority: &Authority) -> Self {
+    pub(crate) fn put(host: &Host, authority: &Authority) -> Self {
         let folder = Path::new("/etc/docker/certs.d").join(&**host);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("ca.crt"), authority.pem()).unwrap();
@@ -180,7 +180,7 @@ impl Drop for Trust {
 #[test]
 fn docker_takes_a_certificate_only_from_a_ca_that_it_was_given() {
     let Some(mut network) = Network::make() else { return };
-    let Some(bench) = Bench::inside(&mut network, &[Client::Docker]) else { return };
+    let Some(bench) = Bench::inside(&mut network, &[Client::Docker], &[]) else { return };
     let engine = Engine::on(bench);
     let host = engine.bench.server.host().clone();
     assert!(!host.starts_with("127."), "docker checks nothing on {host}");

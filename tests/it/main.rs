@@ -14,6 +14,7 @@ mod docker;
 mod dying_disk;
 mod helm;
 mod image;
+mod login;
 mod memory;
 mod monitoring;
 mod mounts;

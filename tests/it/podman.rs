@@ -17,13 +17,18 @@ over! {
 
 fn bench(over: Transport) -> Option<(Bench, Tool)> {
     let bench = Bench::with(&[Client::Podman], over)?;
+    let podman = podman(&bench);
+    Some((bench, podman))
+}
+
+/// podman with storage of its own.
+pub(crate) fn podman(bench: &Bench) -> Tool {
     // Its own storage, and state: nothing of the machine's podman is touched.
     let own = |name: &str| bench.path(name).display().to_string();
     let (root, runroot, state) = (own("storage"), own("runroot"), own("state"));
-    let podman = bench.tool(Client::Podman).flags(&format!(
+    bench.tool(Client::Podman).flags(&format!(
         "--root {root} --runroot {runroot} --tmpdir {state} --storage-driver vfs --events-backend none"
-    ));
-    Some((bench, podman))
+    ))
 }
 
 /// Puts an image with the files of `Image::sample(seed)` into podman's storage.

@@ -36,16 +36,20 @@ impl Bench {
     /// A fresh bench for `clients`, which speak to the server over `over`, or `None`, once that was said, if one of them cannot be used here.
     #[track_caller]
     pub fn with(clients: &[Client], over: Transport) -> Option<Self> {
-        if !usable(&[clients, over.needs()].concat()) {
-            return None;
-        }
-        Some(Self::around(Server::over(over, &[]), clients, over))
+        Self::with_settings(clients, over, &[])
+    }
+
+    /// The same, with these variables in the server's environment.
+    #[track_caller]
+    pub fn with_settings(clients: &[Client], over: Transport, settings: &[(&str, &str)]) -> Option<Self> {
+        usable(&[clients, over.needs()].concat())
+            .then(|| Self::around(Server::over(over, settings), clients, over))
     }
 
     /// The same around a server in a network of its own, which speaks TLS.
     #[track_caller]
-    pub fn inside(network: &mut Network, clients: &[Client]) -> Option<Self> {
-        usable(clients).then(|| Self::around(Server::inside(network), clients, Transport::Tls))
+    pub fn inside(network: &mut Network, clients: &[Client], settings: &[(&str, &str)]) -> Option<Self> {
+        usable(clients).then(|| Self::around(Server::inside(network, settings), clients, Transport::Tls))
     }
 
     fn around(server: Server, clients: &[Client], over: Transport) -> Self {

@@ -32,6 +32,10 @@ pub enum Client {
     Helm,
     /// regctl, of regclient.
     Regctl,
+    /// cosign, version 3.
+    Cosign,
+    /// cosign, version 2.
+    Cosign2,
     /// curl, which is no registry's client.
     Curl,
     /// nginx, which stands before the registry.
@@ -57,6 +61,8 @@ impl Client {
             Self::Oras => &["oras"],
             Self::Helm => &["helm"],
             Self::Regctl => &["regctl"],
+            Self::Cosign => &["cosign"],
+            Self::Cosign2 => &["cosign2"],
             Self::Curl => &["curl"],
             Self::Nginx => &["nginx"],
             Self::Prometheus => &["prometheus", "promtool"],
@@ -67,7 +73,10 @@ impl Client {
 
     /// Whether it agrees on HTTP/2 where TLS lets it choose.
     pub(crate) fn prefers_http2(self) -> bool {
-        matches!(self, Self::Crane | Self::Oras | Self::Helm | Self::Regctl | Self::Curl)
+        matches!(
+            self,
+            Self::Crane | Self::Oras | Self::Helm | Self::Regctl | Self::Cosign | Self::Cosign2 | Self::Curl
+        )
     }
 
     /// Whether it looks for CAs in `~/.config/containers/certs.d`, where its users put them.

@@ -7,9 +7,12 @@ use std::net::TcpStream;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustls::ClientConfig;
 
 use crate::channel::Channel;
+use crate::guard::Credentials;
 use crate::repository::Repository;
 
 /// `ADDRESS:PORT` of a server.
@@ -17,17 +20,31 @@ use crate::repository::Repository;
 pub struct Host {
     name: String,
     tls: Option<Arc<ClientConfig>>,
+    authorization: Option<String>,
 }
 
 impl Host {
     /// A server that speaks plain HTTP.
     pub fn plain(name: &str) -> Self {
-        Self { name: name.to_owned(), tls: None }
+        Self { name: name.to_owned(), tls: None, authorization: None }
     }
 
     /// One that speaks TLS to clients that are configured so.
     pub fn tls(name: &str, config: Arc<ClientConfig>) -> Self {
-        Self { name: name.to_owned(), tls: Some(config) }
+        Self { name: name.to_owned(), tls: Some(config), authorization: None }
+    }
+
+    /// The same, where each request of the test's own says who makes it.
+    #[must_use]
+    pub fn logged_in(&self, credentials: &Credentials) -> Self {
+        let Credentials { name, secret } = credentials;
+        let authorization = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{secret}")));
+        Self { authorization: Some(authorization), ..self.clone() }
+    }
+
+    /// What each request to it has as `Authorization`.
+    pub(crate) fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
     }
 
     /// `http` or `https`.

@@ -124,6 +124,9 @@ impl Connection {
     fn head(&self, request: &Request, length: Option<u64>) -> String {
         let Request { method, target, headers, .. } = request;
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        if let Some(authorization) = self.host.authorization() {
+            write!(head, "Authorization: {authorization}\r\n").unwrap();
+        }
         for (name, value) in headers {
             write!(head, "{name}: {value}\r\n").unwrap();
         }

@@ -4,7 +4,7 @@
 //! `tests/it`. Invariants: a test speaks to loopback only, and to network namespaces of its own, ends only processes that it started, says on
 //! stderr when it was skipped, and keeps its files in its scratch directory, but for what a client that
 //! runs as root keeps elsewhere whatever it is told (skopeo's and buildah's cache of blob digests in
-//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`; the CA of one test is in `/etc/docker/certs.d` while that runs).
+//! `/var/lib/containers/cache`, docker's `/etc/docker/key.json`; a test's CA may be in `/etc/docker/certs.d` while that runs).
 //!
 //! | variable | says |
 //! | --- | --- |
@@ -25,8 +25,10 @@ mod channel;
 mod chaos;
 mod client;
 mod content;
+mod guard;
 mod host;
 mod http;
+mod issuer;
 mod layout;
 mod network;
 mod nginx;
@@ -49,8 +51,10 @@ pub use channel::Channel;
 pub use chaos::{Campaign, Disk, FileSystem};
 pub use client::{Client, find};
 pub use content::{Artifact, Content, Image, media_type};
+pub use guard::{Credentials, Guard, Login, Who};
 pub use host::Host;
 pub use http::{Connection, Request, Response};
+pub use issuer::{Algorithm, Issuer};
 pub use network::Network;
 pub use noise::{Noise, digest, digest_of, noise};
 pub use peer::Peer;

@@ -78,9 +78,9 @@ impl Server {
 
     /// Starts a server on the loopback of a network of its own, where it can be reached by that network's
     /// address. It speaks TLS.
-    pub fn inside(network: &mut Network) -> Self {
+    pub fn inside(network: &mut Network, settings: &[(&str, &str)]) -> Self {
         let address = network.address().to_string();
-        let mut server = network.inside(|| Self::with_tls(&[], &[&address]));
+        let mut server = network.inside(|| Self::with_tls(settings, &[&address]));
         let port = server.listen.rsplit_once(':').unwrap().1.parse().unwrap();
         let reached = network.forward(port).to_string();
         server.host = Host::tls(&reached, server.authority.as_ref().unwrap().client(&[b"http/1.1"]));

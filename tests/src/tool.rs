@@ -146,6 +146,36 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Outcome {
+    /// All that it said.
+    pub fn said(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
+    }
+
+    /// Itself, as a result.
+    pub fn succeeded(self) -> Result<Self, Self> {
+        if self.status.success() { Ok(self) } else { Err(self) }
+    }
+
+    /// Panics, showing everything, unless the command succeeded.
+    #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "often the success is all that matters")]
+    pub fn must_succeed(self) -> Self {
+        assert!(self.status.success(), "a command failed:\n{self}");
+        self
+    }
+
+    /// Panics, showing everything, unless the command failed and said one of these on the way, in small letters
+    /// or capitals.
+    #[track_caller]
+    pub fn must_fail_saying(&self, words: &[&str]) {
+        assert!(!self.status.success(), "a command succeeded that must fail:\n{self}");
+        let said = self.said().to_lowercase();
+        let fits = words.iter().any(|words| said.contains(&words.to_lowercase()));
+        assert!(fits, "a command failed and said none of {words:?}:\n{self}");
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, status, stderr, .. } = self;
