@@ -15,6 +15,7 @@ use crate::role::{OCI_MANIFEST, image, sha256};
 use crate::server::Server;
 
 mod evidence;
+mod examples;
 mod existence;
 mod passwords;
 mod robots;
