@@ -71,6 +71,8 @@ pub(crate) struct Access {
     service: String,
     /// Whether robots may log in.
     robots: bool,
+    /// The token server elsewhere that clients are sent to, and what we are called there.
+    elsewhere: Option<(String, String)>,
 }
 
 /// Why a request was refused, for the audit trail.
@@ -102,6 +104,11 @@ impl Access {
             attempts: Attempts::default(),
             anonymous: Arc::new(Identity::anonymous()),
             challenge: config.auth.challenge,
+            elsewhere: config
+                .auth
+                .token_servers
+                .iter()
+                .find_map(|server| Some((server.realm.clone()?, server.audience.clone()))),
             robots: config.auth.robots && !config.access.is_empty(),
             service: config.external_url.as_ref().map_or(SERVICE.to_owned(), ExternalUrl::authority),
         })
@@ -142,7 +149,15 @@ impl Access {
 
     /// The header by which a client that knows us as `base` learns what was wanted.
     pub(crate) fn challenge(&self, wanted: &Wanted, base: &str) -> String {
-        wanted.header(self.challenge, base, &self.service)
+        match &self.elsewhere {
+            Some((realm, service)) if self.challenge == config::Challenge::Token => {
+                wanted.header(realm, service)
+            }
+            _ if self.challenge == config::Challenge::Token => {
+                wanted.header(&format!("{base}/token"), &self.service)
+            }
+            _ => format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.service),
+        }
     }
 
     /// Whether there is a way to prove who one is.
@@ -189,7 +204,11 @@ impl Access {
         let action = actions.first().copied().unwrap_or(Action::Pull);
         let wanted = Wanted::of(action, repo);
         if narrow || who.is_anonymous() && who.scope.is_some() {
-            let message = format!("the token is not for this: it needs {action} in {repo}");
+            let message = if who.is_anonymous() {
+                format!("to {action} in {repo}, log in first")
+            } else {
+                format!("the token is not for this: it needs {action} in {repo}")
+            };
             return Err(ApiError::unauthorized(message, wanted.insufficient()).refused(Refused { rule }));
         }
         if who.is_anonymous() && self.can_be_proven() {
@@ -209,7 +228,8 @@ impl Access {
     pub(crate) fn require_catalog(&self, who: &Identity) -> Result<(), ApiError> {
         if who.scope.as_ref().is_some_and(|scope| !scope.catalog) {
             let message = "the token is not for the list of repositories";
-            return Err(ApiError::unauthorized(message, Wanted::catalog().insufficient()));
+            let refused = Refused { rule: None };
+            return Err(ApiError::unauthorized(message, Wanted::catalog().insufficient()).refused(refused));
         }
         if who.grants.is_some() || self.rules.load().admit(who) {
             return Ok(());
@@ -237,10 +257,6 @@ impl Access {
     /// Whether a client that asks for nothing but an answer is asked who it is: clients learn from that how to log in.
     pub(crate) fn greets(&self, who: &Identity) -> Result<(), ApiError> {
         if !who.is_anonymous() || who.scope.is_some() || !self.can_be_proven() {
-            return Ok(());
-        }
-        // Who asks for passwords with each request would have no way to let anybody in without one.
-        if self.challenge == config::Challenge::Basic && self.rules.load().admit(who) {
             return Ok(());
         }
         Err(ApiError::unauthorized("log in first", Wanted::default()))

@@ -119,7 +119,7 @@ enum ConfigCommand {
 struct Source {
     #[command(flatten)]
     place: Place,
-    /// Listen on this loopback address [default: 127.0.0.1:5000]
+    /// Listen on this address; other than loopback needs access rules [default: 127.0.0.1:5000]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
 }

@@ -24,6 +24,10 @@ pub enum What {
     Manifest,
     /// An upload session.
     Upload,
+    /// A robot that is not revoked.
+    Robot,
+    /// A refresh token.
+    RefreshToken,
 }
 
 impl std::fmt::Display for What {
@@ -33,6 +37,8 @@ impl std::fmt::Display for What {
             What::Blob => "blob",
             What::Manifest => "manifest",
             What::Upload => "upload",
+            What::Robot => "robot",
+            What::RefreshToken => "refresh token",
         })
     }
 }

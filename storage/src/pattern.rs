@@ -56,6 +56,7 @@ impl FromStr for RepoPattern {
                 "{text:?} is not a pattern of repository names: {wrong:?} cannot be in one; use lower case letters, digits, '.', '_', '-', '/', '*', '**', '?' and '{{a,b}}'"
             ));
         }
+        check_stars(text)?;
         let glob = GlobBuilder::new(text).literal_separator(true).build();
         let glob = glob.map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))?;
         Ok(RepoPattern(glob.compile_matcher()))
@@ -106,10 +107,27 @@ impl FromStr for TextPattern {
                 "{text:?} is not a pattern: brackets have no meaning in one; write \\[ and \\] for the characters"
             ));
         }
+        check_stars(text)?;
         let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
         let glob = glob.map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))?;
         Ok(TextPattern(glob.compile_matcher()))
     }
+}
+
+/// Inside a part `**` would mean no more than `*`, which nobody means who writes it.
+fn check_stars(text: &str) -> Result<(), String> {
+    let begins = |before: &str| before.is_empty() || before.ends_with(['/', '{', ',']);
+    let ends = |after: &str| after.is_empty() || after.starts_with(['/', '}', ',']);
+    for (at, stars) in text.match_indices("**") {
+        let (before, after) = (&text[..at], &text[at + stars.len()..]);
+        if !begins(before) || !ends(after) {
+            return Err(format!(
+                "{text:?} is not a pattern: `**` stands for whole parts between slashes, such as in a/**; inside a part \
+                 write `*`, and `*/**` for what has more parts"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is a bracket that no backslash takes as it is.

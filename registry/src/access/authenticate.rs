@@ -71,6 +71,13 @@ impl Access {
             Some(ours) => ours.check(token, now).map_err(invalid)?,
             None => match self.issuers.identify_server_token(token, now).await {
                 Some(checked) => checked.map_err(invalid)?,
+                None if issuer_of(token).is_some_and(|issuer| self.issuers.has_issuer(&issuer)) => {
+                    let message =
+                        "this is an ID token: log in with it as the password, or exchange it at /token";
+                    return Err(
+                        ApiError::unauthorized(message, Wanted::invalid()).refused(Refused { rule: None })
+                    );
+                }
                 None => return Err(invalid(TokenError::Issuer)),
             },
         };
@@ -96,6 +103,8 @@ impl Access {
                 let present = robots::find(store, &identity.subject, now).await?;
                 present.is_some_and(|present| present.stamp == identity.stamp)
             }
+            // It may have been taken out of the configuration since. Those of token servers are checked as they are.
+            Proof::Token { issuer } if identity.scope.is_some() => self.issuers.has_issuer(issuer),
             _ => true,
         };
         if stands {

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use stella_storage::RepoName;
 
 use super::Action;
-use crate::config::Challenge;
 
 /// What a request that was refused would have needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,21 +50,16 @@ impl Wanted {
         Wanted { scope: String::new(), error: Some("invalid_token") }
     }
 
-    /// The header's value, for a client that knows us as `base`, such as `https://registry.example`.
-    pub(crate) fn header(&self, challenge: Challenge, base: &str, service: &str) -> String {
-        match challenge {
-            Challenge::Basic => format!("Basic realm=\"{service}\", charset=\"UTF-8\""),
-            Challenge::Token => {
-                let mut header = format!("Bearer realm=\"{base}/token\",service=\"{service}\"");
-                if !self.scope.is_empty() {
-                    let _infallible = write!(header, ",scope=\"{}\"", self.scope);
-                }
-                if let Some(error) = self.error {
-                    let _infallible = write!(header, ",error=\"{error}\"");
-                }
-                header
-            }
+    /// The header's value, for a client that finds tokens at `realm`, where we are called `service`.
+    pub(crate) fn header(&self, realm: &str, service: &str) -> String {
+        let mut header = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+        if !self.scope.is_empty() {
+            let _infallible = write!(header, ",scope=\"{}\"", self.scope);
         }
+        if let Some(error) = self.error {
+            let _infallible = write!(header, ",error=\"{error}\"");
+        }
+        header
     }
 }
 
@@ -76,7 +70,7 @@ mod tests {
     #[test]
     fn a_client_is_told_where_and_for_what_to_get_a_token() {
         let repo: RepoName = "a/b".parse().unwrap();
-        let header = |wanted: &Wanted| wanted.header(Challenge::Token, "https://r.example", "r.example");
+        let header = |wanted: &Wanted| wanted.header("https://r.example/token", "r.example");
         assert_eq!(
             header(&Wanted::default()),
             r#"Bearer realm="https://r.example/token",service="r.example""#
@@ -86,7 +80,5 @@ mod tests {
             r#"Bearer realm="https://r.example/token",service="r.example",scope="repository:a/b:pull,push repository:c:pull",error="insufficient_scope""#
         );
         assert!(header(&Wanted::invalid()).ends_with(r#",error="invalid_token""#));
-        let basic = Wanted::catalog().header(Challenge::Basic, "https://r.example", "r.example");
-        assert_eq!(basic, r#"Basic realm="r.example", charset="UTF-8""#);
     }
 }

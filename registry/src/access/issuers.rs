@@ -82,6 +82,11 @@ impl Issuers {
         Ok(Issuers { issuers, token_servers })
     }
 
+    /// Whether tokens of this issuer are taken still.
+    pub(super) fn has_issuer(&self, issuer: &str) -> bool {
+        self.issuers.iter().any(|entry| entry.config.issuer == issuer)
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.issuers.is_empty() && self.token_servers.is_empty()

@@ -5,7 +5,7 @@
 use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
-use stella_storage::{Clock as _, Error, Grant, Result, Robot, Store, SystemClock, Timestamp};
+use stella_storage::{Clock as _, Error, Grant, Result, Robot, Store, SystemClock, Timestamp, What};
 use tokio::sync::mpsc;
 
 use super::{Operation, Request};
@@ -124,7 +124,7 @@ impl Operation for Credentials {
                 if store.revoke_robot(name).await? {
                     return Ok(Managed { did: format!("revoked the robot {name}"), count: 1 });
                 }
-                Err(Error::Refused(format!("there is no robot {name}, or it is revoked already")))
+                Err(Error::NotFound(What::Robot))
             }
             Credentials::Tokens => tokens(store, &items).await,
             Credentials::RevokeToken { id } => revoke(store, id).await,
@@ -158,7 +158,8 @@ async fn create(store: &Store, new: &NewRobot) -> Result<Managed> {
     };
     let until = robot.expires.map_or("it does not expire".to_owned(), |at| format!("until {}", at.rfc3339()));
     store.create_robot(robot).await?;
-    Ok(Managed { did: format!("created the robot {}, {until}", new.name), count: 1 })
+    let may = written(&new.grants);
+    Ok(Managed { did: format!("created the robot {}, {until}, with {may}", new.name), count: 1 })
 }
 
 async fn robots(store: &Store, items: &mpsc::Sender<Listed>) -> Result<Managed> {
@@ -224,7 +225,7 @@ async fn revoke(store: &Store, id: &str) -> Result<Managed> {
     loop {
         let page = store.refresh_tokens(after.take(), PAGE).await?;
         let Some((last, _)) = page.last() else {
-            return Err(Error::Refused(format!("there is no refresh token {id}")));
+            return Err(Error::NotFound(What::RefreshToken));
         };
         after = Some(*last);
         for (hash, token) in &page {
@@ -237,16 +238,18 @@ async fn revoke(store: &Store, id: &str) -> Result<Managed> {
     }
 }
 
+/// As the command takes them.
+fn written(grants: &[Given]) -> String {
+    let texts = grants
+        .iter()
+        .map(|Given { actions, repositories }| format!("{}={}", actions.join(","), repositories.join(",")));
+    texts.collect::<Vec<_>>().join(" ")
+}
+
 impl Display for Listed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listed::Robot { name, state, grants, expires, last_used, .. } => {
-                let grants: Vec<_> = grants
-                    .iter()
-                    .map(|Given { actions, repositories }| {
-                        format!("{}={}", actions.join(","), repositories.join(","))
-                    })
-                    .collect();
                 let state = match state {
                     State::Active => "active",
                     State::Expired => "expired",
@@ -254,7 +257,7 @@ impl Display for Listed {
                 };
                 let expires = expires.as_deref().unwrap_or("never");
                 let used = last_used.as_deref().unwrap_or("never");
-                write!(f, "{name}  {state}  {}  expires {expires}  last used {used}", grants.join(" "))
+                write!(f, "{name}  {state}  {}  expires {expires}  last used {used}", written(grants))
             }
             Listed::Token { id, subject, client, created, expires } => {
                 let client = if client.is_empty() { "-" } else { client };

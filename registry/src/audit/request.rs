@@ -29,7 +29,8 @@ pub(crate) fn of_request(
     let failed = status >= 400;
     let Some(split) = Split::of(uri.path()) else {
         // Nothing can be changed anywhere else.
-        return refused.then(|| Entry { action: "login", status: Some(status), ..Entry::default() });
+        let action = if uri.path() == "/metrics" { "metrics.get" } else { "login" };
+        return refused.then(|| Entry { action, status: Some(status), ..Entry::default() });
     };
     let query = Query::parse(uri.query()).ok();
     let parameter = |name: &str| query.as_ref().and_then(|query| query.get(name)).map(clip);

@@ -6,11 +6,11 @@ use std::fmt;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use stella_storage::RepoName;
+use stella_storage::{RepoName, RepoPattern};
 
 use super::administer::Output;
 use super::{Environment, Outcome, Place};
-use crate::access::{Action, Claim, Decision, Identity, Proof, Rules};
+use crate::access::{Action, Claim, Decision, Identity, Proof, Rules, robots};
 use crate::config::AccessRule;
 use crate::exit;
 
@@ -33,6 +33,9 @@ pub(super) struct TestArgs {
     /// A claim of its token; the same one several times is a list
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
+    /// A pattern of repositories that are its own; may be given several times
+    #[arg(long = "own", value_name = "PATTERN")]
+    own: Vec<RepoPattern>,
     /// What it wants to do: pull, push, delete, sign, preview or admin
     #[arg(long)]
     action: Action,
@@ -70,7 +73,11 @@ pub(super) fn access(command: AccessCommand, env: Environment) -> Outcome {
     let AccessCommand::Test(args) = command;
     args.output.report(|| {
         let config = args.place.load(env)?;
-        let who = identity(&args.subject, args.groups, &args.claims)?;
+        anyhow::ensure!(
+            !args.subject.starts_with(robots::PREFIX),
+            "a robot may do what `stella robot list` shows, less what a rule denies"
+        );
+        let who = Identity { own: args.own, ..identity(&args.subject, args.groups, &args.claims)? };
         let rules = Rules::new(config.access.clone());
         let Decision { allowed, rule } = rules.decide(&who, args.action, args.repository.as_ref());
         let text = rule.and_then(|rule| config.access.get(rule.checked_sub(1)?)).map(text);

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
 use super::{Environment, Outcome, Place, print};
-use crate::access::{COST, Htpasswd, MAX_PASSWORD, check_name};
+use crate::access::{COST, Htpasswd, MAX_PASSWORD, check_name, robots};
 use crate::admin::Failed;
 use crate::exit;
 
@@ -52,6 +52,11 @@ pub(super) fn user(command: UserCommand, env: Environment) -> Outcome {
             let mut users = present_or_new(&path)?;
             check_name(&name).map_err(anyhow::Error::msg)?;
             ensure!(name != RESERVED, "{RESERVED:?} is whoever does not log in; choose another name");
+            ensure!(
+                !name.starts_with(robots::PREFIX),
+                "names of robots begin with {:?}; choose another name",
+                robots::PREFIX
+            );
             if users.hash(&name).is_some() {
                 bail!("{name} is there already; `stella user passwd {name}` gives another password");
             }

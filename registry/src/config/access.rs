@@ -132,6 +132,9 @@ pub struct TokenServer {
     pub issuer: String,
     /// What its tokens must have as `aud`.
     pub audience: String,
+    /// Where clients get its tokens: then they are sent there, and not to `/token`. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
     /// Its public keys: a JWKS (a URL or a file), or a PEM file of certificates or public keys.
     pub keys: KeySource,
     /// A PEM file with the CA of that URL, beside those that the system trusts. Default none.
@@ -256,8 +259,17 @@ pub struct AccessRule {
     /// Whom it is about.
     pub to: Whom,
     /// Patterns of repository names, or `own`. Default: all repositories.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "places")]
     pub repositories: Vec<Place>,
+}
+
+/// A list that is there and empty would mean nothing to who wrote it, and everything to who reads it.
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Place>, D::Error> {
+    let places = Vec::<Place>::deserialize(deserializer)?;
+    if places.is_empty() {
+        return Err(D::Error::custom("the list is empty; leave `repositories` out if you mean all of them"));
+    }
+    Ok(places)
 }
 
 /// Actions of a rule.

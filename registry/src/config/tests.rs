@@ -60,7 +60,7 @@ repositories:
     protected_tags: [latest, release-*]
 access:
   - {deny: [delete], to: everyone, repositories: [prod/**]}
-  - {allow: [pull, push], to: [{subject: 'gitlab:*', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
+  - {allow: [pull, push], to: [{subject: 'gitlab:*/**', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
 auth:
   htpasswd: /etc/stella/htpasswd
   robots: false
@@ -69,7 +69,7 @@ auth:
   issuers:
     - {name: gitlab, issuer: https://gitlab.example, audience: registry.example, jwks: https://gitlab.example/oauth/discovery/keys, subject: '{project_path}', groups: ['{namespace_path}'], own: ['{project_path}/**']}
   token_servers:
-    - {name: auth, issuer: auth.example, audience: registry, keys: /etc/stella/auth.pem}
+    - {name: auth, issuer: auth.example, audience: registry, realm: https://auth.example/token, keys: /etc/stella/auth.pem}
 ";
 
 /// The variables `pairs`.

@@ -80,9 +80,9 @@ fn only_loopback_is_valid_without_access_rules() {
     let dir = dir_with("");
     for command in [["config", "check"].as_slice(), &["serve"]] {
         let run = stella(dir.path(), command, &[("STELLA_LISTEN", "0.0.0.0:5000")]);
-        let expected = "error: listen: 0.0.0.0:5000 is not a loopback address. This version has no access rules, so \
-                        it serves only this machine, also with TLS: use 127.0.0.1:5000, or put an authenticating proxy in front of \
-                        it.\n";
+        let expected = "error: listen: 0.0.0.0:5000 is not a loopback address, and without access rules only this machine \
+                        is served, also with TLS: use 127.0.0.1:5000, or write into the configuration who may do what. That \
+                        everyone may pull and nobody may push is\naccess:\n  - {allow: [pull], to: everyone}\n";
         assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(2), "", expected));
     }
 }
@@ -145,6 +145,18 @@ collection:
   uploads: "1d" # default
 scrub:
   rate: "8MiB" # default
+access: [] # default
+auth:
+  htpasswd: null # default
+  robots: true # default
+  challenge: "token" # default
+  token:
+    algorithm: "ES256" # default
+    lifetime: "1h" # default
+    refresh: "90d" # default
+    rotation: "30d" # default
+  issuers: [] # default
+  token_servers: [] # default
 upgrade: "auto" # default
 repositories: [] # default
 "#;
