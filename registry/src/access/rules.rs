@@ -200,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_fits_a_rule_that_asks_for_anything(subject in "[a-z*]{1,3}", action in prop::sample::select(&Action::ALL)) {
+        fn nobody_fits_a_rule_that_asks_for_anything(subject in "[a-z]{0,2}[*]", action in prop::sample::select(&Action::ALL)) {
             let rules = rules(&format!("[{{allow: all, to: [{{subject: '{subject}'}}, authenticated]}}]"));
             prop_assert!(!rules.decide(&Identity::anonymous(), action, None).allowed);
             prop_assert!(!rules.admit(&Identity::anonymous()));

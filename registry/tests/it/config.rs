@@ -60,8 +60,9 @@ fn a_check_finds_an_audit_file_that_cannot_be_opened_and_makes_none() {
     assert_eq!(stella(dir.path(), &check, &[]).code, Some(0));
     assert!(!dir.path().join("audit.log").exists());
     let run = stella(dir.path(), &check, &[("STELLA_AUDIT__FILE", "nowhere/audit.log")]);
-    assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("`audit.file` nowhere/audit.log: No such file"), "{run:?}");
+    assert_eq!(run.code, Some(2));
+    let told = "environment STELLA_AUDIT__FILE: `audit.file`: cannot open nowhere/audit.log: No such file";
+    assert!(run.stderr.contains(told), "{run:?}");
 }
 
 #[test]

@@ -382,7 +382,7 @@ fn other_addresses_are_refused_with_tls_too() {
     let entry = Authority::new().issue(&["a.example"]).write(folder.path(), "a");
     let run = check(&format!("[{entry}]"), &[("STELLA_LISTEN", "0.0.0.0:5000")], &["serve"]);
     let told = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(told.contains("it serves only this machine, also with TLS: use 127.0.0.1:5000"), "{told}");
+    assert!(told.contains("only this machine is served, also with TLS: use 127.0.0.1:5000"), "{told}");
     assert_eq!(run.status.code(), Some(2));
 }
 
