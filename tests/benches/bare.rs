@@ -2,6 +2,7 @@
 //! What a push is compared with: a program that receives, hashes, writes and syncs, and does nothing else that a
 //! registry does. It runs on tokio, as the registry does, reads sockets directly, and answers the same requests, so
 //! that the same client pushes to it: a `POST` gets a `Location` (nothing is kept of it), a `PUT` brings a blob.
+//! A token is compared with what `sign.rs` does here when a `GET` tells it to.
 //!
 //! A blob is received in pieces of up to 1 MiB; a thread for each blob hashes and writes a piece while the next arrives.
 //! It becomes one file, named by its digest; file and folder are synced before the answer.
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::sign::Order;
 use crate::wire::{broken, header};
 
 /// How much is hashed and written at once.
@@ -78,7 +80,13 @@ impl Connection {
         while let Some(request) = self.request().await? {
             self.buffer.drain(..request.size);
             let mut words = request.line.split(' ');
-            let answer = match (words.next(), words.next()) {
+            let (method, target) = (words.next(), words.next());
+            let mut body = String::new();
+            if let Some(order) = target.and_then(Order::of) {
+                let signed = spawn_blocking(move || order.carry_out()).await;
+                body = signed.map_err(io::Error::other)??.to_string();
+            }
+            let answer = match (method, target) {
                 (Some("POST"), _) => "202 Accepted\r\nLocation: /upload",
                 (Some("PUT"), Some(target)) => {
                     let (_, digest) = target.split_once("digest=").ok_or_else(|| broken("no digest"))?;
@@ -87,7 +95,8 @@ impl Connection {
                 }
                 _ => "200 OK",
             };
-            let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: {length}\r\n\r\n{body}");
             self.stream.write_all(answer.as_bytes()).await?;
         }
         Ok(())

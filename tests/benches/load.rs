@@ -19,7 +19,7 @@ use crate::wire::{Body, STALL, chunks_end, connect, head};
 pub(crate) struct Ask<'a, N> {
     pub(crate) host: &'a str,
     pub(crate) clients: usize,
-    pub(crate) time: Duration,
+    pub(crate) limit: Limit,
     /// Writes the next request into an empty buffer.
     pub(crate) next: N,
     /// The status of every answer.
@@ -30,7 +30,16 @@ pub(crate) struct Ask<'a, N> {
     pub(crate) bodiless: bool,
 }
 
-/// Asks for as long as it is told, and counts the answers that came until then.
+/// When a load is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// What comes within this time is counted.
+    Time(Duration),
+    /// So many requests are sent, and every answer is awaited.
+    Requests(u64),
+}
+
+/// Asks for as long, or as often, as it is told, and counts the answers that came until then.
 pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(mut ask: Ask<'_, N>) -> anyhow::Result<Tally> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut connections = Vec::new();
@@ -43,10 +52,13 @@ pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(mut ask: Ask<'_, N>) -> anyhow::Result
     let mut tally = Tally::default();
     let mut events = Vec::with_capacity(ask.clients);
     let stall = Timespec { tv_sec: STALL.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut left = match ask.limit {
+        Limit::Time(_) => u64::MAX,
+        Limit::Requests(count) => count,
+    };
     let began = Instant::now();
-    let deadline = began + ask.time;
     for connection in &mut connections {
-        connection.send(&mut ask.next)?;
+        connection.send_one_of(&mut left, &mut ask.next)?;
     }
     loop {
         events.clear();
@@ -58,18 +70,22 @@ pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(mut ask: Ask<'_, N>) -> anyhow::Result
             let Some(answer) = connection.receive(ask.bodiless)? else { continue };
             let now = Instant::now();
             check(&ask, &answer)?;
-            let late = now >= deadline;
+            let (late, counted) = match ask.limit {
+                Limit::Time(time) if now < began + time => (false, time),
+                Limit::Time(_) => (true, now - began),
+                Limit::Requests(_) => (false, now - began),
+            };
             // Where no answer came in time, the first one tells how long it takes.
             if !late || tally.requests == 0 {
-                tally.seconds = if late { now - began } else { ask.time }.as_secs_f64();
+                tally.seconds = counted.as_secs_f64();
                 tally.requests += 1;
                 tally.bytes += answer.length;
                 tally.latencies.push(u64::try_from((now - connection.sent).as_nanos())?);
             }
-            if late {
+            if late || ask.limit == Limit::Requests(tally.requests) {
                 return Ok(tally);
             }
-            connection.send(&mut ask.next)?;
+            connection.send_one_of(&mut left, &mut ask.next)?;
         }
     }
 }
@@ -106,7 +122,10 @@ impl Connection {
         Self { stream, out: Vec::new(), buffer: vec![0; 32 << 10], filled: 0, sent: Instant::now() }
     }
 
-    fn send(&mut self, next: &mut impl FnMut(&mut Vec<u8>)) -> io::Result<()> {
+    /// Sends the next request, if any of those that are `left` is.
+    fn send_one_of(&mut self, left: &mut u64, next: &mut impl FnMut(&mut Vec<u8>)) -> io::Result<()> {
+        let Some(others) = left.checked_sub(1) else { return Ok(()) };
+        *left = others;
         self.out.clear();
         next(&mut self.out);
         self.sent = Instant::now();

@@ -17,10 +17,11 @@
 //! - The client's and the server's threads share all cores, as the kernel likes; with `--pin` the servers have one
 //!   core and the client another.
 //!
-//! What lives where: `janitor.rs` removes what a run leaves, however it ends; `rounds.rs` takes turns; `load.rs` and
-//! its neighbours are the client; `pull.rs` and the like are the families of rows; `bare.rs` is what a push is
-//! compared with; `report.rs` prints.
+//! What lives where: `janitor.rs` removes what a run leaves, however it ends; `rounds.rs` and `pairs.rs` take turns;
+//! `load.rs` and its neighbours are the client; `pull.rs` and the like are the families of rows; `bare.rs` is what a
+//! push, and `sign.rs` what a token is compared with; `report.rs` prints.
 
+mod access;
 mod arguments;
 mod bare;
 mod content;
@@ -30,6 +31,7 @@ mod machine;
 mod manifests;
 mod memory;
 mod pages;
+mod pairs;
 mod plan;
 mod prepare;
 mod pull;
@@ -39,6 +41,7 @@ mod push_load;
 mod report;
 mod rounds;
 mod server;
+mod sign;
 mod start;
 mod usage;
 mod wire;
@@ -76,8 +79,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })?;
     let statement = machine::describe(&plan)?;
     let mut rows = Vec::new();
-    let families: [Family; 6] =
-        [pull::rows, push::rows, manifests::rows, pages::rows, start::rows, memory::rows];
+    let families: [Family; 7] =
+        [pull::rows, push::rows, manifests::rows, pages::rows, access::rows, start::rows, memory::rows];
     let mut failures = Vec::new();
     for family in families {
         // The others are measured all the same: a run is long.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use stella_tests::{digest, media_type};
 
 use crate::content::{Image, Stamped};
-use crate::load::{Ask, ask};
+use crate::load::{Ask, Limit, ask};
 use crate::plan::Plan;
 use crate::prepare::{self, request};
 use crate::rounds::{Aim, Measure, Row, Spec, Tally, measure};
@@ -146,11 +146,11 @@ impl Content {
 
     /// Asks a server for one thing again and again.
     fn ask(&self, server: &Server, what: What, clients: usize, time: Duration) -> anyhow::Result<Tally> {
-        let (kind, host) = (server.kind, server.host());
+        let (kind, host, limit) = (server.kind, server.host(), Limit::Time(time));
         if what == What::Put {
             let request = self.put(host);
             let next = |out: &mut Vec<u8>| request.write(self.next.replace(self.next.get() + 1), out);
-            return ask(Ask { host, clients, time, next, status: 201, length: Some(0), bodiless: false });
+            return ask(Ask { host, clients, limit, next, status: 201, length: Some(0), bodiless: false });
         }
         let tags = (0..MANIFESTS).map(tag);
         let heads = |target: String| request("HEAD", host, &target, &ACCEPT);
@@ -170,7 +170,7 @@ impl Content {
         let missing = matches!(what, What::HeadNoManifest | What::HeadNoBlob);
         let length = self.manifests.first().map(|(_, bytes)| bytes.len() as u64);
         let bodiless = !matches!(what, What::GetByTag | What::GetByDigest);
-        ask(Ask { host, clients, time, next, status: if missing { 404 } else { 200 }, length, bodiless })
+        ask(Ask { host, clients, limit, next, status: if missing { 404 } else { 200 }, length, bodiless })
     }
 
     /// A request that pushes a manifest of its own by a tag of its own.

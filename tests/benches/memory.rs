@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use stella_tests::{Noise, noise};
 
 use crate::content::Image;
+use crate::load::Limit;
 use crate::plan::{MIB, Plan};
-use crate::prepare;
-use crate::pull_load::{Mode, pull};
+use crate::prepare::{self, request};
+use crate::pull_load::{Mode, Pull, pull};
 use crate::push_load::{Mint, push};
 use crate::rounds::{Aim, Cell, Figures, Measure, Row, progress, said};
 use crate::server::{Kind, Program, Server};
@@ -123,13 +124,14 @@ fn peak(plan: &Plan, server: &Server) -> anyhow::Result<Figures> {
     let digest = Noise::new(1, length).digest();
     prepare::large_blob(&mut Talk::open(host)?, REPOSITORY, &digest, length, Noise::new(1, length))?;
     prepare::image(host, REPOSITORY, &Image::new(2))?;
-    let targets = [format!("/v2/{REPOSITORY}/blobs/{digest}")];
+    let requests = [request("GET", host, &format!("/v2/{REPOSITORY}/blobs/{digest}"), &[])];
     let mint = Mint::new(plan.sizes.pushed / 4);
     let pushes = |clients: usize| {
         let blobs = mint.blobs(4 * clients);
         push(host, REPOSITORY, &mint, &blobs, clients)
     };
-    let pulls = |clients| pull(host, &targets, length, clients, Mode::Read, plan.turn);
+    let (mode, limit) = (Mode::Read, Limit::Time(plan.turn));
+    let pulls = |clients| pull(Pull { host, requests: &requests, length, clients, mode, limit });
     pushes(CLIENTS)?;
     pulls(CLIENTS)?;
     thread::scope(|scope| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::content::{Blob, Image};
-use crate::load::{Ask, ask};
+use crate::load::{Ask, Limit, ask};
 use crate::plan::Plan;
 use crate::prepare::{self, fill, request};
 use crate::rounds::{Aim, Cell, Measure, Row, Spec, Tally, measure, progress};
@@ -196,12 +196,12 @@ impl List {
     }
 
     fn ask(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
-        let host = server.host();
+        let (host, limit) = (server.host(), Limit::Time(time));
         let requests: Vec<_> =
             (0..PAGES).map(|number| request("GET", host, &self.target(number), &[])).collect();
         let mut requests = requests.iter().cycle();
         let next = |out: &mut Vec<u8>| out.extend(requests.next().into_iter().flatten());
-        ask(Ask { host, clients: 1, time, next, status: 200, length: None, bodiless: false })
+        ask(Ask { host, clients: 1, limit, next, status: 200, length: None, bodiless: false })
     }
 
     fn repository(&self) -> String {

@@ -7,9 +7,10 @@ use std::io;
 
 use stella_tests::Noise;
 
+use crate::load::Limit;
 use crate::plan::{MIB, Plan, size};
-use crate::prepare;
-use crate::pull_load::{Mode, pull};
+use crate::prepare::{self, request};
+use crate::pull_load::{Mode, Pull, pull};
 use crate::rounds::{Aim, Measure, Row, Spec, measure};
 use crate::server::{Kind, Server};
 use crate::wire::Talk;
@@ -79,9 +80,12 @@ impl Case {
         let Self { blobs, clients, mode, name } = self;
         let digests = targets.iter().find(|(known, _)| known == blobs).map(|(_, digests)| digests.as_slice());
         let spec = Spec::new(name.clone(), Measure::Throughput, move |server, part| {
-            let targets: Vec<_> =
-                digests.unwrap_or_default().iter().map(|digest| target(server.kind, digest)).collect();
-            pull(server.host(), &targets, blobs.length, *clients, *mode, plan.turn.mul_f64(part))
+            let (host, digests) = (server.host(), digests.unwrap_or_default());
+            let get = |digest: &String| request("GET", host, &target(server.kind, digest), &[]);
+            let requests: Vec<_> = digests.iter().map(get).collect();
+            let limit = Limit::Time(plan.turn.mul_f64(part));
+            let (length, clients, mode) = (blobs.length, *clients, *mode);
+            pull(Pull { host, requests: &requests, length, clients, mode, limit })
         });
         match (*blobs == large, clients, mode) {
             (true, 4, Mode::Read) => spec.aim(Aim::Times(Kind::Nginx, 1.3)),

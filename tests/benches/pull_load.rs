@@ -2,18 +2,19 @@
 //! The client that pulls blobs: a thread for each connection, blocking sockets, and nothing done with the bytes but
 //! what the mode says.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use rustix::net::{RecvFlags, recv};
 
+use crate::load::Limit;
 use crate::rounds::Tally;
 use crate::wire::{Body, broken, connect, head};
-use std::io::Write as _;
 
 /// What happens to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,81 +28,99 @@ pub(crate) enum Mode {
 /// How much is read at once.
 const BUFFER: usize = 256 << 10;
 
-/// Pulls `targets`, each of `length` bytes, one after the other on each of `clients` connections, and counts the
-/// bytes that came within `time`.
-pub(crate) fn pull(
-    host: &str,
-    targets: &[String],
-    length: u64,
-    clients: usize,
-    mode: Mode,
-    time: Duration,
-) -> anyhow::Result<Tally> {
-    let barrier = Barrier::new(clients);
+/// What is pulled, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pull<'a> {
+    pub(crate) host: &'a str,
+    /// Whole requests; each client begins with another one, and goes on in their order.
+    pub(crate) requests: &'a [Vec<u8>],
+    /// The length of every blob.
+    pub(crate) length: u64,
+    pub(crate) clients: usize,
+    pub(crate) mode: Mode,
+    pub(crate) limit: Limit,
+}
+
+/// Pulls on each of several connections for as long, or as often, as it is told, and counts the bytes that came until
+/// then.
+pub(crate) fn pull(pull: Pull<'_>) -> anyhow::Result<Tally> {
+    let Pull { host, requests, length, clients, mode, limit } = pull;
+    let (barrier, taken) = (Barrier::new(clients), AtomicU64::new(0));
+    let began = Instant::now();
     let pulled: anyhow::Result<Vec<_>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..clients)
             .map(|number| {
-                let barrier = &barrier;
+                let (barrier, taken) = (&barrier, &taken);
                 scope.spawn(move || {
                     let stream = connect(host);
                     // Also who could not connect comes here, or the others would wait for ever.
                     barrier.wait();
-                    let mut puller = Puller { host, stream: stream?, buffer: vec![0; BUFFER], mode, length };
-                    puller.pull(targets.iter().cycle().skip(number), Instant::now() + time)
+                    let mut puller = Puller { stream: stream?, buffer: vec![0; BUFFER], mode, length };
+                    let requests = requests.iter().cycle().skip(number);
+                    match limit {
+                        Limit::Time(time) => puller.pull(requests, Some(Instant::now() + time)),
+                        Limit::Requests(count) => {
+                            let mine = |_: &_| taken.fetch_add(1, Ordering::Relaxed) < count;
+                            puller.pull(requests.take_while(mine), None)
+                        }
+                    }
                 })
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().map_err(|_| broken("a client failed"))?).collect()
     });
     let pulled = pulled?;
+    let seconds = match limit {
+        Limit::Time(time) => time,
+        Limit::Requests(_) => began.elapsed(),
+    };
     Ok(Tally {
-        seconds: time.as_secs_f64(),
+        seconds: seconds.as_secs_f64(),
         bytes: pulled.iter().map(|(bytes, _)| bytes).sum(),
         requests: pulled.iter().map(|(_, requests)| requests).sum(),
         latencies: Vec::new(),
     })
 }
 
-struct Puller<'a> {
-    host: &'a str,
+struct Puller {
     stream: TcpStream,
     buffer: Vec<u8>,
     mode: Mode,
     length: u64,
 }
 
-impl Puller<'_> {
-    /// Pulls until the deadline, and gives how many bytes came and how many requests were begun.
-    fn pull<'t>(
+impl Puller {
+    /// Pulls until the deadline or the last request, and gives how many bytes came and how many requests were begun.
+    fn pull<'r>(
         &mut self,
-        targets: impl Iterator<Item = &'t String>,
-        deadline: Instant,
+        requests: impl Iterator<Item = &'r Vec<u8>>,
+        deadline: Option<Instant>,
     ) -> anyhow::Result<(u64, u64)> {
-        let (mut bytes, mut requests) = (0, 0);
-        for target in targets {
-            let mut left = self.length - self.begin(target)?;
-            requests += 1;
+        let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let (mut bytes, mut begun) = (0, 0);
+        for request in requests {
+            let mut left = self.length - self.begin(request)?;
+            begun += 1;
             bytes += self.length - left;
             while left > 0 {
-                if Instant::now() >= deadline {
-                    return Ok((bytes, requests));
+                if is_over() {
+                    return Ok((bytes, begun));
                 }
                 let count = self.take(left)?;
                 ensure!(count > 0, "the server closed a connection in the middle of a blob");
                 bytes += count;
                 left -= count;
             }
-            if Instant::now() >= deadline {
+            if is_over() {
                 break;
             }
         }
-        Ok((bytes, requests))
+        Ok((bytes, begun))
     }
 
     /// Asks for a blob, and gives how much of it came with the head.
-    fn begin(&mut self, target: &str) -> anyhow::Result<u64> {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
-        self.stream.write_all(request.as_bytes())?;
+    fn begin(&mut self, request: &[u8]) -> anyhow::Result<u64> {
+        self.stream.write_all(request)?;
         let mut filled = 0;
         loop {
             // Little, so that almost all of a blob is read in the mode that is measured.

@@ -111,7 +111,7 @@ fn table(family: &str, rows: &[&Row]) -> String {
             vec![if unit.is_some() { name.clone() } else { format!("{name} ({})", row.measure.unit()) }];
         cells.extend(kinds.iter().map(|&kind| cell(row, kind, &mut notes)));
         if ours {
-            cells.extend(others.iter().map(|&kind| ratio(&row.ratios(kind))));
+            cells.extend(others.iter().map(|&kind| spread(&row.ratios(kind), number)));
             cells.push(row.aims.iter().map(|&aim| aim_text(row, aim)).collect::<Vec<_>>().join("; "));
         }
         let _ = writeln!(text, "| {} |", cells.join(" | "));
@@ -137,6 +137,10 @@ fn cell(row: &Row, kind: Kind, notes: &mut Vec<String>) -> String {
         None => "–".to_owned(),
         Some((_, Cell::Absent(why))) => format!("– [{}]", note(&format!("{}: {why}", kind.name()))),
         Some((_, Cell::Failed(why))) => format!("failed [{}]", note(&format!("{}: {why}", kind.name()))),
+        // Close to 1, where the third digit behind the point counts.
+        Some((_, Cell::Figures(_))) if row.measure == Measure::Cost => {
+            spread(&row.values(kind, row.measure.name()), |value| format!("{value:.3}"))
+        }
         Some((_, Cell::Figures(_))) => {
             let figure = |name: &str| median(&row.values(kind, name));
             let shown: Vec<_> = row
@@ -150,13 +154,13 @@ fn cell(row: &Row, kind: Kind, notes: &mut Vec<String>) -> String {
     }
 }
 
-/// A ratio of rounds: the median, the least and the greatest.
-fn ratio(ratios: &[f64]) -> String {
-    let bounds = ratios
+/// A value of all rounds: the median, the least and the greatest.
+fn spread(values: &[f64], number: impl Fn(f64) -> String) -> String {
+    let bounds = values
         .iter()
         .copied()
-        .fold((f64::INFINITY, 0.0_f64), |(low, high), ratio| (low.min(ratio), high.max(ratio)));
-    median(ratios).map_or_else(
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    median(values).map_or_else(
         || "–".to_owned(),
         |middle| format!("{} ({}–{})", number(middle), number(bounds.0), number(bounds.1)),
     )
@@ -190,11 +194,13 @@ impl Measure {
         match self {
             Self::Throughput => "MB/s / server CPU s per GiB",
             Self::Requests => "requests/s / p50 ms / p99 ms",
+            Self::Rate => "per s / server CPU µs each",
             Self::Latency => "p50 ms / p99 ms",
             Self::Growth => "×",
             Self::Start => "ms",
             Self::Memory => "MB",
             Self::MemoryEach => "KiB each",
+            Self::Cost => "× the CPU of anonymous",
         }
     }
 
@@ -203,11 +209,13 @@ impl Measure {
         match self {
             Self::Throughput => &[("mb_per_second", 1.0), ("server_seconds_per_gib", 1.0)],
             Self::Requests => &[("requests_per_second", 1.0), ("p50_us", 1e-3), ("p99_us", 1e-3)],
+            Self::Rate => &[("requests_per_second", 1.0), ("server_us_per_request", 1.0)],
             Self::Latency => &[("p50_us", 1e-3), ("p99_us", 1e-3)],
             Self::Growth => &[("times", 1.0)],
             Self::Start => &[("ms", 1.0)],
             Self::Memory => &[("mb", 1.0)],
             Self::MemoryEach => &[("kib_each", 1.0)],
+            Self::Cost => &[("times_anonymous", 1.0)],
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Measure {
     Throughput,
     /// Requests per second.
     Requests,
+    /// The same, where the others answer no requests but do as often what an answer needs.
+    Rate,
     /// Microseconds until half of the answers were there.
     Latency,
     /// How many times longer a page takes in a large store than in a small one.
@@ -41,6 +43,8 @@ pub(crate) enum Measure {
     Memory,
     /// KiB of memory that each of many takes.
     MemoryEach,
+    /// How many times the processor time of a request that does not say who it is from.
+    Cost,
 }
 
 /// What is promised of a row.
@@ -173,15 +177,28 @@ fn row(family: &'static str, servers: &[Server], spec: &Spec<'_>) -> Row {
 
 fn turn(server: &Server, spec: &Spec<'_>, part: f64) -> anyhow::Result<Figures> {
     let load = (spec.prepare)(part);
+    Ok(figures(spec.measure, spend(server, || load(server))?))
+}
+
+/// What came of a load, and the processor time that it took, in seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Spent {
+    pub(crate) tally: Tally,
+    pub(crate) server: f64,
+    pub(crate) client: f64,
+}
+
+/// Wakes a server for as long as a load takes.
+pub(crate) fn spend(server: &Server, load: impl FnOnce() -> anyhow::Result<Tally>) -> anyhow::Result<Spent> {
     sync(server)?;
     server.wake();
     let ours = [std::process::id()];
     let (theirs_before, ours_before) = (server.processor_seconds()?, processor_seconds(&ours)?);
-    let tally = load(server);
-    let used = server.processor_seconds()? - theirs_before;
+    let tally = load();
+    let theirs = server.processor_seconds()? - theirs_before;
     let client = processor_seconds(&ours)? - ours_before;
     server.freeze();
-    Ok(figures(spec.measure, tally?, used, client))
+    Ok(Spent { tally: tally?, server: theirs, client })
 }
 
 /// Has everything written that an earlier turn left to be written.
@@ -191,7 +208,8 @@ fn sync(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn figures(measure: Measure, mut tally: Tally, server: f64, client: f64) -> Figures {
+fn figures(measure: Measure, spent: Spent) -> Figures {
+    let Spent { mut tally, server, client } = spent;
     let (requests, bytes) = (precise(tally.requests), precise(tally.bytes));
     tally.latencies.sort_unstable();
     let micros = |part: f64| precise(quantile(&tally.latencies, part)) / 1e3;
@@ -211,6 +229,7 @@ fn figures(measure: Measure, mut tally: Tally, server: f64, client: f64) -> Figu
     );
     match measure {
         Measure::Requests => vec![rate, p50, p99, server, client],
+        Measure::Rate => vec![rate, server, client],
         _ => vec![p50, p99, rate, server, client],
     }
 }
@@ -277,17 +296,18 @@ impl Measure {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Throughput => "mb_per_second",
-            Self::Requests => "requests_per_second",
+            Self::Requests | Self::Rate => "requests_per_second",
             Self::Latency => "p50_us",
             Self::Growth => "times",
             Self::Start => "ms",
             Self::Memory => "mb",
             Self::MemoryEach => "kib_each",
+            Self::Cost => "times_anonymous",
         }
     }
 
     pub(crate) fn is_better_when_less(self) -> bool {
-        !matches!(self, Self::Throughput | Self::Requests)
+        !matches!(self, Self::Throughput | Self::Requests | Self::Rate)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stella_tests::media_type;
 
 use crate::content::{Blob, Image, Stamped};
-use crate::load::{Ask, ask};
+use crate::load::{Ask, Limit, ask};
 use crate::plan::Plan;
 use crate::prepare::{self, fill, request};
 use crate::rounds::{Cell, Measure, Row, progress};
@@ -124,10 +124,10 @@ fn crash(server: &mut Server, image: &Image, next: &mut u64) {
                 request.write(*next, out);
                 *next += 1;
             };
-            let (clients, time) = (CLIENTS, 20 * LOAD);
+            let (clients, limit) = (CLIENTS, Limit::Time(20 * LOAD));
             // It ends with an error, because the server ends.
             let _ =
-                ask(Ask { host: &host, clients, time, next, status: 201, length: Some(0), bodiless: false });
+                ask(Ask { host: &host, clients, limit, next, status: 201, length: Some(0), bodiless: false });
         });
         thread::sleep(LOAD);
         server.kill();

@@ -100,6 +100,8 @@ pub(crate) fn status_of(host: &str, target: &str) -> io::Result<u16> {
 #[derive(Debug)]
 pub(crate) struct Talk {
     host: String,
+    /// What each request has besides.
+    credentials: Option<String>,
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
@@ -120,7 +122,13 @@ impl Talk {
     /// Connects to `host`.
     pub(crate) fn open(host: &str) -> io::Result<Self> {
         let stream = connect(host)?;
-        Ok(Self { host: host.to_owned(), stream, buffer: vec![0; 64 << 10], filled: 0 })
+        let (host, buffer) = (host.to_owned(), vec![0; 64 << 10]);
+        Ok(Self { host, credentials: None, stream, buffer, filled: 0 })
+    }
+
+    /// From now on each request has this `Authorization`.
+    pub(crate) fn with_credentials(self, credentials: Option<&str>) -> Self {
+        Self { credentials: credentials.map(str::to_owned), ..self }
     }
 
     /// Sends a request, its body in pieces, and reads the answer.
@@ -163,6 +171,9 @@ impl Talk {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in headers {
             let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if let Some(credentials) = &self.credentials {
+            let _ = write!(head, "Authorization: {credentials}\r\n");
         }
         if !matches!(method, "GET" | "HEAD") {
             let _ = write!(head, "Content-Length: {length}\r\n");

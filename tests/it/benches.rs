@@ -55,6 +55,10 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
         "manifests: HEAD of a blob that is not there, 16 clients",
         "manifests: PUT by tag, durable, 16 clients",
         "pages: 10 of 10 referrers",
+        "access: manifest GET by tag with a token, 16 clients",
+        "access: blob pull 1 MiB with a token, 16 clients",
+        "access: manifest GET by tag with a password, 16 clients",
+        "access: /token for one repository, 16 clients",
         "start to ready: nothing kept",
     ];
     let mut arguments = vec!["--seconds", "0.05"];
@@ -77,7 +81,8 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
     for row in measured {
         let stella = &row["servers"]["stella"];
         let compared = row["compared"].as_str().unwrap();
-        assert_eq!(stella["rounds"].as_array().unwrap().len(), 1, "{row:#}");
+        let count = if compared == "times_anonymous" { 3 } else { 1 };
+        assert_eq!(stella["rounds"].as_array().unwrap().len(), count, "{row:#}");
         assert!(stella["median"][compared].as_f64().unwrap() > 0.0, "{row:#}");
         assert!(table.contains(&format!("| {} ", row["name"].as_str().unwrap())), "{table}");
     }
@@ -85,6 +90,16 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
     assert!(push["stella_is_better_by"]["median"].as_f64().unwrap() > 0.0, "{push:#}");
     assert!(push["median"]["server_seconds_per_gib"].is_number(), "{push:#}");
     assert_eq!(measured[2]["aims"][0]["aim"].as_str().unwrap().split(':').next(), Some("≥ 0.95 × bare"));
+    let cost = &measured[7];
+    assert_eq!(
+        cost["aims"][0]["aim"].as_str().unwrap().split(':').next(),
+        Some("≤ 1.03 × the CPU of anonymous")
+    );
+    let known = ["server_us_per_request", "anonymous_server_us_per_request"];
+    assert!(known.iter().all(|name| cost["servers"]["stella"]["median"][name].is_number()), "{cost:#}");
+    let tokens = &measured[10]["servers"]["bare"];
+    assert!(tokens["median"]["requests_per_second"].as_f64().unwrap() > 0.0, "{tokens:#}");
+    assert!(tokens["stella_is_better_by"]["median"].as_f64().unwrap() > 0.0, "{tokens:#}");
 
     assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 0);
     must_be_gone(folder.path());
