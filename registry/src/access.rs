@@ -95,6 +95,23 @@ impl Access {
                 },
             })
         });
+        let service = config.external_url.as_ref().map_or(SERVICE.to_owned(), ExternalUrl::authority);
+        for (key, issuer) in config
+            .auth
+            .issuers
+            .iter()
+            .map(|entry| ("auth.issuers", &entry.issuer))
+            .chain(config.auth.token_servers.iter().map(|entry| ("auth.token_servers", &entry.issuer)))
+        {
+            if *issuer == service {
+                let reason = format!("the issuer {issuer:?} is this registry itself");
+                return Err(ConfigError::BadValue {
+                    origin: config.origin(key),
+                    key: key.to_owned(),
+                    reason,
+                });
+            }
+        }
         Ok(Access {
             rules: ArcSwap::from_pointee(Rules::new(config.access.clone())),
             passwords: passwords.transpose()?,
@@ -110,7 +127,7 @@ impl Access {
                 .iter()
                 .find_map(|server| Some((server.realm.clone()?, server.audience.clone()))),
             robots: config.auth.robots && !config.access.is_empty(),
-            service: config.external_url.as_ref().map_or(SERVICE.to_owned(), ExternalUrl::authority),
+            service,
         })
     }
 

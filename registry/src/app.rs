@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::audit::Audit;
 use crate::config::{Config, ExternalUrl};
 use crate::error::ApiError;
+use crate::evidence::Readers;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::proxy::Scheme;
@@ -34,6 +35,8 @@ pub(crate) struct App {
     pub(crate) access: Arc<Access>,
     /// What `/metrics` needs.
     pub(crate) metrics: Metrics,
+    /// Lets few manifests be looked into at once.
+    pub(crate) evidence: Readers,
     external_url: Option<ExternalUrl>,
     draining: AtomicBool,
     /// This process's half of request ids, and the next request's number.
@@ -52,7 +55,8 @@ impl App {
         let (live, audit, access) = (Live::new(config), Arc::new(audit), Arc::new(access));
         let ids = (Uuid::new_v4().as_u64_pair().0, AtomicU64::new(0));
         let (external_url, draining) = (config.external_url.clone(), AtomicBool::new(false));
-        App { store, max_manifest, live, audit, access, metrics, external_url, draining, ids }
+        let evidence = Readers::default();
+        App { store, max_manifest, live, audit, access, metrics, evidence, external_url, draining, ids }
     }
 
     /// An id for a request: unlike any other's, and no secret.

@@ -2,24 +2,43 @@
 //! Whether a manifest is evidence: signatures, attestations or Sigstore bundles, and nothing else.
 //!
 //! What a manifest declares proves nothing: anybody can put any bytes behind any media type. So each of its layers is
-//! read, and must be what it is said to be. An index is evidence if all that it lists is there and is (the fallback tags
-//! of referrers are such). Nothing is verified here: evidence may be wrong, and is then only of no use.
+//! read, once, and must be what it is said to be (`evidence/forms.rs`). An index is evidence if all that it lists is
+//! there and is (the fallback tags of referrers are such). Nothing is verified here: evidence may be wrong, and is then
+//! only of no use. Reading is work: it is done on the blocking pool, for a few manifests at once, and so many bytes of
+//! each.
+
+use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 use stella_storage::{Digest, Reference, RepoName, Store};
+use tokio::sync::Semaphore;
 
+use crate::app::App;
 use crate::error::ApiError;
+
+mod forms;
+
+use forms::Form;
 
 /// What a signature may weigh: a bundle with a long chain and a large attestation has hundreds of KiB.
 pub(crate) const MAX_LAYER: u64 = 8 << 20;
+/// What all layers may weigh that one manifest, or index, leads to.
+const MAX_TOTAL: u64 = 16 << 20;
 const MAX_LAYERS: usize = 100;
 const MAX_CONFIG: u64 = 64 << 10;
 const MAX_CHILDREN: usize = 100;
+/// Manifests whose layers are read at once.
+const AT_ONCE: usize = 2;
 
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const DSSE: &str = "application/vnd.dsse.envelope.v1+json";
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// Lets few be read at once.
+pub(crate) struct Readers(Semaphore);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Readers(Semaphore::new(AT_ONCE))
+    }
+}
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -34,154 +53,102 @@ struct Descriptor {
     media_type: Option<String>,
     digest: String,
     size: u64,
-    urls: Option<Value>,
-    data: Option<Value>,
+    urls: Option<IgnoredAny>,
+    data: Option<IgnoredAny>,
 }
+
+/// What is to be read, each digest once.
+#[derive(Default)]
+struct Parts(HashMap<Digest, Form>);
 
 /// Whether a manifest that is pushed to a repository is evidence. What it names was pushed before.
-pub(crate) async fn is_evidence(store: &Store, repo: &RepoName, manifest: &[u8]) -> Result<bool, ApiError> {
+pub(crate) async fn is_evidence(app: &App, repo: &RepoName, manifest: &[u8]) -> Result<bool, ApiError> {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else { return Ok(false) };
-    let Some(children) = &manifest.manifests else { return is_signature(store, repo, &manifest).await };
-    if children.is_empty()
-        || children.len() > MAX_CHILDREN
-        || manifest.layers.is_some()
-        || manifest.config.is_some()
-    {
+    let mut parts = Parts::default();
+    let named = match &manifest.manifests {
+        None => parts.add(&manifest),
+        Some(children) => {
+            let listed = !children.is_empty() && children.len() <= MAX_CHILDREN;
+            listed
+                && manifest.layers.is_none()
+                && manifest.config.is_none()
+                && parts.add_children(&app.store, repo, children).await?
+        }
+    };
+    if !named {
         return Ok(false);
     }
-    for child in children {
-        let Some(digest) = child.plain() else { return Ok(false) };
-        let child = match store.manifest(repo, &Reference::Digest(digest)).await {
-            Ok(child) => child,
-            Err(stella_storage::Error::NotFound(_)) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        let Ok(child) = serde_json::from_slice::<Manifest>(&child.bytes) else { return Ok(false) };
-        // One level: an index of indexes lists images.
-        if child.manifests.is_some() || !is_signature(store, repo, &child).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let Ok(_turn) = app.evidence.0.acquire().await else { return Err(ApiError::unavailable()) };
+    parts.are_as_said(app, repo).await
 }
 
-async fn is_signature(store: &Store, repo: &RepoName, manifest: &Manifest) -> Result<bool, ApiError> {
-    let config = manifest.config.as_ref();
-    let Some(layers) = &manifest.layers else { return Ok(false) };
-    let small = config.is_none_or(|config| config.size <= MAX_CONFIG && config.plain().is_some());
-    if layers.is_empty() || layers.len() > MAX_LAYERS || !small {
-        return Ok(false);
-    }
-    for layer in layers {
-        let Some(form) = layer.media_type.as_deref().and_then(Form::of) else { return Ok(false) };
-        let Some(digest) = layer.plain().filter(|_| layer.size <= MAX_LAYER) else { return Ok(false) };
-        let blob = match store.blob(repo, &digest).await {
-            Ok(blob) if blob.size <= MAX_LAYER => blob,
-            Ok(_) | Err(stella_storage::Error::NotFound(_)) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(bytes) = store.read_small(&blob, MAX_LAYER).await? else { return Ok(false) };
-        if !form.is_of(&bytes) {
-            return Ok(false);
+impl Parts {
+    /// Takes in what a manifest names; false if it cannot be evidence.
+    fn add(&mut self, manifest: &Manifest) -> bool {
+        let Some(layers) = manifest.layers.as_ref().filter(|layers| !layers.is_empty()) else { return false };
+        let config = manifest.config.iter().map(|config| (config, Some(Form::Config), MAX_CONFIG));
+        let layers =
+            layers.iter().map(|layer| (layer, layer.media_type.as_deref().and_then(Form::of), MAX_LAYER));
+        for (descriptor, form, most) in config.chain(layers) {
+            let (Some(form), Some(digest)) = (form, descriptor.plain()) else { return false };
+            // One content in two roles is neither.
+            let other = self.0.insert(digest, form).is_some_and(|other| other != form);
+            if other || descriptor.size > most || self.0.len() > MAX_LAYERS {
+                return false;
+            }
         }
+        true
     }
-    Ok(true)
+
+    /// One level: an index of indexes lists images.
+    async fn add_children(
+        &mut self,
+        store: &Store,
+        repo: &RepoName,
+        children: &[Descriptor],
+    ) -> Result<bool, ApiError> {
+        for child in children {
+            let Some(digest) = child.plain() else { return Ok(false) };
+            let child = match store.manifest(repo, &Reference::Digest(digest)).await {
+                Ok(child) => child,
+                Err(stella_storage::Error::NotFound(_)) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            let Ok(child) = serde_json::from_slice::<Manifest>(&child.bytes) else { return Ok(false) };
+            if child.manifests.is_some() || !self.add(&child) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads them all.
+    async fn are_as_said(self, app: &App, repo: &RepoName) -> Result<bool, ApiError> {
+        let mut total = 0;
+        for (digest, form) in self.0 {
+            let blob = match app.store.blob(repo, &digest).await {
+                Ok(blob) => blob,
+                Err(stella_storage::Error::NotFound(_)) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            total += blob.size;
+            if total > MAX_TOTAL {
+                return Ok(false);
+            }
+            let _room = app.answer_memory(blob.size).await?;
+            let Some(bytes) = app.store.read_small(&blob, MAX_LAYER).await? else { return Ok(false) };
+            let judged = tokio::task::spawn_blocking(move || form.is_of(&bytes)).await;
+            if !judged.map_err(|_| ApiError::panicked())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Descriptor {
     /// Its digest, if it names content here and nowhere else.
     fn plain(&self) -> Option<Digest> {
-        let absent = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_null);
-        (absent(&self.urls) && absent(&self.data)).then(|| self.digest.parse().ok()).flatten()
-    }
-}
-
-/// The forms of evidence.
-enum Form {
-    /// A payload that a signature in the layer's annotations is about.
-    SimpleSigning,
-    /// An attestation.
-    Dsse,
-    /// A signature or an attestation with what proves it.
-    Bundle,
-}
-
-impl Form {
-    fn of(media_type: &str) -> Option<Self> {
-        match media_type {
-            SIMPLE_SIGNING => Some(Form::SimpleSigning),
-            DSSE => Some(Form::Dsse),
-            other => other.starts_with(BUNDLE).then_some(Form::Bundle),
-        }
-    }
-
-    fn is_of(&self, bytes: &[u8]) -> bool {
-        let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return false };
-        match self {
-            Form::SimpleSigning => {
-                let digest = value.pointer("/critical/image/docker-manifest-digest").and_then(Value::as_str);
-                digest.is_some_and(|digest| digest.parse::<Digest>().is_ok())
-                    && value.pointer("/critical/type").is_some_and(Value::is_string)
-            }
-            Form::Dsse => is_envelope(&value),
-            Form::Bundle => {
-                let declared = value.get("mediaType").and_then(Value::as_str);
-                let content = value.get("dsseEnvelope").is_some_and(is_envelope)
-                    || value.pointer("/messageSignature/signature").is_some_and(Value::is_string);
-                declared.is_some_and(|declared| declared.starts_with(BUNDLE))
-                    && value.get("verificationMaterial").is_some_and(Value::is_object)
-                    && content
-            }
-        }
-    }
-}
-
-/// Whether this is a DSSE envelope.
-fn is_envelope(value: &Value) -> bool {
-    let text = |name: &str| value.get(name).is_some_and(Value::is_string);
-    let signatures = value.get("signatures").and_then(Value::as_array);
-    text("payload")
-        && text("payloadType")
-        && signatures.is_some_and(|signatures| {
-            !signatures.is_empty()
-                && signatures.iter().all(|signature| signature.get("sig").is_some_and(Value::is_string))
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_layer_must_be_what_it_is_said_to_be() {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        let simple = format!(
-            r#"{{"critical":{{"identity":{{}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}}}}"#
-        );
-        let dsse = r#"{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"MEU="}]}"#;
-        let bundle = format!(
-            r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{{}},"dsseEnvelope":{dsse}}}"#
-        );
-        let forms = [SIMPLE_SIGNING, DSSE, "application/vnd.dev.sigstore.bundle.v0.3+json"];
-        let texts = [simple.as_str(), dsse, &bundle];
-        for (at, media_type) in forms.iter().enumerate() {
-            let form = Form::of(media_type).unwrap();
-            for (other, text) in texts.iter().enumerate() {
-                assert_eq!(form.is_of(text.as_bytes()), at == other, "{media_type} {text}");
-            }
-            for bad in [
-                "",
-                "{}",
-                "[]",
-                "\u{7f}ELF",
-                r#"{"critical":{}}"#,
-                r#"{"payload":"","payloadType":"","signatures":[]}"#,
-            ] {
-                assert!(!form.is_of(bad.as_bytes()), "{media_type} {bad}");
-            }
-        }
-        for other in ["application/vnd.oci.image.layer.v1.tar+gzip", "", "application/json"] {
-            assert!(Form::of(other).is_none());
-        }
+        (self.urls.is_none() && self.data.is_none()).then(|| self.digest.parse().ok()).flatten()
     }
 }

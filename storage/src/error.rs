@@ -152,7 +152,9 @@ pub enum Error {
     #[error("the robot {0} exists: revoke it first, or choose another name")]
     RobotExists(String),
     /// A tag that names an image, for one who may push evidence alone.
-    #[error("tag {tag} names something that is no signature; who may only sign cannot move it")]
+    #[error(
+        "tag {tag} is not one of signatures, or names something else; who may only sign sets tags such as sha256-HEX.sig"
+    )]
     TagNotEvidence {
         /// The tag.
         tag: String,

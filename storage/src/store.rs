@@ -5,8 +5,9 @@
 //! methods of [`Store`] that run them. A method is one transaction wherever it changes something;
 //! files are touched before it (bytes first, then the row that names them) or after it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
@@ -146,6 +147,7 @@ impl Store {
     /// whose request has gone puts its file and the catalog in order.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let data = &options.data;
+        create_private(data)?;
         create_folder(data)?;
         let lock = lock(data)?;
         backup::refuse_unfinished(data)?;
@@ -239,6 +241,15 @@ impl Store {
 
 /// How long a deleted tag's moves are kept.
 const TAG_HISTORY: Duration = Duration::from_hours(90 * 24);
+
+/// What is kept is for nobody else on the machine. A folder that is there keeps its mode: its maker may have reasons.
+fn create_private(data: &Path) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(data) {
+        // Folders above are made with it, later.
+        Err(error) if [ErrorKind::AlreadyExists, ErrorKind::NotFound].contains(&error.kind()) => Ok(()),
+        created => created.map_err(|error| Error::io("create", data, error)),
+    }
+}
 
 /// A folder of blobs that is gone, or the empty place where its disk belongs, must not become a new one.
 fn refuse_without_blobs(data: &Path) -> Result<()> {

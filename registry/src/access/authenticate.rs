@@ -99,6 +99,7 @@ impl Access {
                     self.passwords.as_ref().and_then(|passwords| passwords.stamp(&identity.subject));
                 present.as_deref() == identity.stamp.as_deref()
             }
+            Proof::Robot if !self.robots => false,
             Proof::Robot => {
                 let present = robots::find(store, &identity.subject, now).await?;
                 present.is_some_and(|present| present.stamp == identity.stamp)
@@ -110,7 +111,8 @@ impl Access {
         if stands {
             return Ok(identity);
         }
-        Err(ApiError::unauthorized("the token was given to who may no longer log in", Wanted::invalid()))
+        let message = "the token was given to who may no longer log in";
+        Err(ApiError::unauthorized(message, Wanted::invalid()).refused(Refused { rule: None }))
     }
 
     /// Who has this name and this password.
@@ -123,8 +125,11 @@ impl Access {
         let Credentials { name, password } = credentials;
         if name.starts_with(robots::PREFIX) {
             // Nobody guesses such a secret: who has it need not wait for those who try.
-            let robot = robots::prove(store, &name, &password, SystemClock.now()).await?;
-            return robot.ok_or_else(|| self.failed(peer, &name));
+            let robot = match self.robots {
+                true => robots::prove(store, &name, &password, SystemClock.now()).await?,
+                false => None,
+            };
+            return robot.ok_or_else(|| refused_login(peer, &name));
         }
         // A job logs in by whatever name, with its ID token.
         if issuer_of(&password).is_some() {
@@ -133,7 +138,7 @@ impl Access {
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
         if !passwords.is_proven(&name, &password) {
             if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
-                return Err(ApiError::too_many_logins(seconds));
+                return Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }));
             }
             match passwords.prove(&name, &password).await {
                 Ok(true) => {}
@@ -145,18 +150,16 @@ impl Access {
         Ok(Identity { subject: name, proof: Proof::Password, stamp, ..Identity::default() })
     }
 
+    /// The error for a password that is wrong: one that can be guessed, so this is counted.
     fn failed(&self, peer: Peer, name: &str) -> ApiError {
-        tracing::info!(client = %peer.address, name = %name.escape_debug(), "a login failed");
-        self.unproven_again(peer, "the name or the password is wrong")
+        self.attempts.failed(peer.address, Instant::now());
+        refused_login(peer, name)
     }
+}
 
-    /// The error for who could not prove what it said, or has to wait because that happened too often.
-    pub(super) fn unproven_again(&self, peer: Peer, message: &str) -> ApiError {
-        let now = Instant::now();
-        let wait = self.attempts.must_wait(peer.address, now);
-        self.attempts.failed(peer.address, now);
-        wait.map_or_else(|| unproven(message), ApiError::too_many_logins)
-    }
+fn refused_login(peer: Peer, name: &str) -> ApiError {
+    tracing::info!(client = %peer.address, name = %name.escape_debug(), "a login failed");
+    unproven("the name or the password is wrong")
 }
 
 pub(super) fn unproven(message: &str) -> ApiError {

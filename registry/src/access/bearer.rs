@@ -64,9 +64,12 @@ pub(super) fn of_server_token(server: &TokenServer, claims: &Members) -> Result<
         Some(Value::String(subject)) => subject,
         Some(_) => return Err(TokenError::BadName),
     };
+    // That one is read below.
+    let others = claims.iter().filter(|(claim, _)| *claim != "access");
+    let others: Members = others.map(|(claim, value)| (claim.clone(), value.clone())).collect();
     Ok(Identity {
         subject: name(format!("{}:{subject}", server.name))?,
-        claims: texts(claims)?,
+        claims: texts(&others)?,
         proof: Proof::Token { issuer: server.issuer.clone() },
         grants: Some(grants(claims)?),
         ..Identity::default()
@@ -121,7 +124,12 @@ fn fill(
         let endings = match piece {
             Piece::Text(text) => vec![text.clone()],
             Piece::Claim(claim) => {
-                let values = claims.get(claim).and_then(values);
+                let present = claims.get(claim).filter(|value| !value.is_null());
+                let values = present.and_then(values);
+                // Half a list would be another one, and might miss what a rule denies by.
+                if present.is_some() && values.is_none() {
+                    return Err(TokenError::NoClaim(claim.clone()));
+                }
                 values.iter().flat_map(Claim::values).filter_map(|value| take(value)).collect()
             }
         };
@@ -166,6 +174,14 @@ fn no_claim(template: &Template, claims: &Members) -> TokenError {
 fn texts(claims: &Members) -> Result<BTreeMap<String, Claim>, TokenError> {
     let texts: BTreeMap<_, _> =
         claims.iter().filter_map(|(claim, value)| Some((claim.clone(), values(value)?))).collect();
+    let mixed = |value: &Value| {
+        let list = value.as_array();
+        list.is_some_and(|list| list.iter().any(|value| one(value).is_some()) && values(value).is_none())
+    };
+    // What a rule could deny by is not left out in silence.
+    if let Some((claim, _)) = claims.iter().find(|(_, value)| mixed(value)) {
+        return Err(TokenError::NoClaim(claim.clone()));
+    }
     let size = |(claim, value): (&String, &Claim)| {
         claim.len() + value.values().iter().map(String::len).sum::<usize>()
     };

@@ -124,8 +124,8 @@ impl Identity {
             Action::Pull | Action::Push | Action::Delete => actions.contains(&action),
             // Tools that sign ask for a token to push.
             Action::Sign => actions.contains(&Action::Push),
-            // Has a claim of its own, whatever was asked for.
-            Action::Preview => true,
+            // Whatever was asked for: who reads sees what is not released, as far as it may.
+            Action::Preview => actions.contains(&Action::Pull),
             Action::Admin => false,
         })
     }

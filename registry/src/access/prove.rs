@@ -111,7 +111,8 @@ impl Access {
         };
         let Some(identity) = identity else {
             let message = "the refresh token is not known, was revoked, or has expired; log in again";
-            return Err(self.unproven_again(peer, message));
+            tracing::info!(client = %peer.address, "a refresh token was refused");
+            return Err(unproven(message));
         };
         Ok(Proven { identity, named: None })
     }
@@ -129,6 +130,7 @@ impl Access {
                     ..Identity::default()
                 })
             }
+            "robot" if !self.robots => None,
             "robot" => {
                 let robot = robots::find(store, &row.subject, SystemClock.now()).await?;
                 robot.filter(|robot| robot.stamp.as_deref() == Some(&stamp))
@@ -207,11 +209,9 @@ impl Access {
             Some(Err(error @ TokenError::NoKeys)) => Err(ApiError::unavailable_because(error.to_string())),
             Some(Err(error)) => {
                 tracing::info!(client = %peer.address, %error, "an ID token was refused");
-                Err(self.unproven_again(peer, &error.to_string()))
+                Err(unproven(&error.to_string()))
             }
-            None => {
-                Err(self.unproven_again(peer, "the token is of no issuer that is known here (auth.issuers)"))
-            }
+            None => Err(unproven("the token is of no issuer that is known here (auth.issuers)")),
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
     let (digest, manifest) = understand(bytes.clone(), claimed, content_type.map(str::to_owned)).await?;
     let subject = manifest.subject.clone();
     let only_evidence = !call.may(Action::Push, &repo);
-    let evidence = evidence::is_evidence(&call.app.store, &repo, &bytes).await?;
+    let evidence = evidence::is_evidence(call.app, &repo, &bytes).await?;
     if only_evidence && !evidence {
         return Err(call.not_evidence(&repo));
     }

@@ -86,7 +86,7 @@ async fn exchange(
     let wish = Wish::of(form.all("scope"));
     let minted = app.access.mint(identity, &wish).map_err(|error| ApiError::failed(error.to_string()))?;
     let offline = form.get("offline_token") == Some("true") || form.get("access_type") == Some("offline");
-    let refresh = if offline {
+    let refresh = if offline && *request.method() != Method::HEAD {
         let client = form.get("client_id").unwrap_or("");
         app.access.refresh_token(&app.store, identity, client).await?
     } else {

@@ -52,6 +52,12 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
                 format!("rule {} must have one of `allow` and `deny`", index + 1),
             ));
         }
+        if rule.to.0.is_empty() {
+            return Err(Fault::bad_value(
+                "access",
+                format!("rule {} is about nobody; name somebody in `to`", index + 1),
+            ));
+        }
         at_most(MAX_ENTRIES, "access", rule.to.0.len().max(rule.repositories.len()))?;
     }
     if auth.htpasswd.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {

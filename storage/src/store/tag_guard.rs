@@ -69,7 +69,8 @@ impl TagGuard {
         let present = tags::find(tx, repo, tag).await?;
         let named = present.iter().flat_map(|row| [&row.candidate, &row.released]).flatten();
         let named: Vec<&Digest> = named.collect();
-        if target.is_none_or(|(_, evidence)| evidence) && are_evidence(tx, repo, &named).await? {
+        let exempt = !named.is_empty() || is_for_evidence(tag);
+        if exempt && target.is_none_or(|(_, evidence)| evidence) && are_evidence(tx, repo, &named).await? {
             return Ok(());
         }
         // What is pushed again stays where it is.
@@ -87,12 +88,21 @@ impl TagGuard {
     }
 }
 
-/// Refuses to move a tag that names anything but evidence.
+/// Whether a tag that names nothing yet has a name for evidence: `sha256-…`, perhaps with an ending such as `.sig`. Any
+/// other is kept free for images.
+fn is_for_evidence(tag: &Tag) -> bool {
+    let name = tag.as_str().split_once('.').map_or(tag.as_str(), |(name, _)| name);
+    let hex = name.strip_prefix("sha256-").filter(|hex| hex.len() == 64);
+    let hex = hex.or_else(|| name.strip_prefix("sha512-").filter(|hex| hex.len() == 128));
+    hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Refuses to move a tag that names anything but evidence, and to set one whose name is not for evidence.
 pub(super) async fn names_evidence(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<()> {
     let present = tags::find(tx, repo, tag).await?;
     let named: Vec<&Digest> =
         present.iter().flat_map(|row| [&row.candidate, &row.released]).flatten().collect();
-    if are_evidence(tx, repo, &named).await? {
+    if (!named.is_empty() || is_for_evidence(tag)) && are_evidence(tx, repo, &named).await? {
         return Ok(());
     }
     Err(Error::TagNotEvidence { tag: tag.as_str().to_owned() })

@@ -114,7 +114,9 @@ fn a_service_account_of_kubernetes_has_its_name() {
         },
         "nbf": 1_700_077_413, "sub": "system:serviceaccount:kube-system:coredns"
     });
-    let who = id("groups: ['{kubernetes.io}']", claims).unwrap();
+    let object = id("groups: ['{kubernetes.io}']", claims.clone());
+    assert_eq!(object, Err(TokenError::NoClaim("kubernetes.io".to_owned())), "not left out in silence");
+    let who = id("groups: ['{nothing}']", claims).unwrap();
     assert_eq!(who.subject, "test:system:serviceaccount:kube-system:coredns");
     assert_eq!(who.claims["aud"].values(), ["https://kubernetes.default.svc"]);
     assert!(who.groups.is_empty() && !who.claims.contains_key("kubernetes.io"));
@@ -132,8 +134,11 @@ fn a_project_called_star_owns_nothing_more() {
         }
     }
     assert_eq!(own(json!({"p": ["a", "*", "B/c"]}), "{p}/**"), ["a/**", "b/c/**"], "each value by itself");
-    for none in [json!({}), json!({"p": null}), json!({"p": {}}), json!({"p": []}), json!({"p": ["a", {}]})] {
+    for none in [json!({}), json!({"p": null}), json!({"p": []})] {
         assert!(own(none, "{p}/**").is_empty());
+    }
+    for half in [json!({"sub": "s", "p": {}}), json!({"sub": "s", "p": ["a", {}]})] {
+        assert_eq!(id("own: ['{p}/**']", half), Err(TokenError::NoClaim("p".to_owned())));
     }
     assert_eq!(own(json!({"p": 22, "q": true}), "p{p}/{q}/*"), ["p22/true/*"]);
     assert!(own(json!({"p": "a"}), "{p}/{q}").is_empty(), "half a pattern is none");
@@ -278,4 +283,14 @@ proptest! {
             prop_assert!(is_below || !pattern.matches(&other));
         }
     }
+}
+
+#[test]
+fn a_list_that_is_half_text_is_refused() {
+    for value in [json!(["banned", null]), json!(["banned", {"x": 1}]), json!(["banned", ["y"]])] {
+        let claims = json!({"sub": "s", "groups": value});
+        assert_eq!(id("groups: ['{groups}']", claims.clone()), Err(TokenError::NoClaim("groups".to_owned())));
+        assert_eq!(id("groups: []", claims), Err(TokenError::NoClaim("groups".to_owned())));
+    }
+    assert!(id("groups: ['{groups}']", json!({"sub": "s", "groups": null})).unwrap().groups.is_empty());
 }

@@ -61,6 +61,14 @@ fn who_may_only_sign_pushes_signatures_and_nothing_else() {
     // A signature in the place of an image would take the image away.
     refused(&put_as(&guarded, "signer", "v1", &signature), 403, "DENIED");
     refused(&put_as(&guarded, "signer", "v1?tag=x", &signature), 403, "DENIED");
+    // One that waits for an image is not taken either.
+    refused(&put_as(&guarded, "signer", "v2", &signature), 403, "DENIED");
+    // A config of a system makes an image of it.
+    let config = push_blob(&guarded, "signer", r#"{"os":"linux","architecture":"amd64"}"#);
+    let mut image: Value = serde_json::from_slice(&signature).unwrap();
+    image["config"]["digest"] = config["digest"].clone();
+    image["config"]["size"] = config["size"].clone();
+    refused(&put_as(&guarded, "signer", &tag, image.to_string().as_bytes()), 403, "DENIED");
     guarded.send("alice", get("/v2/dev/app/manifests/v1")).is(200);
     guarded.send("signer", crate::client::delete("/v2/dev/app/manifests/v1")).is(403);
     guarded.send("signer", post("/v2/prod/app/blobs/uploads/")).is(403);

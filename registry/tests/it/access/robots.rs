@@ -52,6 +52,14 @@ fn a_robot_may_do_what_it_was_given_and_rules_can_only_deny_it() {
 }
 
 #[test]
+fn robots_can_be_kept_out() {
+    let guarded = Guarded::with(&[("STELLA_AUTH__ROBOTS", "false")]);
+    let secret = create(&guarded, &["build", "--allow", "pull=**"]);
+    get("/v2/").header("Authorization", basic("robot+build", &secret)).to(&guarded.server).is(401);
+    guarded.send("ci", get("/v2/")).is(200);
+}
+
+#[test]
 fn a_robot_ends_when_its_time_is_over_and_its_secret_must_be_right() {
     let guarded = Guarded::start();
     let secret = create(&guarded, &["brief", "--allow", "pull=**", "--expires", "2s"]);

@@ -123,6 +123,9 @@ fn a_token_is_taken_for_what_it_is_for() {
     let anonymous = guarded.token("anonymous", "repository:dev/app:pull");
     let answer = bearer(get("/v2/dev/app/manifests/v1"), &anonymous).to(&guarded.server);
     narrow(answer, "repository:dev/app:pull");
+    // Who may do everything reads with a token for reading alone.
+    let push = guarded.token("alice", "repository:dev/app:push");
+    narrow(bearer(get("/v2/dev/app/manifests/v1"), &push).to(&guarded.server), "repository:dev/app:pull");
     let catalog = guarded.token("reader", "registry:catalog:*");
     let list = bearer(get("/v2/_catalog"), &catalog).to(&guarded.server).is(200).json();
     assert_eq!(list["repositories"], json!(["dev/app", "dev/other"]));

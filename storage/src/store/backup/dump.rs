@@ -14,8 +14,9 @@
 //! end must be where the trailer says, so that a file which was cut off or changed is never read to
 //! its end without an error.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,9 @@ pub(super) struct DumpWriter {
 
 impl DumpWriter {
     pub(super) fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create_new(&path).map_err(|error| files::failed("create", &path, error))?;
+        // Keys that sign tokens are among the rows.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| files::failed("create", &path, error))?;
         let out = BufWriter::with_capacity(BUFFER, file);
         let mut dump = DumpWriter { out, path, hash: Sha256::new(), bytes: 0, rows: 0 };
         dump.put(MAGIC)?;

@@ -14,6 +14,34 @@ use crate::store::{Deleter, Store, repositories, tags};
 /// Tags that go with a manifest in its own transaction; more are removed before it.
 const TAGS_AT_ONCE: usize = 200;
 
+/// How far up indexes are looked for that list a manifest; clients go no further down.
+const LEVELS: usize = 3;
+
+/// Refuses where a tag that a rule holds in place names an index that lists this manifest: without it that would be no
+/// image any more.
+async fn may_leave_indexes(guard: &TagGuard, tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<()> {
+    let mut level = vec![digest.clone()];
+    for _ in 0..LEVELS {
+        let mut above = Vec::new();
+        for child in &level {
+            let prefix = keys::edges_to(repo, child);
+            for (key, kinds) in tx.range(&prefix, None, MAX_PAGE_ROWS).await? {
+                if kinds.iter().any(|kinds| kinds & kind::CHILD != 0) && above.len() < MAX_PAGE_ROWS {
+                    above.push(keys::read_edge(&key, &prefix)?);
+                }
+            }
+        }
+        for index in &above {
+            let prefix = keys::tags_of(repo, index);
+            for (key, _) in tx.range(&prefix, None, MAX_PAGE_ROWS).await? {
+                guard.may_remove(tx, repo, &keys::read_tag_of(&key, &prefix)?).await?;
+            }
+        }
+        level = above;
+    }
+    Ok(())
+}
+
 impl Store {
     /// Deletes a manifest and every tag that points at it, which are returned. What refers to it stays.
     pub async fn delete_manifest(
@@ -48,6 +76,9 @@ impl Store {
                     }
                     if tagged.len() > TAGS_AT_ONCE {
                         return Ok((false, removed));
+                    }
+                    if !guard.is_idle() {
+                        may_leave_indexes(&guard, tx, repo, &digest).await?;
                     }
                     erase(tx, repo, &digest, &row, now).await.map(|()| (true, removed))
                 })
