@@ -24,8 +24,14 @@ pub(crate) struct ApiError {
     details: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// For the operator.
-    cause: Option<String>,
-    /// What the client is asked for.
+    cause: Option<Box<str>>,
+    /// Boxed, because few errors are refusals.
+    refusal: Option<Box<Refusal>>,
+}
+
+/// What a refused client is asked for, and why it was refused.
+#[derive(Debug, Default)]
+struct Refusal {
     wanted: Option<Wanted>,
     refused: Option<Refused>,
 }
@@ -39,8 +45,7 @@ impl ApiError {
             details: Vec::new(),
             headers: Vec::new(),
             cause: None,
-            wanted: None,
-            refused: None,
+            refusal: None,
         }
     }
 
@@ -92,14 +97,14 @@ impl ApiError {
 
     pub(crate) fn body_broken(cause: String) -> Self {
         let mut error = Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", "the request body ended early");
-        error.cause = Some(cause);
+        error.cause = Some(cause.into());
         error
     }
 
     /// A fault of ours, and its cause for the log.
     pub(crate) fn failed(cause: String) -> Self {
         let mut error = Self::internal();
-        error.cause = Some(cause);
+        error.cause = Some(cause.into());
         error
     }
 
@@ -120,13 +125,13 @@ impl ApiError {
     /// Who it is may help: the answer says how to tell.
     pub(crate) fn unauthorized(message: impl Into<String>, wanted: Wanted) -> Self {
         let mut error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
-        error.wanted = Some(wanted);
+        error.refusal.get_or_insert_default().wanted = Some(wanted);
         error
     }
 
     /// Notes for the audit trail why.
     pub(crate) fn refused(mut self, refused: Refused) -> Self {
-        self.refused = Some(refused);
+        self.refusal.get_or_insert_default().refused = Some(refused);
         self
     }
 
@@ -165,7 +170,7 @@ impl ApiError {
 
     pub(crate) fn panicked() -> Self {
         let mut error = Self::internal();
-        error.cause = Some("the handler panicked".to_owned());
+        error.cause = Some("the handler panicked".into());
         error
     }
 
@@ -205,9 +210,9 @@ impl ApiError {
     pub(crate) fn into_response(self) -> Response<Body> {
         if let Some(cause) = &self.cause {
             if self.status.is_server_error() {
-                tracing::error!(cause, "request failed");
+                tracing::error!(cause = &**cause, "request failed");
             } else {
-                tracing::debug!(cause, "request failed");
+                tracing::debug!(cause = &**cause, "request failed");
             }
         }
         let error = |detail: Option<&String>| match detail {
@@ -226,10 +231,11 @@ impl ApiError {
             response.headers_mut().insert(name, value);
         }
         // Who knows what we are called turns it into a header.
-        if let Some(wanted) = self.wanted {
+        let Refusal { wanted, refused } = self.refusal.map(|refusal| *refusal).unwrap_or_default();
+        if let Some(wanted) = wanted {
             response.extensions_mut().insert(wanted);
         }
-        if let Some(refused) = self.refused {
+        if let Some(refused) = refused {
             response.extensions_mut().insert(refused);
         }
         response
@@ -288,7 +294,7 @@ impl From<Error> for ApiError {
             _ => Self::internal(),
         };
         if error.is_internal() {
-            api.cause = Some(error.to_string());
+            api.cause = Some(error.to_string().into());
         }
         api
     }

@@ -125,9 +125,10 @@ impl Access {
         let Credentials { name, password } = credentials;
         if name.starts_with(robots::PREFIX) {
             // Nobody guesses such a secret: who has it need not wait for those who try.
-            let robot = match self.robots {
-                true => robots::prove(store, &name, &password, SystemClock.now()).await?,
-                false => None,
+            let robot = if self.robots {
+                robots::prove(store, &name, &password, SystemClock.now()).await?
+            } else {
+                None
             };
             return robot.ok_or_else(|| refused_login(peer, &name));
         }

@@ -36,7 +36,7 @@ impl Asked {
                 // The class is from an older time.
                 "repository" | "repository(plugin)" => asked.add(name, actions),
                 "registry" => {
-                    asked.catalog |= name == "catalog" && actions.split(',').any(|action| action == "*")
+                    asked.catalog |= name == "catalog" && actions.split(',').any(|action| action == "*");
                 }
                 _ => {}
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! `/token`: the Docker token service (the Docker token specification, and its OAuth2 variant with POST).
+//! `/token`: the Docker token service (the Docker token specification, and its `OAuth2` variant with POST).
 //!
 //! A client proves who it is with a name and a password, an ID token, a refresh token, or not at all, names what it
 //! wants, and gets a token for as much of that as it may have. Getting less is no error.

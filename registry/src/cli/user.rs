@@ -85,8 +85,8 @@ pub(super) fn user(command: UserCommand, env: Environment) -> Outcome {
         }
         UserCommand::List(file) => {
             let users = Htpasswd::read(&file.path(env)?)?;
-            let lines: String = users.names().map(|name| format!("{name}\n")).collect();
-            print(&lines)?;
+            let names: Vec<_> = users.names().chain([""]).collect();
+            print(&names.join("\n"))?;
         }
     }
     Ok(0)

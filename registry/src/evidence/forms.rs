@@ -60,15 +60,15 @@ struct Config {
     os: String,
     #[serde(default)]
     architecture: String,
-    #[serde(default)]
-    config: Option<Members>,
+    #[serde(default, rename = "config")]
+    runs: Option<Members>,
 }
 
 impl Config {
     fn is_of_no_image(&self) -> bool {
         self.os.is_empty()
             && self.architecture.is_empty()
-            && self.config.as_ref().is_none_or(|config| config.0 == 0)
+            && self.runs.as_ref().is_none_or(|runs| runs.0 == 0)
     }
 }
 
