@@ -36,7 +36,7 @@ fn commented(text: &str) -> Vec<String> {
     let block = |part: &str| {
         let lines = part.lines().skip(1).skip_while(|line| *line == "#");
         let lines = lines.map_while(|line| line.strip_prefix("#   "));
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.collect::<Vec<_>>().join("\n") + "\n"
     };
     after.map(block).collect()
 }
@@ -50,7 +50,11 @@ fn write(folder: &Path, block: &str) -> PathBuf {
     for named in block.split(FOLDER).skip(1) {
         let end = named.find(|c: char| c.is_whitespace() || "\"',}]".contains(c)).unwrap();
         let file = folder.join(&named[..end]);
-        let content = if named[..end].ends_with(".json") { JWKS } else { authority.pem() };
+        let content = if Path::new(&named[..end]).extension().is_some_and(|end| end == "json") {
+            JWKS
+        } else {
+            authority.pem()
+        };
         if !file.exists() {
             fs::write(file, content).unwrap();
         }
