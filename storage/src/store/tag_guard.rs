@@ -69,7 +69,7 @@ impl TagGuard {
         let present = tags::find(tx, repo, tag).await?;
         let named = present.iter().flat_map(|row| [&row.candidate, &row.released]).flatten();
         let named: Vec<&Digest> = named.collect();
-        let exempt = !named.is_empty() || is_for_evidence(tag);
+        let exempt = !named.is_empty() || target.is_none() || is_for_evidence(tag);
         if exempt && target.is_none_or(|(_, evidence)| evidence) && are_evidence(tx, repo, &named).await? {
             return Ok(());
         }

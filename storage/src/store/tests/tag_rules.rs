@@ -137,19 +137,74 @@ async fn evidence_gives_way_to_evidence_and_to_nothing_else() {
         let (store, app) = (&lab.store, repo("app"));
         store.set_rules(holding(&["*"], &["*"]));
         // Nobody needs a right to sign; a signature is added by another manifest under the same tag.
-        store.put_manifest(evidence(1, &["sha256-x.sig"])).await.unwrap();
-        store.put_manifest(evidence(2, &["sha256-x.sig"])).await.unwrap();
-        assert_eq!(came(store.put_manifest(manifest(3, &["sha256-x.sig"])).await), Came::Immutable);
-        assert_eq!(came(store.put_manifest(trusted(manifest(3, &["sha256-x.sig"]))).await), Came::Immutable);
-        store.delete_tag(&app, &tag("sha256-x.sig"), &deleter("ci")).await.unwrap();
-        store.put_manifest(evidence(1, &["sha256-x.sig"])).await.unwrap();
+        store
+            .put_manifest(evidence(
+                1,
+                &["sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"],
+            ))
+            .await
+            .unwrap();
+        store
+            .put_manifest(evidence(
+                2,
+                &["sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"],
+            ))
+            .await
+            .unwrap();
+        assert_eq!(
+            came(
+                store
+                    .put_manifest(manifest(
+                        3,
+                        &["sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"]
+                    ))
+                    .await
+            ),
+            Came::Immutable
+        );
+        assert_eq!(
+            came(
+                store
+                    .put_manifest(trusted(manifest(
+                        3,
+                        &["sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"]
+                    )))
+                    .await
+            ),
+            Came::Immutable
+        );
+        store
+            .delete_tag(
+                &app,
+                &tag("sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"),
+                &deleter("ci"),
+            )
+            .await
+            .unwrap();
+        store
+            .put_manifest(evidence(
+                1,
+                &["sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"],
+            ))
+            .await
+            .unwrap();
         let digest = evidence(1, &[]).digest;
         assert_eq!(
             store.delete_manifest(&app, &digest, &deleter("ci")).await.unwrap(),
-            [tag("sha256-x.sig")]
+            [tag("sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig")]
         );
         // The name of the tag exempts nothing.
-        assert_eq!(came(store.put_manifest(manifest(3, &["sha256-x.sig"])).await), Came::Protected);
+        assert_eq!(
+            came(
+                store
+                    .put_manifest(manifest(
+                        3,
+                        &["sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig"]
+                    ))
+                    .await
+            ),
+            Came::Protected
+        );
         store.put_manifest(trusted(manifest(3, &["v1"]))).await.unwrap();
         assert_eq!(came(store.put_manifest(trusted(evidence(1, &["v1"]))).await), Came::Immutable);
         assert_eq!(lab.named("v1").await, Some(manifest(3, &[]).digest));

@@ -47,7 +47,8 @@ impl Model {
     fn change(&self, tag: usize, to: Option<u8>, may: bool) -> Came {
         let from = self.tags.get(&tag).copied();
         let mut ends = [from, to].into_iter().flatten();
-        if ends.all(|number| self.manifests[&number]) {
+        // None of the tags has a name for evidence: one that names nothing yet is kept for images.
+        if (from.is_some() || to.is_none()) && ends.all(|number| self.manifests[&number]) {
             return Came::Done;
         }
         if self.immutable && TAGS[tag].starts_with('v') && from.is_some() && from != to {
