@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What a difference between two loads costs, on one server: in each pair a plain turn and another one follow each other,
-//! with the same number of requests, and every second time the other one is first. What is compared is the server's
-//! processor time of both, so that it matters little what else the machine does.
+//! What a difference between two loads costs, on one server: a pair is a plain turn and another one with the same number
+//! of requests. Both are cut into short slices that alternate, and every second time the other one is first: the
+//! processors of a virtual machine, whose neighbours come and go, may be twice as fast in one second as in the next. What
+//! is compared is the server's processor time of both.
 
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use anyhow::ensure;
 
 use crate::load::Limit;
 use crate::plan::Plan;
-use crate::rounds::{Aim, Cell, Figures, Measure, Row, Tally, progress, said, spend};
+use crate::rounds::{Aim, Cell, Figures, Measure, Row, Tally, progress, said, sync};
 use crate::server::Server;
 use crate::usage::precise;
 
 /// How many pairs are measured where others have a round; small differences need many.
 const PAIRS: usize = 3;
-/// The kernel counts in hundredths of a second, of which a turn must have many.
+/// Into how many slices each turn is cut.
+const SLICES: u64 = 50;
+/// In a shorter turn slices would have little but their connections.
 const SHORTEST: Duration = Duration::from_millis(300);
 
 /// Two loads on one server that differ in one thing.
@@ -31,7 +34,6 @@ pub(crate) type Load<'a> = Box<dyn Fn(Limit) -> anyhow::Result<Tally> + 'a>;
 
 /// Measures all pairs, in turns.
 pub(crate) fn measure(plan: &Plan, family: &'static str, server: &Server, pairs: &[Pair<'_>]) -> Vec<Row> {
-    server.freeze();
     let mut measured: Vec<_> = pairs.iter().map(|_| (0, Cell::Figures(Vec::new()))).collect();
     for number in 0..=PAIRS * plan.rounds {
         for (pair, (requests, cell)) in pairs.iter().zip(&mut measured) {
@@ -42,11 +44,11 @@ pub(crate) fn measure(plan: &Plan, family: &'static str, server: &Server, pairs:
                     None
                 })
             } else {
-                pair.compare(server, *requests, number % 2 == 1).map(Some)
+                pair.compare(server, *requests).map(Some)
             };
             let what = format!("{family}: {}", pair.name);
             match turn {
-                Ok(None) => progress(&format!("{what}, {requests} requests in each turn")),
+                Ok(None) => progress(&format!("{what}: {requests} requests in each slice")),
                 Ok(Some(found)) => {
                     progress(&format!("{what}, pair {number}: {}", said(&found)));
                     figures.push(found);
@@ -58,7 +60,6 @@ pub(crate) fn measure(plan: &Plan, family: &'static str, server: &Server, pairs:
             }
         }
     }
-    server.wake();
     let row = |(pair, (_, cell)): (&Pair<'_>, _)| Row {
         family,
         name: pair.name.clone(),
@@ -70,32 +71,48 @@ pub(crate) fn measure(plan: &Plan, family: &'static str, server: &Server, pairs:
 }
 
 impl Pair<'_> {
-    /// Does both, and gives how many requests fill a turn.
+    /// Does both, and gives how many requests fill a slice with the server's processor time, whatever else the machine
+    /// does.
     fn warm_up(&self, plan: &Plan, server: &Server) -> anyhow::Result<u64> {
-        let time = Limit::Time(plan.turn.max(SHORTEST));
-        spend(server, || (self.other)(time))?;
-        Ok(spend(server, || (self.plain)(time))?.tally.requests)
+        let turn = plan.turn.max(SHORTEST);
+        (self.other)(Limit::Time(turn))?;
+        let before = server.threads()?;
+        let requests = (self.plain)(Limit::Time(turn))?.requests;
+        let used = Duration::from_nanos(server.threads()?.ran_since(&before));
+        let slices = used.as_secs_f64() / turn.as_secs_f64() * precise(SLICES);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a count")]
+        let requests = (precise(requests) / slices) as u64;
+        Ok(requests.max(1))
     }
 
-    fn compare(&self, server: &Server, requests: u64, plain_first: bool) -> anyhow::Result<Figures> {
-        let micros = |load: &Load<'_>| -> anyhow::Result<f64> {
-            let spent = spend(server, || load(Limit::Requests(requests)))?;
-            ensure!(spent.tally.requests == requests, "a turn had other than {requests} requests");
-            ensure!(spent.server > 0.0, "a turn is too short to be measured; give more --seconds");
-            Ok(spent.server * 1e6 / precise(requests))
+    fn compare(&self, server: &Server, requests: u64) -> anyhow::Result<Figures> {
+        sync(server)?;
+        let nanos = |load: &Load<'_>| -> anyhow::Result<u64> {
+            let before = server.threads()?;
+            let tally = load(Limit::Requests(requests))?;
+            ensure!(
+                tally.requests == requests,
+                "a slice had {} requests instead of {requests}",
+                tally.requests
+            );
+            Ok(server.threads()?.ran_since(&before))
         };
-        let (plain, other);
-        if plain_first {
-            plain = micros(&self.plain)?;
-            other = micros(&self.other)?;
-        } else {
-            other = micros(&self.other)?;
-            plain = micros(&self.plain)?;
+        let (mut plain, mut other) = (0, 0);
+        for slice in 0..SLICES {
+            if slice % 2 == 0 {
+                plain += nanos(&self.plain)?;
+                other += nanos(&self.other)?;
+            } else {
+                other += nanos(&self.other)?;
+                plain += nanos(&self.plain)?;
+            }
         }
+        ensure!(plain > 0, "the kernel counts no processor time");
+        let micros = |nanos: u64| precise(nanos) / 1e3 / precise(requests * SLICES);
         Ok(vec![
-            (Measure::Cost.name(), other / plain),
-            ("server_us_per_request", other),
-            ("anonymous_server_us_per_request", plain),
+            (Measure::Cost.name(), precise(other) / precise(plain)),
+            ("server_us_per_request", micros(other)),
+            ("anonymous_server_us_per_request", micros(plain)),
         ])
     }
 }

@@ -177,39 +177,25 @@ fn row(family: &'static str, servers: &[Server], spec: &Spec<'_>) -> Row {
 
 fn turn(server: &Server, spec: &Spec<'_>, part: f64) -> anyhow::Result<Figures> {
     let load = (spec.prepare)(part);
-    Ok(figures(spec.measure, spend(server, || load(server))?))
-}
-
-/// What came of a load, and the processor time that it took, in seconds.
-#[derive(Clone, Debug)]
-pub(crate) struct Spent {
-    pub(crate) tally: Tally,
-    pub(crate) server: f64,
-    pub(crate) client: f64,
-}
-
-/// Wakes a server for as long as a load takes.
-pub(crate) fn spend(server: &Server, load: impl FnOnce() -> anyhow::Result<Tally>) -> anyhow::Result<Spent> {
     sync(server)?;
     server.wake();
     let ours = [std::process::id()];
     let (theirs_before, ours_before) = (server.processor_seconds()?, processor_seconds(&ours)?);
-    let tally = load();
-    let theirs = server.processor_seconds()? - theirs_before;
+    let tally = load(server);
+    let used = server.processor_seconds()? - theirs_before;
     let client = processor_seconds(&ours)? - ours_before;
     server.freeze();
-    Ok(Spent { tally: tally?, server: theirs, client })
+    Ok(figures(spec.measure, tally?, used, client))
 }
 
 /// Has everything written that an earlier turn left to be written.
-fn sync(server: &Server) -> anyhow::Result<()> {
+pub(crate) fn sync(server: &Server) -> anyhow::Result<()> {
     let folder = File::open(server.data()).context("a server's data is gone")?;
     rustix::fs::syncfs(&folder)?;
     Ok(())
 }
 
-fn figures(measure: Measure, spent: Spent) -> Figures {
-    let Spent { mut tally, server, client } = spent;
+fn figures(measure: Measure, mut tally: Tally, server: f64, client: f64) -> Figures {
     let (requests, bytes) = (precise(tally.requests), precise(tally.bytes));
     tally.latencies.sort_unstable();
     let micros = |part: f64| precise(quantile(&tally.latencies, part)) / 1e3;

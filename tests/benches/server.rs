@@ -29,7 +29,7 @@ use stella_tests::{Process, find, stella};
 
 use crate::machine::said;
 use crate::plan::Plan;
-use crate::usage::{self, Memory};
+use crate::usage::{self, Memory, Threads};
 use crate::wire::status_of;
 
 /// What can be measured.
@@ -214,6 +214,11 @@ impl Server {
     /// The processor time that it has used since it was started, in seconds.
     pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
         usage::processor_seconds(&self.processes)
+    }
+
+    /// What its threads have used.
+    pub(crate) fn threads(&self) -> anyhow::Result<Threads> {
+        usage::threads(&self.processes)
     }
 
     /// The memory that it uses.

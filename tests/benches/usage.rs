@@ -2,6 +2,7 @@
 //! What a server uses, as the kernel counts it: processor time and memory, of its process and of those that
 //! this one has started (nginx's workers).
 
+use std::collections::HashMap;
 use std::fs;
 use std::ops::AddAssign;
 
@@ -50,6 +51,36 @@ pub(crate) fn processor_seconds(ids: &[u32]) -> anyhow::Result<f64> {
         }
     }
     Ok(precise(ticks) / precise(rustix::param::clock_ticks_per_second()))
+}
+
+/// Nanoseconds that each thread of some processes has run. That is the same time that is counted in hundredths of a
+/// second for the whole process, for what is too short for those.
+#[derive(Clone, Debug)]
+pub(crate) struct Threads(HashMap<u32, u64>);
+
+impl Threads {
+    /// How long all of these have run since. What a thread ran that has ended since is not known any more.
+    pub(crate) fn ran_since(&self, before: &Self) -> u64 {
+        let ran =
+            |(id, nanos): (&u32, &u64)| nanos - before.0.get(id).copied().unwrap_or_default().min(*nanos);
+        self.0.iter().map(ran).sum()
+    }
+}
+
+/// The threads of these processes.
+pub(crate) fn threads(ids: &[u32]) -> anyhow::Result<Threads> {
+    let mut threads = HashMap::new();
+    for id in ids {
+        for entry in fs::read_dir(format!("/proc/{id}/task"))? {
+            let entry = entry?;
+            // It may be gone by now.
+            let Ok(stat) = fs::read_to_string(entry.path().join("schedstat")) else { continue };
+            let ran = stat.split_whitespace().next().context("/proc/PID/task/TID/schedstat is empty")?;
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            threads.insert(id.context("a thread is no number")?, ran.parse()?);
+        }
+    }
+    Ok(Threads(threads))
 }
 
 /// The memory of these processes.
