@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use stella_storage::Upgrade;
 
 mod access;
+mod auth;
 mod bounds;
 mod changes;
 mod collection;
@@ -32,10 +33,8 @@ mod render;
 mod size;
 mod tls;
 
-pub use access::{
-    AccessRule, Actions, Algorithm, Auth, Challenge, Client, Issuer, KeySource, Likeness, Piece, Place,
-    Template, Token, TokenServer, Whom,
-};
+pub use access::{AccessRule, Actions, Client, Likeness, Place, Whom};
+pub use auth::{Algorithm, Auth, Challenge, Issuer, KeySource, Piece, Template, Token, TokenServer};
 pub use collection::{Collection, Keep, RepositoryRule};
 pub use error::ConfigError;
 pub use external_url::ExternalUrl;
