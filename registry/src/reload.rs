@@ -4,14 +4,18 @@
 //! What cannot is named in the log, at each reload, until the server is restarted or the file put back. A
 //! configuration that is wrong changes nothing. Parts with files of their own (the audit file, to be
 //! rotated) are told at each reload, whether anything changed or not. Each part is one line in
-//! `server.rs`: a name, and a function of the new configuration that says what it could not do.
+//! `parts`: a name, and a function of the new configuration that says what it could not do.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
+use stella_storage::{Clock as _, SystemClock};
 
 use crate::app::App;
 use crate::config::{Config, Sources};
+use crate::logging::Logging;
+use crate::tls::Tls;
 
 /// Takes a new configuration over; fails with a sentence for a person, and then goes on as before.
 pub(crate) type Part = Box<dyn Fn(&Config) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
@@ -76,4 +80,48 @@ impl Reload {
         }
         Ok(all)
     }
+}
+
+/// What has files of its own to read again, or is changed elsewhere than in the store.
+pub(crate) fn parts(
+    app: &Arc<App>,
+    logging: &Arc<Logging>,
+    tls: Option<Arc<Tls>>,
+) -> Vec<(&'static str, Part)> {
+    let (app, reloaded, logging) = (Arc::clone(app), Arc::clone(app), Arc::clone(logging));
+    let level: Part = Box::new(move |config| {
+        let set = logging.set_level(&config.log).map_err(anyhow::Error::from);
+        Box::pin(std::future::ready(set))
+    });
+    let audit: Part = Box::new(move |_| {
+        let app = Arc::clone(&app);
+        Box::pin(async move {
+            app.audit.reopen().await;
+            Ok(())
+        })
+    });
+    let passwords: Part = Box::new(move |config| {
+        reloaded.access.set_rules(config);
+        let passwords = reloaded.access.passwords();
+        Box::pin(async move {
+            match passwords {
+                Some(passwords) => passwords.reload().await.map_err(anyhow::Error::from),
+                None => Ok(()),
+            }
+        })
+    });
+    let mut parts = vec![("log.level", level), ("audit.file", audit), ("auth.htpasswd", passwords)];
+    if let Some(tls) = tls {
+        let certificates: Part = Box::new(move |_| {
+            let tls = Arc::clone(&tls);
+            Box::pin(async move {
+                // What is wrong with which file is in the log already.
+                let good = tls.reload(SystemClock.now()).await;
+                anyhow::ensure!(good, "the certificates from before are served on");
+                Ok(())
+            })
+        });
+        parts.push(("tls.certificates", certificates));
+    }
+    parts
 }

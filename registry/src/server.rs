@@ -37,7 +37,7 @@ use crate::logging::Logging;
 use crate::metrics::{self, Metrics};
 use crate::notify::Notify;
 use crate::proxy::{Proxies, Scheme};
-use crate::reload::{Part, Reload};
+use crate::reload::{Reload, parts};
 use crate::signals::{Signals, Told};
 use crate::tls::{Accepted, Tls};
 use crate::{background, health, request};
@@ -156,46 +156,6 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     app.store.flush_pulls().await.context("cannot record the last pulls")?;
     app.store.flush_robot_uses().await.context("cannot record the last uses of robots")?;
     Ok(())
-}
-
-/// What has files of its own to read again, or is changed elsewhere than in the store.
-fn parts(app: &Arc<App>, logging: &Arc<Logging>, tls: Option<Arc<Tls>>) -> Vec<(&'static str, Part)> {
-    let (app, reloaded, logging) = (Arc::clone(app), Arc::clone(app), Arc::clone(logging));
-    let level: Part = Box::new(move |config| {
-        let set = logging.set_level(&config.log).map_err(anyhow::Error::from);
-        Box::pin(std::future::ready(set))
-    });
-    let audit: Part = Box::new(move |_| {
-        let app = Arc::clone(&app);
-        Box::pin(async move {
-            app.audit.reopen().await;
-            Ok(())
-        })
-    });
-    let passwords: Part = Box::new(move |config| {
-        reloaded.access.set_rules(config);
-        let passwords = reloaded.access.passwords();
-        Box::pin(async move {
-            match passwords {
-                Some(passwords) => passwords.reload().await.map_err(anyhow::Error::from),
-                None => Ok(()),
-            }
-        })
-    });
-    let mut parts = vec![("log.level", level), ("audit.file", audit), ("auth.htpasswd", passwords)];
-    if let Some(tls) = tls {
-        let certificates: Part = Box::new(move |_| {
-            let tls = Arc::clone(&tls);
-            Box::pin(async move {
-                // What is wrong with which file is in the log already.
-                let good = tls.reload(SystemClock.now()).await;
-                anyhow::ensure!(good, "the certificates from before are served on");
-                Ok(())
-            })
-        });
-        parts.push(("tls.certificates", certificates));
-    }
-    parts
 }
 
 /// Ends what is under way: first nobody notices but `/readyz`, then nobody is accepted and idle connections
