@@ -192,20 +192,39 @@ mod tests {
 
     #[test]
     fn a_signature_is_of_its_message_and_key_alone() {
-        for pair in
-            [KeyPair::generate_ecdsa_p256().unwrap(), KeyPair::generate(KeyAlgorithm::Ed25519).unwrap()]
-        {
-            let key = public(&pair);
-            let signature = pair.sign(b"message").unwrap();
-            assert!(key.verifies(b"message", signature.as_bytes()));
-            assert!(!key.verifies(b"massage", signature.as_bytes()));
-            assert!(!key.verifies(b"message", b""));
-            let other = public(&KeyPair::generate_ecdsa_p256().unwrap());
-            assert!(!other.verifies(b"message", signature.as_bytes()));
-            let hashed = key.verifies_prehashed(&Sha256::digest(b"message"), signature.as_bytes());
-            assert_eq!(hashed, key.kind() == "P-256");
-            assert!(!key.verifies_prehashed(b"message", signature.as_bytes()));
+        let pair = KeyPair::generate_ecdsa_p256().unwrap();
+        let key = public(&pair);
+        let signature = pair.sign(b"message").unwrap();
+        assert!(key.verifies(b"message", signature.as_bytes()));
+        assert!(!key.verifies(b"massage", signature.as_bytes()));
+        assert!(!key.verifies(b"message", b""));
+        let other = public(&KeyPair::generate_ecdsa_p256().unwrap());
+        assert!(!other.verifies(b"message", signature.as_bytes()));
+        assert!(key.verifies_prehashed(&Sha256::digest(b"message"), signature.as_bytes()));
+        assert!(!key.verifies_prehashed(b"message", signature.as_bytes()));
+    }
+
+    #[test]
+    fn a_p384_key_signs_with_sha_384_and_formerly_with_sha_256() {
+        let key = PublicKey::from_pem(P384).unwrap();
+        for (signature, good) in [(P384_SHA384, true), (P384_SHA256, true), (P384_SHA512, false)] {
+            let signature = crate::json::base64(signature).unwrap();
+            assert_eq!(key.verifies(b"message", &signature), good);
+            assert!(!key.verifies(b"massage", &signature));
         }
+        let signature = crate::json::base64(P384_SHA256).unwrap();
+        assert!(key.verifies_prehashed(&Sha256::digest(b"message"), &signature));
+        assert!(!key.verifies_prehashed(&Sha384::digest(b"message"), &signature));
+    }
+
+    #[test]
+    fn an_rsa_key_is_the_same_in_both_of_its_forms() {
+        let (pkcs1, spki) = (PublicKey::from_pem(RSA_PKCS1).unwrap(), PublicKey::from_pem(RSA).unwrap());
+        assert_eq!(pkcs1, spki);
+        assert!(PublicKey::from_pem(RSA_1024).unwrap_err().to_string().contains("1024"));
+        assert!(
+            PublicKey::from_pem(P521).unwrap_err().to_string().contains("P-256, P-384, RSA and Ed25519 can")
+        );
     }
 
     #[test]
@@ -233,4 +252,53 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
     }
+
+    // Made with OpenSSL 3 for these tests: `openssl dgst -shaN -sign`, of the text `message`.
+    const P384: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEs8bpvt/I5oiTILzN/1aT1fSErSgspXaO\n\
+Goz4LS09rr+e0H8saC2VS5S0l83yI6EZTs4Pem0Y7Fn/SiAYAmpFdAAZj4SFFwx9\n\
+brYYId55e55MsSedoNWVgsVILE3rj55j\n\
+-----END PUBLIC KEY-----\n\
+";
+    const P384_SHA256: &str = "MGUCME73c7F0ofQrzilXPRrYU8zQVIne9UImw8s/vXZwyvAonYB8ai+aNV3Tz62XoP3H0AIxAL8TUtsnX7AQm1fhMx3nESUMBNMyHc2R1T9D66I2EZGtVkbb9lEAzq83vZAAjOyehQ==";
+    const P384_SHA384: &str = "MGUCMDT3X67RsWydFwBFurfhZmz3KsRh23VonQLBPvwW0iAW61HI1KoGBwNF4biq3MnjvwIxAJE9h/30YxQFOHsQXpNylqQ/WYpDmLsp8l2nd2VrN4l14Qh7vU2d+Ge6cJ2Xh4uqrA==";
+    const P384_SHA512: &str = "MGQCMGOiDG195hmCdbdLx66TEARYTt42zvry+6AIdcRbVDyxRVH1B+6jRheqHfZ2RcTnWAIwC38S63/VxeBiJSC7JpkAJQGp5rWJp+CjGOBd4Yuig7M3QAw/7+UNikKcaIHo8CGp";
+    const RSA: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAutVi+K+GxEe6o9Rm0Dfj\n\
+bWLBjlPnYpQMOmhUnFHgPp/sbTJFHfvXR2P8Jx3AwFFMgvqI3uR3O7zDksdWvGu6\n\
+srdy+Comc4eBDKfwaI1eMoUfwFZGQbXiWu6F4wFeVRmeQ6kxCRdh4EvHosO2BXbV\n\
+S5NzTRQgtdvlzbNA36gWQ/WvC8RaDSkMRjhEpa6xmWJiRjUbLW6IJzrBChTswkh/\n\
+vYpoi0hDh5zAS8okOoNrvwHYOgyrw/xLi1HMU1N+q5bBeOUgs6rq4H1UtkBH0bIP\n\
+A0O0Ur0WCl8UdyN+amNiuA6hLeUdfDYPXa2XFzTda9leZcCuVHPB4vrtcavVyPoK\n\
+6QIDAQAB\n\
+-----END PUBLIC KEY-----\n\
+";
+    const RSA_PKCS1: &str = "\
+-----BEGIN RSA PUBLIC KEY-----\n\
+MIIBCgKCAQEAutVi+K+GxEe6o9Rm0DfjbWLBjlPnYpQMOmhUnFHgPp/sbTJFHfvX\n\
+R2P8Jx3AwFFMgvqI3uR3O7zDksdWvGu6srdy+Comc4eBDKfwaI1eMoUfwFZGQbXi\n\
+Wu6F4wFeVRmeQ6kxCRdh4EvHosO2BXbVS5NzTRQgtdvlzbNA36gWQ/WvC8RaDSkM\n\
+RjhEpa6xmWJiRjUbLW6IJzrBChTswkh/vYpoi0hDh5zAS8okOoNrvwHYOgyrw/xL\n\
+i1HMU1N+q5bBeOUgs6rq4H1UtkBH0bIPA0O0Ur0WCl8UdyN+amNiuA6hLeUdfDYP\n\
+Xa2XFzTda9leZcCuVHPB4vrtcavVyPoK6QIDAQAB\n\
+-----END RSA PUBLIC KEY-----\n\
+";
+    const RSA_1024: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDE875qck4Do2g8ka6EXM/NgrGa\n\
+YCmor/Qucf39VM43weuRY0vLs/opggABMfM5cNgY2EUjgHL5yHxwJ9oICHCluAlN\n\
+/MeaFJvPcAn3P/NkFvyxtiEstaDazlKyJ6rCPPiSasORNEz+Gih4u9fKXi7TAPHT\n\
+g3dr86WAwqDa0i35uwIDAQAB\n\
+-----END PUBLIC KEY-----\n\
+";
+    const P521: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQB7VClDTWW9fyhvZ9S2h9MAH6LGNM6\n\
+zYtkqw5V1pyzEiENTtD2ElsIMnhgf8bIlFwYPkZh4T+ZXq29Up94bbBfAZoBgWU7\n\
+j2o6qg2ZiZ8Fxm+5nMJUnSy9/LTNkJP/6yfA+UM+fWHEHIeJ9lxRfUeFOzQ05rI8\n\
+8mmmWCDaAMjnkMZ+VaU=\n\
+-----END PUBLIC KEY-----\n\
+";
 }

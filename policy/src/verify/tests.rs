@@ -1,5 +1,7 @@
 //! The verifier against cases with known answers, forged ones and mutants. Good evidence comes from the folder of cases
-//! (`STELLA_CASES`, or `../shared/cases` from the project's root) or is made here with keys of the test's own.
+//! (`STELLA_CASES`, or `../shared/cases` from the project's root) or is made here with keys of the tests' own.
 
 mod cases;
+mod gaps;
+mod mint;
 mod support;
