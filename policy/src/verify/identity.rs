@@ -100,6 +100,3 @@ fn text(bytes: &[u8]) -> Result<String, Refusal> {
     String::from_utf8(bytes.to_vec())
         .map_err(|_| Refusal::malformed("the certificate has a text that is not UTF-8"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -283,7 +283,9 @@ impl Authority {
         let root = ca("root", 2020, 2040);
         let root_pem = root.self_signed(&root_key).unwrap().pem();
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = ca("intermediate", from, until);
+        let mut params = ca("intermediate", from, until);
+        // As Fulcio's has it. Where it comes with evidence, the crate demands it.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
         let intermediate = params.signed_by(&key, &Issuer::from_params(&root, &root_key)).unwrap().pem();
         Authority { root: root_pem, intermediate, params, key }
     }
