@@ -115,7 +115,7 @@ impl Evidence {
         at_most(annotations.values().map(String::len).sum(), ANNOTATION_BYTES)?;
         let mut named = format!("{}\n", layer.digest);
         for (name, value) in &annotations {
-            named.push_str(&format!("{name} {}\n{value}\n", value.len()));
+            named.extend([name, " ", &value.len().to_string(), "\n", value, "\n"]);
         }
         let digest = Digest::of(named.as_bytes());
         Ok(Evidence { form, digest, bytes, annotations, media_type: layer.media_type.clone() })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Public keys that an operator trusts: P-256, P-384, RSA (2048 to 4096 bits, PKCS #1 v1.5) and Ed25519, from PEM. A key
-//! is known by the SHA-256 of its SubjectPublicKeyInfo, whatever a signature says of itself.
+//! is known by the SHA-256 of its `SubjectPublicKeyInfo`, whatever a signature says of itself.
 
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
@@ -51,7 +51,7 @@ impl PublicKey {
         }
     }
 
-    /// A key from its SubjectPublicKeyInfo in DER.
+    /// A key from its `SubjectPublicKeyInfo` in DER.
     pub fn from_spki(bytes: &[u8]) -> Result<Self> {
         let unusable = |why: String| Error::Key(format!("not a key that can be used here: {why}"));
         der::only(bytes, der::SEQUENCE).map_err(|refusal| unusable(refusal.why))?;
@@ -81,12 +81,12 @@ impl PublicKey {
         Ok(PublicKey { fingerprint: ::hex::encode(Sha256::digest(bytes)), spki, algorithm })
     }
 
-    /// SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
+    /// SHA-256 of its `SubjectPublicKeyInfo`, in hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// Its SubjectPublicKeyInfo in DER.
+    /// Its `SubjectPublicKeyInfo` in DER.
     pub fn spki(&self) -> &[u8] {
         self.spki.as_bytes()
     }

@@ -94,7 +94,7 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
     let entries = match annotation(BUNDLE) {
         None => Vec::new(),
         Some(text) => {
-            vec![promised(json::read(text.as_bytes(), ANNOTATION_BYTES).map_err(|why| why.at(BUNDLE))?)?]
+            vec![promised(&json::read(text.as_bytes(), ANNOTATION_BYTES).map_err(|why| why.at(BUNDLE))?)?]
         }
     };
     let timestamps = match annotation(TIMESTAMP) {
@@ -132,7 +132,7 @@ pub(super) fn detached(bytes: &[u8]) -> Result<Parsed, Refusal> {
             };
             // A key that comes with its own signature proves nothing; it is a hint which one signed.
             let certificate = pem.as_deref().filter(|pem| pem.contains("BEGIN CERTIFICATE"));
-            let entries = blob.rekor_bundle.map(promised).transpose()?.into_iter().collect();
+            let entries = blob.rekor_bundle.as_ref().map(promised).transpose()?.into_iter().collect();
             (signature(&blob.base64_signature)?, self::signer(certificate, None)?, entries)
         }
         Some(text) if json::base64(text).is_ok() => {
@@ -194,7 +194,7 @@ fn signer(certificate: Option<&str>, chain: Option<&str>) -> Result<SaidSigner, 
     Ok(SaidSigner::Certificates(certificates))
 }
 
-fn promised(wire: Promised) -> Result<Entry, Refusal> {
+fn promised(wire: &Promised) -> Result<Entry, Refusal> {
     let body = json::base64(&wire.payload.body).map_err(|refusal| refusal.at("the log entry's body"))?;
     let log = json::hex(&wire.payload.log_id).map_err(|refusal| refusal.at("logID"))?;
     let promise = json::base64(&wire.promise).map_err(|refusal| refusal.at("SignedEntryTimestamp"))?;

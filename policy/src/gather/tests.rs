@@ -144,7 +144,11 @@ fn evidence_is_found_in_every_form() {
     let mut memory = Memory::default();
     memory.bundle(&subject(), &key);
     let layer = layer_of(&mut memory, &subject(), &key);
-    memory.refer(&subject(), &[layer.clone()], Some("application/vnd.dev.cosign.artifact.sig.v1+json"));
+    memory.refer(
+        &subject(),
+        std::slice::from_ref(&layer),
+        Some("application/vnd.dev.cosign.artifact.sig.v1+json"),
+    );
     let other = layer_of(&mut memory, &subject(), &key);
     let sig = memory.manifest_with(&[layer, other], None);
     memory.tags.insert(format!("sha256-{}.sig", subject().hex()), sig.digest);

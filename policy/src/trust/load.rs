@@ -39,7 +39,7 @@ pub(super) fn root(bytes: &[u8]) -> Result<TrustedRoot, Refusal> {
     if !MEDIA_TYPES.contains(&lists.media_type.as_str()) {
         return Err(Refusal::malformed(format!("mediaType: {:?} is no trust root's", lists.media_type)));
     }
-    let mut root = empty(lists.media_type)?;
+    let mut root = empty(&lists.media_type)?;
     for (at, entry) in lists.tlogs.iter().enumerate() {
         let place = format!("tlogs[{at}]");
         started(entry.pointer("/publicKey/validFor")).map_err(|why| why.at(&format!("{place}.publicKey")))?;
@@ -65,7 +65,7 @@ pub(super) fn root(bytes: &[u8]) -> Result<TrustedRoot, Refusal> {
 }
 
 /// A root without entries: its type has no constructor.
-fn empty(media_type: String) -> Result<TrustedRoot, Refusal> {
+fn empty(media_type: &str) -> Result<TrustedRoot, Refusal> {
     serde_json::from_value(serde_json::json!({ "mediaType": media_type }))
         .map_err(|error| Refusal::malformed(error.to_string()))
 }

@@ -103,7 +103,7 @@ pub(super) fn in_window(log: &Log, times: &[i64]) -> Result<(), Refusal> {
 
 /// When a log says to have taken an entry in, if it promised that under its signature.
 pub(super) fn promised_time(entry: &TransparencyLogEntry) -> Option<i64> {
-    let at = entry.integrated_time.map(|time| time.as_second())?;
+    let at = entry.integrated_time?.as_second();
     (!is_v2(entry) && entry.inclusion_promise.is_some()).then_some(at)
 }
 

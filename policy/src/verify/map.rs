@@ -24,20 +24,20 @@ pub(super) fn refusal(error: &Error) -> Refusal {
             CertificateError::Sct(_) => Reason::TlogInvalid,
             _ => Reason::BadSignature,
         },
+        Error::Timestamp(TimestampError::NoVerifiedTimestamp(_))
+        | Error::Bundle(BundleError::MissingSigningTimeEvidence) => Reason::NoTrustedTime,
         Error::TransparencyLog(_)
         // What is asked about was compared before, so here it is the entry that is about something else.
-        | Error::ArtifactMismatch(_) => Reason::TlogInvalid,
-        Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Reason::NoTrustedTime,
-        Error::Timestamp(_) => Reason::TlogInvalid,
-        Error::UnsupportedArtifact(_) | Error::UnsupportedBundle(_) => Reason::Unsupported,
-        Error::Bundle(
+        | Error::ArtifactMismatch(_)
+        | Error::Timestamp(_)
+        | Error::Bundle(
             BundleError::MissingInclusionProof(_)
             | BundleError::MissingInclusionPromise(_)
             | BundleError::MissingCheckpoint
             | BundleError::LogIndexOutOfRange { .. }
             | BundleError::CheckpointRootMismatch,
         ) => Reason::TlogInvalid,
-        Error::Bundle(BundleError::MissingSigningTimeEvidence) => Reason::NoTrustedTime,
+        Error::UnsupportedArtifact(_) | Error::UnsupportedBundle(_) => Reason::Unsupported,
         _ => Reason::Malformed,
     };
     Refusal::new(reason, error.to_string())

@@ -65,6 +65,10 @@ impl Window {
         time >= self.start && self.end.is_none_or(|end| time <= end)
     }
 
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method's crate is no dependency of this one"
+    )]
     fn of(range: Option<TimeRange>) -> Self {
         range.map_or(Window::ALWAYS, |range| {
             // Times here are whole seconds: a start within a second holds from the next one.

@@ -5,4 +5,5 @@ mod advisories;
 mod cases;
 mod gaps;
 mod mint;
+mod mutants;
 mod support;

@@ -88,7 +88,7 @@ fn authority(stamp: &Stamp, embedded: &[&[u8]], at: i64) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Walks a TimeStampResp (or the token alone) in its one canonical form. Returns the embedded certificates.
+/// Walks a `TimeStampResp` (or the token alone) in its one canonical form. Returns the embedded certificates.
 fn strict(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
     let outer = der::only(bytes, der::SEQUENCE)?;
     let token = if outer.inside().peek() == Some(der::OID) { outer } else { granted(outer)? };
@@ -134,7 +134,7 @@ fn granted(response: Element<'_>) -> Result<Element<'_>, Refusal> {
     Ok(token)
 }
 
-/// A SignerInfo; returns the hash that it names.
+/// A `SignerInfo`; returns the hash that it names.
 fn one_signer(signer: Element<'_>) -> Result<Element<'_>, Refusal> {
     let mut signer = signer.inside();
     let version = signer.expect(der::INTEGER)?;
@@ -165,7 +165,7 @@ fn one_signer(signer: Element<'_>) -> Result<Element<'_>, Refusal> {
 fn signed_attributes(mut attributes: Reader<'_>) -> Result<(), Refusal> {
     let mut last: &[u8] = &[];
     let mut names: Vec<&[u8]> = Vec::new();
-    let mut named = false;
+    let mut typed = false;
     while !attributes.is_empty() {
         let attribute = attributes.expect(der::SEQUENCE)?;
         let mut parts = attribute.inside();
@@ -177,12 +177,12 @@ fn signed_attributes(mut attributes: Reader<'_>) -> Result<(), Refusal> {
         }
         if name == CONTENT_TYPE {
             is(der::only(values.content, der::OID)?, TST_INFO, "signed content type")?;
-            named = true;
+            typed = true;
         }
         last = attribute.whole;
         names.push(name);
     }
-    if named { Ok(()) } else { Err(Refusal::malformed("no signed content type")) }
+    if typed { Ok(()) } else { Err(Refusal::malformed("no signed content type")) }
 }
 
 /// The name of an algorithm whose parameters are absent or NULL.

@@ -71,9 +71,9 @@ fn cve_2022_23649_a_log_entry_pasted_on_another_signature() {
         for checked in [checked, of(&world.verifier, &bundle, IMAGE)] {
             // With a key the signature is still one, for who asks for no log.
             if signer.certificate.is_some() {
-                is(&checked, Reason::TlogInvalid, "")
+                is(&checked, Reason::TlogInvalid, "");
             } else {
-                log_is_wrong(&checked)
+                log_is_wrong(&checked);
             }
         }
     }
@@ -105,9 +105,9 @@ fn cve_2022_36056_a_blobs_bundle_that_does_not_refer_to_the_signature() {
         assert!(matches!(only(&checked(&blob(signer, b"file", b"file"))).log, Log::Proven(_)));
         let pasted = checked(&blob(signer, b"file", b"other"));
         if signer.certificate.is_some() {
-            is(&pasted, Reason::TlogInvalid, "")
+            is(&pasted, Reason::TlogInvalid, "");
         } else {
-            log_is_wrong(&pasted)
+            log_is_wrong(&pasted);
         }
         // A bundle that cannot be read is no reason to go on without it.
         let mut broken = blob(signer, b"file", b"file");
@@ -168,9 +168,9 @@ fn cve_2026_24122_an_intermediate_that_had_expired() {
         let signed = authority.issue().bundle(&statement(IMAGE, SIGN), Some(&log));
         let checked = of(&verifier, &signed, IMAGE);
         if good {
-            assert_eq!(checked.facts.len(), 1)
+            assert_eq!(checked.facts.len(), 1);
         } else {
-            is(&checked, Reason::Expired, "chain")
+            is(&checked, Reason::Expired, "chain");
         }
         // The same where the intermediate comes with the evidence and only the root is trusted.
         let logs = [log.public()];
@@ -182,9 +182,9 @@ fn cve_2026_24122_an_intermediate_that_had_expired() {
         descriptor.annotations.as_mut().unwrap().insert("dev.sigstore.cosign/chain".to_owned(), chain);
         let checked = verifier.verify(&evidence(Form::LegacySignature, (descriptor, bytes)), None);
         if good {
-            assert_eq!(checked.facts.len(), 1, "{checked:?}")
+            assert_eq!(checked.facts.len(), 1, "{checked:?}");
         } else {
-            is(&checked, Reason::Expired, "")
+            is(&checked, Reason::Expired, "");
         }
     }
 }

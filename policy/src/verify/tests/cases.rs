@@ -46,7 +46,7 @@ fn a_case_of_a_missing_start_of_validity_fails_as_its_root_is_loaded() {
 }
 
 /// A signature of containers/image's directories: a line that marks it, then a layer in JSON.
-fn legacy(name: &str) -> Option<(Evidence, Vec<u8>)> {
+pub(super) fn legacy(name: &str) -> Option<(Evidence, Vec<u8>)> {
     let folder = cases()?.join("legacy-signatures").join(name);
     let file = fs::read(folder.join("signature-1")).unwrap();
     let json = &file[b"\0sigstore-json\n".len()..];

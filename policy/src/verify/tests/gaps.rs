@@ -135,7 +135,7 @@ fn gap_3_an_entry_is_of_the_log_that_it_names() {
     }
     // A checkpoint is of the log's address.
     let moved = edited(case.root.as_ref().unwrap(), |json| {
-        json["tlogs"][1]["baseUrl"] = json!("https://other.example")
+        json["tlogs"][1]["baseUrl"] = json!("https://other.example");
     });
     is(&check(&by_root(moved), &case.bundle, &case.artifact), Reason::TlogInvalid, "a checkpoint of");
 }

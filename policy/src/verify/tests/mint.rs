@@ -134,12 +134,11 @@ impl Somebody {
     }
 
     fn material(&self) -> Value {
-        match &self.certificate {
-            Some((_, der)) => json!({"certificate": {"rawBytes": b64(der)}}),
-            None => {
-                let spki = self.key.public_key_der().unwrap();
-                json!({"publicKey": {"hint": b64(Sha256::digest(spki.as_bytes()))}})
-            }
+        if let Some((_, der)) = &self.certificate {
+            json!({"certificate": {"rawBytes": b64(der)}})
+        } else {
+            let spki = self.key.public_key_der().unwrap();
+            json!({"publicKey": {"hint": b64(Sha256::digest(spki.as_bytes()))}})
         }
     }
 
