@@ -45,7 +45,9 @@ struct Candidate {
 
 /// Fields that are not known are ignored: cosign writes `artifactType` into config descriptors.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Image {
+    artifact_type: Option<String>,
     #[serde(default)]
     layers: Vec<Descriptor>,
     subject: Option<Descriptor>,
@@ -72,7 +74,7 @@ pub async fn gather(
         let name = format!("{}.{suffix}", tag(subject));
         let Some(manifest) = source.manifest(&Reference::Tag(name.clone())).await? else { continue };
         let layers = match whole(&manifest).and_then(|()| image(&manifest.bytes)) {
-            Ok(image) => candidates(form, image.layers),
+            Ok(image) => candidates(form, image),
             Err(refusal) => {
                 gathered.reject(manifest.digest, form, refusal.at(&name));
                 continue;
@@ -118,7 +120,7 @@ async fn referrers(
     let mut found = Vec::new();
     for referrer in list {
         match one(source, subject, &referrer).await? {
-            Ok(image) => found.extend(candidates(Form::ReferrerSignature, image.layers)),
+            Ok(image) => found.extend(candidates(Form::ReferrerSignature, image)),
             Err(refusal) => gathered.reject(referrer.digest, Form::Bundle, refusal),
         }
     }
@@ -169,19 +171,20 @@ fn most(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// The layers that may be evidence. `form` is that of layers of cosign; a bundle is one wherever it lies.
-fn candidates(form: Form, layers: Vec<Descriptor>) -> Vec<Candidate> {
-    layers
-        .into_iter()
-        .filter_map(|layer| {
-            let form = match layer.media_type.as_str() {
-                SIMPLE_SIGNING | DSSE => form,
-                kind if kind.starts_with(BUNDLE) => Form::Bundle,
-                _ => return None,
-            };
-            Some(Candidate { form, layer })
-        })
-        .collect()
+/// The layers that may be evidence. `form` is that of layers of cosign; a bundle is one wherever it lies, and whatever its
+/// layer is called if the whole artifact is called one.
+fn candidates(form: Form, image: Image) -> Vec<Candidate> {
+    let is_bundle =
+        image.artifact_type.is_some_and(|kind| kind.starts_with(BUNDLE)) && image.layers.len() == 1;
+    let candidate = |layer: Descriptor| {
+        let form = match layer.media_type.as_str() {
+            SIMPLE_SIGNING | DSSE => form,
+            kind if kind.starts_with(BUNDLE) || is_bundle => Form::Bundle,
+            _ => return None,
+        };
+        Some(Candidate { form, layer })
+    };
+    image.layers.into_iter().filter_map(candidate).collect()
 }
 
 async fn take(

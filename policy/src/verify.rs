@@ -25,10 +25,10 @@ use crate::x509::Certificate;
 use crate::{Digest, Evidence, Fact, PublicKey, Reason, Rejected, Result, Trust, Verified};
 
 /// What evidence should be about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Artifact<'a> {
     /// Its digest. A signature of bytes (`sign-blob`) needs SHA-256.
-    pub digest: &'a Digest,
+    pub digest: Digest,
     /// Its bytes, which signatures by Ed25519 need.
     pub bytes: Option<&'a [u8]>,
 }
@@ -69,7 +69,7 @@ impl Verifier {
     /// and evidence of bytes that are not part of it is only checked as far as it names their digest.
     pub fn verify(&self, evidence: &Evidence, artifact: Option<Artifact<'_>>) -> Checked {
         let mut said_signer = None;
-        match self.facts(evidence, artifact, &mut said_signer) {
+        match self.facts(evidence, artifact.as_ref(), &mut said_signer) {
             Ok(facts) => {
                 Checked { facts: facts.into_iter().map(Verified::new).collect(), rejected: Vec::new() }
             }
@@ -89,7 +89,7 @@ impl Verifier {
     fn facts(
         &self,
         evidence: &Evidence,
-        artifact: Option<Artifact<'_>>,
+        artifact: Option<&Artifact<'_>>,
         said: &mut Option<String>,
     ) -> std::result::Result<Vec<Fact>, Refusal> {
         let parsed = Parsed::read(evidence)?;

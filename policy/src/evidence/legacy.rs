@@ -106,7 +106,8 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
         }
     };
     Ok(Parsed {
-        version: MediaType::Bundle0_1,
+        // A bundle v0.1 is one with a promise; one with a timestamp alone is the same, but for that, in v0.2.
+        version: if entries.is_empty() { MediaType::Bundle0_2 } else { MediaType::Bundle0_1 },
         signer: signer(annotation(CERTIFICATE), annotation(CHAIN))?,
         content,
         meaning,

@@ -8,6 +8,7 @@ use sigstore_types::{KindVersion, TransparencyLogEntry};
 
 use super::roots::{Log, Root};
 use crate::refusal::Refusal;
+use crate::trust::load::authority_of;
 use crate::{LogEntry, ProvenTime, Time, TimeSource};
 
 /// The log that an entry names, with all that can be said of the entry before its proofs are checked.
@@ -56,7 +57,7 @@ fn own_checkpoint(log: &Log, entry: &TransparencyLogEntry, proof: &InclusionProo
     if is_v2(entry) && proof.log_index.get() != 0 && proof.log_index != entry.log_index {
         return Err(Refusal::log("a proof for another place than its entry's"));
     }
-    let name = super::super::trust::load::authority_of(&log.url);
+    let name = authority_of(&log.url);
     let hint = log.id.get(..4).unwrap_or_default();
     let message = checkpoint.signed_data();
     let signed = checkpoint.signatures().iter().any(|signature| {

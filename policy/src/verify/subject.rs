@@ -28,7 +28,7 @@ pub(super) enum Signed<'a> {
 }
 
 impl<'a> Subject<'a> {
-    pub(super) fn new(parsed: &'a Parsed, artifact: Option<Artifact<'a>>) -> Result<Self, Refusal> {
+    pub(super) fn new(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Self, Refusal> {
         if let Some(Artifact { digest, bytes: Some(bytes) }) = artifact
             && !digest.is_of(bytes)
         {
@@ -61,9 +61,9 @@ impl<'a> Subject<'a> {
 }
 
 /// Any subject may be it, never only the first; the algorithm is compared too.
-fn about(claim: &Claim, artifact: Artifact<'_>) -> Result<(), Refusal> {
+fn about(claim: &Claim, artifact: &Artifact<'_>) -> Result<(), Refusal> {
     let is = |digest: &Digest| {
-        digest == artifact.digest || artifact.bytes.is_some_and(|bytes| digest.is_of(bytes))
+        *digest == artifact.digest || artifact.bytes.is_some_and(|bytes| digest.is_of(bytes))
     };
     let (found, said) = match claim {
         Claim::Image { digest, .. } | Claim::Blob { digest } => (is(digest), digest.to_string()),
@@ -75,7 +75,7 @@ fn about(claim: &Claim, artifact: Artifact<'_>) -> Result<(), Refusal> {
     if found { Ok(()) } else { Err(wrong(format!("it is about {said}, not about {}", artifact.digest))) }
 }
 
-fn blob<'a>(parsed: &'a Parsed, artifact: Option<Artifact<'a>>) -> Result<Subject<'a>, Refusal> {
+fn blob<'a>(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Subject<'a>, Refusal> {
     let said = match &parsed.content {
         SignatureContent::MessageSignature(message) => message.message_digest.as_ref(),
         _ => return Err(Refusal::malformed("a signature that is not of what lies beside it")),

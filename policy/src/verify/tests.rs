@@ -3,7 +3,11 @@
 
 mod advisories;
 mod cases;
+mod clocks;
+mod forged;
 mod gaps;
+mod gaps_of_signers;
 mod mint;
 mod mutants;
 mod support;
+mod world;

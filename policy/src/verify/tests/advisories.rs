@@ -3,54 +3,14 @@
 use serde_json::{Value, json};
 
 use super::mint::{self, Authority, IMAGE, ISSUER, Rekor, SIGN, Somebody, evidence, payload, statement};
-use super::support::{bundle, check, only, refused};
+use super::support::{bundle, check, is, of, only};
+use super::world::{layer, log_is_wrong, world};
 use crate::limits::{
     ATTESTATION_BYTES, CERTIFICATES, LOG_ENTRIES, PROOF_HASHES, SIGNATURE_BYTES, TIMESTAMPS,
 };
 use crate::{
-    Artifact, Checked, Claim, Digest, Error, Evidence, Form, Log, Reason, Signer, Trust, TrustRoot, Verifier,
-    der,
+    Artifact, Claim, Digest, Error, Evidence, Form, Log, Reason, Signer, Trust, TrustRoot, Verifier, der,
 };
-
-/// Everybody of the small Sigstore, with a verifier that trusts them.
-struct World {
-    log: Rekor,
-    authority: Authority,
-    somebody: Somebody,
-    verifier: Verifier,
-}
-
-fn world() -> World {
-    let (log, authority, somebody) =
-        (Rekor::new("log.example"), Authority::new(2020, 2040), Somebody::with_key());
-    let mut trust = Trust::new();
-    trust.add_root(authority.trust(&[&log])).unwrap();
-    trust.add_key(somebody.public());
-    World { verifier: Verifier::new(&trust).unwrap(), log, authority, somebody }
-}
-
-fn of(verifier: &Verifier, bundle: &Value, image: &[u8]) -> Checked {
-    check(verifier, bundle.to_string().as_bytes(), image)
-}
-
-fn layer(world: &World, form: Form, (descriptor, bytes): (crate::Descriptor, Vec<u8>)) -> Checked {
-    let digest = Digest::of(IMAGE);
-    world
-        .verifier
-        .verify(&evidence(form, (descriptor, bytes)), Some(Artifact { digest: &digest, bytes: None }))
-}
-
-#[track_caller]
-fn is(checked: &Checked, reason: Reason, text: &str) {
-    let (actual, why) = refused(checked);
-    assert!(actual == reason && why.contains(text), "{actual:?}: {why}");
-}
-
-#[track_caller]
-fn log_is_wrong(checked: &Checked) {
-    let fact = only(checked);
-    assert!(matches!(fact.log, Log::Wrong(_)) && fact.times.is_empty(), "{fact:?}");
-}
 
 const BUNDLE: &str = "dev.sigstore.cosign/bundle";
 
@@ -99,7 +59,7 @@ fn cve_2022_36056_a_blobs_bundle_that_does_not_refer_to_the_signature() {
     let checked = |json: &Value| {
         let evidence = Evidence::detached(json.to_string().into_bytes()).unwrap();
         let digest = Digest::of(b"file");
-        world.verifier.verify(&evidence, Some(Artifact { digest: &digest, bytes: Some(b"file") }))
+        world.verifier.verify(&evidence, Some(Artifact { digest, bytes: Some(b"file") }))
     };
     for signer in [&world.authority.issue(), &world.somebody] {
         assert!(matches!(only(&checked(&blob(signer, b"file", b"file"))).log, Log::Proven(_)));
@@ -379,135 +339,4 @@ fn cve_2023_47122_the_key_of_a_log_comes_from_the_trust_root_alone() {
             log_is_wrong(&checked);
         }
     }
-}
-
-#[test]
-fn unsigned_annotations_say_nothing() {
-    let world = world();
-    let (mut descriptor, bytes) = world.somebody.layer(&payload(IMAGE), None);
-    let before = evidence(Form::LegacySignature, (descriptor.clone(), bytes.clone()));
-    descriptor.annotations.as_mut().unwrap().insert("env".to_owned(), "prod".to_owned());
-    let after = evidence(Form::LegacySignature, (descriptor, bytes));
-    assert_eq!(world.verifier.verify(&before, None), world.verifier.verify(&after, None));
-    let Claim::Image { annotations, .. } = &only(&world.verifier.verify(&after, None)).claim.clone() else {
-        panic!()
-    };
-    assert!(annotations.is_empty());
-}
-
-#[test]
-fn a_copied_signature_is_still_of_the_other_image() {
-    let world = world();
-    for signer in [&world.authority.issue(), &world.somebody] {
-        let bundle = signer.bundle(&statement(b"other", SIGN), Some(&world.log));
-        is(&of(&world.verifier, &bundle, IMAGE), Reason::WrongSubject, "it is about");
-        let copied = signer.layer(&payload(b"other"), Some(&world.log));
-        is(&layer(&world, Form::LegacySignature, copied), Reason::WrongSubject, "it is about");
-    }
-    // It need not be the first of several subjects.
-    let mut several = statement(b"other", SIGN);
-    several["subject"].as_array_mut().unwrap().push(json!({"digest": {"sha256": mint::hex(IMAGE)}}));
-    assert_eq!(of(&world.verifier, &world.somebody.bundle(&several, None), IMAGE).facts.len(), 1);
-    // Its digits under another algorithm are another digest.
-    let mut renamed = statement(b"other", SIGN);
-    renamed["subject"].as_array_mut().unwrap().push(json!({"digest": {"sha1": mint::hex(IMAGE)}}));
-    is(&of(&world.verifier, &world.somebody.bundle(&renamed, None), IMAGE), Reason::WrongSubject, "");
-}
-
-#[test]
-fn a_certificate_never_verifies_under_a_key_nor_a_key_by_a_certificate() {
-    let World { log, authority, .. } = world();
-    let signer = authority.issue();
-    let mut trust = Trust::new();
-    // The certificate's own key is trusted, and no root.
-    trust.add_key(signer.public());
-    let bundle = signer.bundle(&statement(IMAGE, SIGN), Some(&log));
-    is(&of(&Verifier::new(&trust).unwrap(), &bundle, IMAGE), Reason::BadSignature, "no trust root");
-    // The other way round: the certificate is left out, its authority is trusted, its key is not.
-    let mut trust = Trust::new();
-    trust.add_root(authority.trust(&[&log])).unwrap();
-    let mut bare = bundle;
-    let material = bare["verificationMaterial"].as_object_mut().unwrap();
-    material.remove("certificate");
-    material.insert("publicKey".into(), json!({"hint": ""}));
-    is(&of(&Verifier::new(&trust).unwrap(), &bare, IMAGE), Reason::BadSignature, "no key is configured");
-    // Nor both at once.
-    let mut both = signer.bundle(&statement(IMAGE, SIGN), Some(&log));
-    both["verificationMaterial"]["publicKey"] = json!({"hint": ""});
-    is(&of(&Verifier::new(&trust).unwrap(), &both, IMAGE), Reason::Malformed, "one of");
-}
-
-#[test]
-fn two_readers_of_a_bundle_read_the_same() {
-    let world = world();
-    let text = world.authority.issue().bundle(&statement(IMAGE, SIGN), Some(&world.log)).to_string();
-    let checked = |text: &str| check(&world.verifier, text.as_bytes(), IMAGE);
-    assert_eq!(checked(&text).facts.len(), 1);
-    for (from, to) in [
-        ("\"payload\":", "\"payload\":\"e30=\",\"payload\":"),
-        ("\"mediaType\":", "\"MediaType\":"),
-        ("\"tlogEntries\":", "\"tlog_entries\":"),
-        ("\"tlogEntries\":", "\"tlogentries\":"),
-        ("\"inclusionPromise\":", "\"inclusionPromises\":"),
-        ("\"inclusionProof\":", "\"x\":1,\"inclusionProof\":"),
-        ("\"integratedTime\":\"1", "\"integratedTime\":\"01"),
-        ("\"integratedTime\":\"1", "\"integratedTime\":\"+1"),
-        ("\"integratedTime\":\"1", "\"integratedTime\":\"-1"),
-        ("{\"dsseEnvelope\"", "{}{\"dsseEnvelope\""),
-    ] {
-        let changed = text.replacen(from, to, 1);
-        assert_ne!(changed, text, "{from}");
-        is(&checked(&changed), Reason::Malformed, "");
-    }
-    is(&checked(&format!("{text} x")), Reason::Malformed, "");
-}
-
-#[test]
-fn a_certificate_has_one_name_and_the_extensions_it_should() {
-    use rcgen::SanType;
-    let world = world();
-    let name = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
-    let checked = |signer: Somebody| {
-        of(&world.verifier, &signer.bundle(&statement(IMAGE, SIGN), Some(&world.log)), IMAGE)
-    };
-    let two = checked(
-        world.authority.issue_to(|params| params.subject_alt_names.push(name("mallory@example.org"))),
-    );
-    is(&two, Reason::Malformed, "2 subject alternative names");
-    is(
-        &checked(world.authority.issue_to(|params| params.subject_alt_names.clear())),
-        Reason::Malformed,
-        "0 subject",
-    );
-    let host = world.authority.issue_to(|params| {
-        params.subject_alt_names = vec![SanType::DnsName("example.org".try_into().unwrap())];
-    });
-    is(&checked(host), Reason::Unsupported, "neither an address");
-    // Fulcio's own kind of name.
-    let other = world.authority.issue_to(|params| {
-        let oid = vec![1, 3, 6, 1, 4, 1, 57264, 1, 7];
-        params.subject_alt_names =
-            vec![SanType::OtherName((oid, rcgen::OtherNameValue::Utf8String("alice!x".into())))];
-    });
-    let other = checked(other);
-    assert!(matches!(&only(&other).signer, Signer::Certificate { subject, .. } if subject == "alice!x"));
-    // The older extension only counts where the newer one is missing, and a broken newer one is no missing one.
-    let old = |newer: Option<&[u8]>| {
-        checked(world.authority.issue_to(|params| {
-            params.custom_extensions = vec![mint::fulcio(1, b"https://old.example")];
-            params.custom_extensions.extend(newer.map(|value| mint::fulcio(8, value)));
-        }))
-    };
-    let issuer = |checked: &Checked| match &only(checked).signer {
-        Signer::Certificate { issuer, .. } => issuer.clone(),
-        Signer::Key { .. } => panic!(),
-    };
-    assert_eq!(issuer(&old(None)), "https://old.example");
-    assert_eq!(issuer(&old(Some(&der::write(der::UTF8, ISSUER.as_bytes())))), ISSUER);
-    is(&old(Some(b"https://bare.example")), Reason::Malformed, "");
-    // A certificate for something else signs nothing.
-    let server = world.authority.issue_to(|params| {
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    });
-    is(&checked(server), Reason::BadSignature, "chain");
 }

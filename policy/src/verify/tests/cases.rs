@@ -66,7 +66,7 @@ pub(super) fn legacy(name: &str) -> Option<(Evidence, Vec<u8>)> {
 
 fn checked(trust: &Trust, evidence: &Evidence, manifest: &[u8]) -> Checked {
     let digest = Digest::of(manifest);
-    let artifact = Artifact { digest: &digest, bytes: Some(manifest) };
+    let artifact = Artifact { digest, bytes: Some(manifest) };
     Verifier::new(trust).unwrap().verify(evidence, Some(artifact))
 }
 

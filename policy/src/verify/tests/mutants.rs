@@ -63,7 +63,7 @@ impl Specimen {
     /// Without the name of the evidence, which changes with each byte.
     fn facts_of(&self, evidence: &Evidence) -> Vec<Fact> {
         let digest = Digest::of(&self.artifact);
-        let artifact = Artifact { digest: &digest, bytes: Some(&self.artifact) };
+        let artifact = Artifact { digest, bytes: Some(&self.artifact) };
         let checked = self.verifier.verify(evidence, Some(artifact));
         assert!(checked.facts.is_empty() != checked.rejected.is_empty());
         let nameless = |fact: &crate::Verified<Fact>| Fact { evidence: Digest::of(b""), ..Fact::clone(fact) };
@@ -134,7 +134,7 @@ fn specimens() -> Vec<Specimen> {
     all.push(Specimen::new(
         "bundle without a log",
         &trust,
-        { Evidence::bundle(somebody.bundle(&said, None).to_string().into_bytes()).unwrap() },
+        Evidence::bundle(somebody.bundle(&said, None).to_string().into_bytes()).unwrap(),
         IMAGE,
     ));
     all

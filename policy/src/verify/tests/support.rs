@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::mint::Somebody;
 use crate::{
-    Artifact, Checked, Claim, Digest, Evidence, Fact, Log, PublicKey, Signer, Trust, TrustRoot, Verified,
-    Verifier,
+    Artifact, Checked, Claim, Digest, Evidence, Fact, Log, PublicKey, Reason, Signer, Trust, TrustRoot,
+    Verified, Verifier,
 };
 
 pub(super) const BEACON: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/\
@@ -115,14 +116,14 @@ impl Case {
 pub(super) fn check(verifier: &Verifier, bundle: &[u8], artifact: &[u8]) -> Checked {
     let evidence = Evidence::bundle(bundle.to_vec()).unwrap();
     let digest = Digest::of(artifact);
-    verifier.verify(&evidence, Some(Artifact { digest: &digest, bytes: Some(artifact) }))
+    verifier.verify(&evidence, Some(Artifact { digest, bytes: Some(artifact) }))
 }
 
 /// What a bundle proves of bytes of which only the digest is given.
 pub(super) fn check_digest(verifier: &Verifier, bundle: &[u8], artifact: &[u8]) -> Checked {
     let evidence = Evidence::bundle(bundle.to_vec()).unwrap();
     let digest = Digest::of(artifact);
-    verifier.verify(&evidence, Some(Artifact { digest: &digest, bytes: None }))
+    verifier.verify(&evidence, Some(Artifact { digest, bytes: None }))
 }
 
 pub(super) fn only(checked: &Checked) -> &Verified<Fact> {
@@ -143,4 +144,29 @@ pub(super) fn digest_of(claim: &Claim) -> &Digest {
         Claim::Image { digest, .. } | Claim::Blob { digest } => digest,
         Claim::Statement { subjects, .. } => &subjects[0].0,
     }
+}
+
+pub(super) fn by_root(root: TrustRoot) -> Verifier {
+    let mut trust = Trust::new();
+    trust.add_root(root).unwrap();
+    Verifier::new(&trust).unwrap()
+}
+
+pub(super) fn by_key(somebody: &Somebody, root: Option<TrustRoot>) -> Verifier {
+    let mut trust = Trust::new();
+    trust.add_key(somebody.public());
+    if let Some(root) = root {
+        trust.add_root(root).unwrap();
+    }
+    Verifier::new(&trust).unwrap()
+}
+
+pub(super) fn of(verifier: &Verifier, bundle: &Value, image: &[u8]) -> Checked {
+    check(verifier, bundle.to_string().as_bytes(), image)
+}
+
+#[track_caller]
+pub(super) fn is(checked: &Checked, reason: Reason, text: &str) {
+    let (actual, why) = refused(checked);
+    assert!(actual == reason && why.contains(text), "{actual:?}: {why}");
 }
