@@ -67,6 +67,10 @@ impl Verifier {
 
     /// Checks one item. With an artifact, what is not about it is refused; without, the facts say what they are about,
     /// and evidence of bytes that are not part of it is only checked as far as it names their digest.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a reference within the option reads worse at every call"
+    )]
     pub fn verify(&self, evidence: &Evidence, artifact: Option<Artifact<'_>>) -> Checked {
         let mut said_signer = None;
         match self.facts(evidence, artifact.as_ref(), &mut said_signer) {

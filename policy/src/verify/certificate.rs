@@ -89,7 +89,7 @@ pub(super) fn verify(
             extensions: whom.extensions,
             logged,
         },
-        claim: subject.claim.clone(),
+        claim: subject.claim.clone().into_owned(),
         log: if entries.is_empty() { crate::Log::Absent } else { crate::Log::Proven(log::distinct(proven)) },
         times: log::distinct_times(times),
         bad_time: None,

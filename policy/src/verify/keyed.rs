@@ -45,7 +45,7 @@ pub(super) fn verify(
         evidence: evidence.digest.clone(),
         form: evidence.form,
         signer: Signer::Key { fingerprint: key.fingerprint().to_owned() },
-        claim: subject.claim.clone(),
+        claim: subject.claim.clone().into_owned(),
         log,
         times: log::distinct_times(times),
         bad_time,
@@ -62,8 +62,12 @@ fn signer<'a>(
     let hinted = crate::json::base64(hint).map(::hex::encode).unwrap_or_default();
     let (first, rest): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.fingerprint() == hinted);
     let signature = parsed.signature();
+    let encoded = match &subject.signed {
+        Signed::Envelope(envelope, _) => envelope.pae(),
+        _ => Vec::new(),
+    };
     let verifies = |key: &&&PublicKey| match &subject.signed {
-        Signed::Envelope(message, _) => key.verifies(message, signature),
+        Signed::Envelope(..) => key.verifies(&encoded, signature),
         Signed::Bytes(message) => key.verifies(message, signature),
         Signed::Hash(digest) => key.verifies_prehashed(digest.as_bytes(), signature),
     };

@@ -2,7 +2,9 @@
 //! What a signature is of: a statement or payload that lies in the evidence, or bytes that do not. Here it is compared
 //! with the artifact that is asked about, and handed to Sigstore's crates in the form which they take.
 
-use sigstore_types::{ArtifactDigest, HashAlgorithm, SignatureContent};
+use std::borrow::Cow;
+
+use sigstore_types::{ArtifactDigest, DsseEnvelope, HashAlgorithm, SignatureContent};
 
 use super::Artifact;
 use crate::evidence::parsed::{Meaning, Parsed};
@@ -12,15 +14,15 @@ use crate::{Algorithm, Claim, Digest, Reason};
 /// What a signature is of.
 pub(super) struct Subject<'a> {
     /// What a fact will say.
-    pub(super) claim: Claim,
+    pub(super) claim: Cow<'a, Claim>,
     /// What was signed.
     pub(super) signed: Signed<'a>,
 }
 
 /// What was signed.
 pub(super) enum Signed<'a> {
-    /// The envelope's contents; the digest is one of its subjects.
-    Envelope(Vec<u8>, ArtifactDigest),
+    /// This envelope; the digest is one of its subjects.
+    Envelope(&'a DsseEnvelope, ArtifactDigest),
     /// These bytes.
     Bytes(&'a [u8]),
     /// Bytes with this digest.
@@ -41,12 +43,12 @@ impl<'a> Subject<'a> {
         let signed = match (&parsed.content, claim) {
             (SignatureContent::DsseEnvelope(envelope), Claim::Statement { subjects, .. }) => {
                 let (digest, _) = subjects.first().ok_or_else(|| Refusal::malformed("no subject"))?;
-                Signed::Envelope(envelope.pae(), artifact_digest(digest)?)
+                Signed::Envelope(envelope, artifact_digest(digest)?)
             }
             (_, Claim::Image { payload, .. }) => Signed::Bytes(payload),
             _ => return Err(Refusal::malformed("a signature that is not of what lies beside it")),
         };
-        Ok(Subject { claim: claim.clone(), signed })
+        Ok(Subject { claim: Cow::Borrowed(claim), signed })
     }
 
     /// As Sigstore's crates take it.
@@ -92,11 +94,12 @@ fn blob<'a>(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Subje
         }
     }
     match (artifact, said) {
-        (Some(Artifact { bytes: Some(bytes), .. }), _) => {
-            Ok(Subject { claim: Claim::Blob { digest: Digest::of(bytes) }, signed: Signed::Bytes(bytes) })
-        }
+        (Some(Artifact { bytes: Some(bytes), .. }), _) => Ok(Subject {
+            claim: Cow::Owned(Claim::Blob { digest: Digest::of(bytes) }),
+            signed: Signed::Bytes(bytes),
+        }),
         (Some(Artifact { digest, bytes: None }), _) => Ok(Subject {
-            claim: Claim::Blob { digest: digest.clone() },
+            claim: Cow::Owned(Claim::Blob { digest: digest.clone() }),
             signed: Signed::Hash(artifact_digest(digest)?),
         }),
         // The signature is of this digest or it is refused, so that it may be taken from the evidence.
@@ -105,7 +108,7 @@ fn blob<'a>(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Subje
                 .parse()
                 .map_err(|_| Refusal::malformed("messageDigest.digest: not of SHA-256"))?;
             let signed = Signed::Hash(artifact_digest(&digest)?);
-            Ok(Subject { claim: Claim::Blob { digest }, signed })
+            Ok(Subject { claim: Cow::Owned(Claim::Blob { digest }), signed })
         }
         (None, _) => Err(Refusal::unsupported("a signature of bytes; without them it cannot be verified")),
     }

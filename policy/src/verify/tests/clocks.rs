@@ -43,7 +43,7 @@ impl Clock {
         Clock { chain: vec![leaf_der, root_der], key: KeyPair::from_pkcs8_der(&key.serialize_der()).unwrap() }
     }
 
-    /// A TimeStampResp for these bytes at that time.
+    /// A `TimeStampResp` for these bytes at that time.
     fn stamp(&self, bytes: &[u8], at: &str) -> Vec<u8> {
         let seq = |parts: &[&[u8]]| der::write(der::SEQUENCE, &parts.concat());
         let set = |part: &[u8]| der::write(der::SET, part);
@@ -178,7 +178,7 @@ fn a_timestamp_that_came_and_fails_is_never_dropped() {
                     &mut bundle["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"];
                 stamps[0]["signedTimestamp"] = json!(other);
             }
-            let root = root(&authority, &[&log], &[listed.clone()]);
+            let root = root(&authority, &[&log], std::slice::from_ref(&listed));
             if signer.certificate.is_some() {
                 is(&wrong(&signer, root, &bundle), Reason::TlogInvalid, text);
                 continue;

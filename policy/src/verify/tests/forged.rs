@@ -5,7 +5,7 @@ use serde_json::json;
 use super::mint::{self, IMAGE, ISSUER, SIGN, Somebody, evidence, payload, statement};
 use super::support::{check, is, of, only};
 use super::world::{World, layer, world};
-use crate::{Checked, Claim, Form, Reason, Signer, Trust, Verifier, der};
+use crate::{Checked, Claim, Evidence, Form, PublicKey, Reason, Signer, Trust, Verifier, der};
 
 #[test]
 fn unsigned_annotations_say_nothing() {
@@ -136,4 +136,41 @@ fn a_certificate_has_one_name_and_the_extensions_it_should() {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
     is(&checked(server), Reason::BadSignature, "chain");
+}
+
+proptest::proptest! {
+    /// Nothing that anybody may send makes a reader panic.
+    #[test]
+    fn any_bytes_are_refused_in_every_form(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        text in r#"[{}\[\]":,0-9a-zA-Z =/+\\-]{0,80}"#,
+    ) {
+        let verifier = Verifier::new(&Trust::new()).unwrap();
+        for bytes in [bytes, text.clone().into_bytes()] {
+            let mut items = vec![Evidence::bundle(bytes.clone()).unwrap(), Evidence::detached(bytes.clone()).unwrap()];
+            for media_type in [crate::SIMPLE_SIGNING, crate::DSSE, crate::BUNDLE, ""] {
+                let names = ["signature", "certificate", "chain", "bundle", "rfc3161timestamp"];
+                let prefix = |name: &str| match name {
+                    "signature" => format!("dev.cosignproject.cosign/{name}"),
+                    name => format!("dev.sigstore.cosign/{name}"),
+                };
+                let annotations = names.iter().map(|name| (prefix(name), text.clone())).collect();
+                let layer = crate::Descriptor {
+                    media_type: media_type.to_owned(),
+                    digest: crate::Digest::of(&bytes),
+                    size: bytes.len() as u64,
+                    artifact_type: None,
+                    annotations: Some(annotations),
+                };
+                items.push(Evidence::layer(Form::LegacySignature, &layer, bytes.clone()).unwrap());
+            }
+            for item in items {
+                proptest::prop_assert!(verifier.verify(&item, None).facts.is_empty());
+            }
+            let _ = crate::x509::Certificate::read(&bytes);
+            let _ = PublicKey::from_spki(&bytes);
+            let _ = PublicKey::from_pem(&text);
+            let _ = crate::TrustRoot::from_json("x", &bytes);
+        }
+    }
 }
