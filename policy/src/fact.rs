@@ -15,7 +15,6 @@ pub struct Verified<T>(T);
 
 impl<T> Verified<T> {
     /// The one place where something becomes verified: `crate::verify`.
-    #[expect(dead_code, reason = "the verifier comes next")]
     pub(crate) fn new(proven: T) -> Self {
         Verified(proven)
     }
@@ -54,7 +53,7 @@ pub struct Fact {
 pub enum Signer {
     /// Whoever has the private key.
     Key {
-        /// SHA-256 of its SubjectPublicKeyInfo (DER), in hex.
+        /// SHA-256 of its `SubjectPublicKeyInfo` (DER), in hex.
         fingerprint: String,
     },
     /// Whoever a certificate authority says that it was.

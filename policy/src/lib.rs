@@ -12,18 +12,32 @@
 //! Invariants: what cannot be read, checked or counted is a failure, never a weaker success; zero matches is a failure;
 //! nothing is fetched while verifying; trust comes from configuration alone.
 
+mod der;
 mod digest;
 mod error;
 mod evidence;
 mod fact;
+mod gather;
+mod json;
+mod key;
+pub mod limits;
+mod pem;
 mod reason;
+mod refusal;
 mod source;
 mod time;
+mod trust;
+mod verify;
+mod x509;
 
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{Error, Result};
-pub use evidence::{Evidence, Form};
+pub use evidence::{BUNDLE, DSSE, Evidence, Form, SIMPLE_SIGNING};
 pub use fact::{Claim, Fact, Log, LogEntry, ProvenTime, Rejected, Signer, TimeSource, Verified};
+pub use gather::{Gathered, gather};
+pub use key::PublicKey;
 pub use reason::Reason;
 pub use source::{Descriptor, Manifest, Reference, Source};
 pub use time::Time;
+pub use trust::{Trust, TrustRoot};
+pub use verify::{Artifact, Checked, Verifier};
