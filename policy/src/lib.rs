@@ -12,18 +12,39 @@
 //! Invariants: what cannot be read, checked or counted is a failure, never a weaker success; zero matches is a failure;
 //! nothing is fetched while verifying; trust comes from configuration alone.
 
+mod authority;
+mod decision;
 mod digest;
+mod document;
 mod error;
 mod evidence;
 mod fact;
+mod glob;
+mod image_policy;
+mod judge;
+mod pattern;
 mod reason;
+mod registry_policy;
+mod rego;
+mod rfc3339;
+mod set;
 mod source;
 mod time;
+mod trusted_key;
 
+pub use authority::{Authority, LogRule, Roots, SIGN_V1, predicate_uri};
+pub use decision::{AuthorityOutcome, Decision, EvidenceOutcome, PolicyOutcome, Verdict};
 pub use digest::{Algorithm, Digest, DigestError};
+pub use document::RootNames;
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Form};
 pub use fact::{Claim, Fact, Log, LogEntry, ProvenTime, Rejected, Signer, TimeSource, Verified};
+pub use glob::{ImageGlob, RepositoryGlob};
+pub use judge::{Examined, Subject};
+pub use pattern::{Identity, Pattern};
 pub use reason::Reason;
+pub use registry_policy::{Attachment, Enforcement, NoMatch, Rules, Transparency, WhileWaiting};
+pub use set::PolicySet;
 pub use source::{Descriptor, Manifest, Reference, Source};
 pub use time::Time;
+pub use trusted_key::{KeyHash, TrustedKey, Window};
