@@ -10,6 +10,8 @@ mod registry_policy;
 mod section;
 mod yaml;
 
+#[cfg(test)]
+pub(crate) use files::of_text;
 pub(crate) use files::read;
 
 use crate::image_policy::ImagePolicy;
@@ -80,5 +82,4 @@ fn name_of(top: &mut Section<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "document/tests.rs"]
 mod tests;

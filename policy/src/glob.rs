@@ -285,5 +285,4 @@ fn skip(steps: &[Step], at: &mut [bool]) {
 }
 
 #[cfg(test)]
-#[path = "glob_tests.rs"]
 mod tests;

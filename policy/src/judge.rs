@@ -167,5 +167,4 @@ fn distinct<'a>(signers: impl Iterator<Item = &'a Signer>) -> usize {
 }
 
 #[cfg(test)]
-#[path = "judge/tests.rs"]
 mod tests;

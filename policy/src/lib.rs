@@ -29,6 +29,8 @@ mod rego;
 mod rfc3339;
 mod set;
 mod source;
+#[cfg(test)]
+mod testing;
 mod time;
 mod trusted_key;
 

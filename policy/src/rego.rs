@@ -279,5 +279,4 @@ fn brief(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "rego_tests.rs"]
 mod tests;

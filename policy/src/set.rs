@@ -134,5 +134,4 @@ fn canonical(policy: &impl serde::Serialize) -> Result<Value> {
 }
 
 #[cfg(test)]
-#[path = "set_tests.rs"]
 mod tests;

@@ -46,7 +46,7 @@ pub(crate) fn read(paths: &[PathBuf], roots: &[RootNames]) -> Result<Vec<Documen
 }
 
 /// The documents of a text, and its faults.
-pub(super) fn of_text(name: &str, text: &str, roots: &[RootNames]) -> (Vec<Document>, Vec<String>) {
+pub(crate) fn of_text(name: &str, text: &str, roots: &[RootNames]) -> (Vec<Document>, Vec<String>) {
     let faults = Faults::new(name);
     let nodes = yaml::parse(text, &faults);
     let documents = nodes.iter().filter_map(|node| document(node, roots, &faults)).collect();
