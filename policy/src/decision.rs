@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! What is decided, and why: for programs as JSON whose fields and words are fixed, for people as sentences beside it.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
 
 use crate::{Digest, Form, Reason, Signer, Time, rfc3339};
@@ -107,12 +105,11 @@ pub struct EvidenceOutcome {
     pub why: String,
 }
 
-impl fmt::Display for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Signer::Key { fingerprint } => write!(f, "key {fingerprint}"),
-            Signer::Certificate { issuer, subject, .. } => write!(f, "{subject} by {issuer}"),
-        }
+/// How a decision names a signer.
+pub(crate) fn told_of(signer: &Signer) -> String {
+    match signer {
+        Signer::Key { fingerprint } => format!("key {fingerprint}"),
+        Signer::Certificate { issuer, subject, .. } => format!("{subject} by {issuer}"),
     }
 }
 

@@ -36,7 +36,7 @@ pub struct RootNames {
 
 /// A document that was read.
 pub(crate) enum Document {
-    Images(ImagePolicy),
+    Images(Box<ImagePolicy>),
     Registry(RegistryPolicy),
 }
 
@@ -48,7 +48,9 @@ fn document(node: &Node, roots: &[RootNames], faults: &Faults) -> Option<Documen
     let is_ours = |api: &str| api == "policy.stella-ops.org/v1";
     let is_theirs = |api: &str| matches!(api, "policy.sigstore.dev/v1alpha1" | "policy.sigstore.dev/v1beta1");
     match (kind.text()?, version.text()?) {
-        ("ClusterImagePolicy", api) if is_theirs(api) => image_policy::read(top, roots).map(Document::Images),
+        ("ClusterImagePolicy", api) if is_theirs(api) => {
+            image_policy::read(top, roots).map(|policy| Document::Images(Box::new(policy)))
+        }
         ("RegistryPolicy", api) if is_ours(api) => registry_policy::read(top).map(Document::Registry),
         ("ClusterImagePolicy", _) => {
             version.fault("it is policy.sigstore.dev/v1alpha1 or policy.sigstore.dev/v1beta1")
@@ -61,8 +63,14 @@ fn document(node: &Node, roots: &[RootNames], faults: &Faults) -> Option<Documen
     }
 }
 
+/// A document's name, and where it stands: `FILE:LINE:COLUMN`.
+struct Name {
+    name: String,
+    at: String,
+}
+
 /// `metadata`: a name, and what describes it.
-fn name_of(top: &mut Section<'_>) -> Option<String> {
+fn name_of(top: &mut Section<'_>) -> Option<Name> {
     let mut metadata = top.need("metadata")?.section()?;
     let name = metadata.need("name").and_then(|field| {
         let name = field.text()?;
@@ -70,7 +78,7 @@ fn name_of(top: &mut Section<'_>) -> Option<String> {
         if name.is_empty() || name.len() > 253 || !name.chars().all(allowed) {
             return field.fault("a name has 1 to 253 letters, digits, '-', '_' and '.'");
         }
-        Some(name.to_owned())
+        Some(Name { name: name.to_owned(), at: field.place() })
     });
     for described in ["labels", "annotations"] {
         if let Some(field) = metadata.get(described) {

@@ -62,6 +62,12 @@ impl ImageGlob {
         if name.is_empty() {
             return Err(format!("{text:?} names no repository; for all of them write **"));
         }
+        if !name.contains('/') && !name.contains("**") {
+            return Err(format!(
+                "{text:?} names no host, so it is about nothing: images here are HOST/REPOSITORY, such as \
+                 registry.example/{name}"
+            ));
+        }
         Ok(ImageGlob {
             text: text.to_owned(),
             name: steps(name, false),

@@ -11,6 +11,9 @@ use crate::{Digest, ImageGlob};
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ImagePolicy {
     pub(crate) name: String,
+    /// Where its name stands: `FILE:LINE:COLUMN`.
+    #[serde(skip)]
+    pub(crate) at: String,
     /// It is about what any of them matches.
     pub(crate) images: Vec<ImageGlob>,
     /// Any of them is enough.

@@ -11,6 +11,9 @@ use crate::{Digest, RepositoryGlob};
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RegistryPolicy {
     pub(crate) name: String,
+    /// Where its name stands: `FILE:LINE:COLUMN`.
+    #[serde(skip)]
+    pub(crate) at: String,
     pub(crate) repositories: Vec<RepositoryGlob>,
     pub(crate) rules: Rules,
 }

@@ -260,7 +260,7 @@ fn all<'a>(mut values: impl Iterator<Item = &'a Value>) -> Answer {
 fn one(value: &Value) -> Answer {
     let field =
         |name: &str| value.as_object().ok().and_then(|object| object.get(&Value::from(name)).cloned());
-    let error = field("error").and_then(|error| error.as_string().ok().map(|text| text.to_string()));
+    let error = field("error").and_then(|error| error.as_string().ok().map(ToString::to_string));
     let error = error.filter(|error| !error.is_empty());
     match (field("result"), error) {
         (Some(Value::Bool(true)), None) => Answer::Compliant,

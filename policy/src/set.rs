@@ -2,7 +2,7 @@
 //! All documents together, as one set with a hash of its content: what means the same has the same hash, whatever the
 //! order of files and documents, their comments and their layout. The hash is what verdicts are kept under.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -36,15 +36,15 @@ impl PolicySet {
         let (mut images, mut registry) = (Vec::new(), Vec::new());
         for document in documents {
             match document {
-                Document::Images(policy) => images.push(policy),
+                Document::Images(policy) => images.push(*policy),
                 Document::Registry(policy) => registry.push(policy),
             }
         }
-        images.sort_by(|a: &ImagePolicy, b| a.name.cmp(&b.name));
-        registry.sort_by(|a: &RegistryPolicy, b| a.name.cmp(&b.name));
-        each_once("ClusterImagePolicy", images.iter().map(|policy| policy.name.as_str()))?;
-        each_once("RegistryPolicy", registry.iter().map(|policy| policy.name.as_str()))?;
-        each_once("trust root", roots.iter().map(|root| root.name.as_str()))?;
+        images.sort_by(|a: &ImagePolicy, b| (&a.name, &a.at).cmp(&(&b.name, &b.at)));
+        registry.sort_by(|a: &RegistryPolicy, b| (&a.name, &a.at).cmp(&(&b.name, &b.at)));
+        each_once(images.iter().map(|policy| (policy.name.as_str(), policy.at.as_str())))?;
+        each_once(registry.iter().map(|policy| (policy.name.as_str(), policy.at.as_str())))?;
+        each_once(roots.iter().map(|root| (root.name.as_str(), "trust roots")))?;
         let keys = keys(&images)?;
         let content = json!({
             "host": host,
@@ -99,9 +99,9 @@ fn keys(images: &[ImagePolicy]) -> Result<BTreeMap<String, TrustedKey>> {
             let key = TrustedKey { window: Window::default(), ..key.clone() };
             if keys.get(&key.fingerprint).is_some_and(|other| other.hash != key.hash) {
                 return Err(Error::Load(format!(
-                    "ClusterImagePolicy {:?}, authority {:?}: hashAlgorithm: the key {} has another hashAlgorithm, or \
-                     none, at another place; say the same at each",
-                    policy.name, authority.name, key.fingerprint
+                    "{}: key.hashAlgorithm: the key {} of the authority {:?} has another hashAlgorithm, or none, at \
+                     another place; say the same at each",
+                    policy.at, key.fingerprint, authority.name
                 )));
             }
             keys.insert(key.fingerprint.clone(), key);
@@ -110,13 +110,13 @@ fn keys(images: &[ImagePolicy]) -> Result<BTreeMap<String, TrustedKey>> {
     Ok(keys)
 }
 
-fn each_once<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(Error::Load(format!(
-                "metadata.name: there are two of the kind {what} with the name {name:?}"
-            )));
+/// Names, and where they stand: no two of one kind are the same.
+fn each_once<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, at) in names {
+        if let Some(first) = seen.insert(name, at) {
+            let why = format!("{at}: metadata.name: another of its kind is called {name:?}, at {first}");
+            return Err(Error::Load(why));
         }
     }
     Ok(())

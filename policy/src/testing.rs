@@ -32,7 +32,8 @@ pub(crate) fn fingerprint(pem: &str) -> String {
 
 /// The PEM text as a block below a key that is indented by `depth`.
 pub(crate) fn block(pem: &str, depth: usize) -> String {
-    pem.lines().map(|line| format!("\n{}{line}", " ".repeat(depth + 2))).collect()
+    let before = format!("\n{}", " ".repeat(depth + 2));
+    pem.lines().flat_map(|line| [before.as_str(), line]).collect()
 }
 
 pub(crate) fn roots() -> Vec<RootNames> {

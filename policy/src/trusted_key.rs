@@ -31,7 +31,7 @@ pub enum KeyHash {
 pub struct TrustedKey {
     /// One PEM block, `PUBLIC KEY`.
     pub pem: String,
-    /// SHA-256 of its SubjectPublicKeyInfo (DER), in hex.
+    /// SHA-256 of its `SubjectPublicKeyInfo` (DER), in hex.
     pub fingerprint: String,
     /// The hash, where a document says one.
     pub hash: Option<KeyHash>,

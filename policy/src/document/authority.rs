@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::section::{Field, Section};
+use super::section::{Field, Section, Told};
 use super::{RootNames, image_policy};
 use crate::authority::{Attestation, Authority, Demand, Forms, LogRule, Roots, Who, predicate_uri};
 use crate::trusted_key::{KeyHash, TrustedKey, Window};
@@ -156,7 +156,11 @@ fn keys(field: &Field<'_>) -> Option<Vec<TrustedKey>> {
         section.get("data")
     };
     let window = (|| {
-        Some(Window { valid_from: valid_from?, valid_until: valid_until?, compromised_at: compromised_at? })
+        Some(Window {
+            valid_from: valid_from.ok()?,
+            valid_until: valid_until.ok()?,
+            compromised_at: compromised_at.ok()?,
+        })
     })();
     if let Some(Window { valid_from: Some(from), valid_until: Some(until), .. }) = window
         && from > until
@@ -168,13 +172,12 @@ fn keys(field: &Field<'_>) -> Option<Vec<TrustedKey>> {
     data.or_fault(TrustedKey::all_of_pem(data.text()?, hash?, window?))
 }
 
-/// An instant that may be absent; none if there is a fault.
-fn time(section: &mut Section<'_>, key: &'static str) -> Option<Option<Time>> {
-    let Some(field) = section.get(key) else { return Some(None) };
-    match rfc3339::parse(field.text()?) {
-        Some(time) => Some(Some(time)),
-        None => field.fault("it is a time such as 2026-11-23T10:00:00Z (RFC 3339)"),
-    }
+/// An instant that may be absent.
+fn time(section: &mut Section<'_>, key: &'static str) -> Result<Option<Time>, Told> {
+    let Some(field) = section.get(key) else { return Ok(None) };
+    let time = rfc3339::parse(field.text().ok_or(Told)?);
+    let time = time.or_else(|| field.fault("it is a time such as 2026-11-23T10:00:00Z (RFC 3339)"));
+    time.map(Some).ok_or(Told)
 }
 
 fn certificates(field: &Field<'_>, all: &[RootNames]) -> Option<Who> {
@@ -187,7 +190,7 @@ fn certificates(field: &Field<'_>, all: &[RootNames]) -> Option<Who> {
         Some(field) => field.text().map(|url| Some((field.clone(), url.to_owned()))),
         None => Some(None),
     };
-    let root = root_ref(&mut section, all);
+    let root = root_ref(&mut section, all).ok();
     let identities = section.need("identities").and_then(|field| identities(&field));
     let unlogged = match section.get("insecureIgnoreSCT") {
         Some(field) => field.bool(),
@@ -250,18 +253,16 @@ fn same_url(a: &str, b: &str) -> bool {
     a.trim_end_matches('/') == b.trim_end_matches('/')
 }
 
-/// `trustRootRef`; none if there is a fault.
-fn root_ref<'r>(section: &mut Section<'_>, all: &'r [RootNames]) -> Option<Option<&'r RootNames>> {
-    let Some(field) = section.get("trustRootRef") else { return Some(None) };
-    let name = field.text()?;
-    match all.iter().find(|root| root.name == name) {
-        Some(root) => Some(Some(root)),
-        None => {
-            let known: Vec<&str> = all.iter().map(|root| root.name.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            field.fault(&format!("no trust root of this name is configured; configured: {known}"))
-        }
-    }
+/// `trustRootRef`, which may be absent.
+fn root_ref<'r>(section: &mut Section<'_>, all: &'r [RootNames]) -> Result<Option<&'r RootNames>, Told> {
+    let Some(field) = section.get("trustRootRef") else { return Ok(None) };
+    let name = field.text().ok_or(Told)?;
+    let root = all.iter().find(|root| root.name == name).or_else(|| {
+        let known: Vec<&str> = all.iter().map(|root| root.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        field.fault(&format!("no trust root of this name is configured; configured: {known}"))
+    });
+    root.map(Some).ok_or(Told)
 }
 
 fn identities(field: &Field<'_>) -> Option<Vec<Identity>> {
@@ -289,7 +290,7 @@ fn half(section: &mut Section<'_>, exact: &'static str, regexp: &'static str) ->
 
 fn log(field: &Field<'_>, all: &[RootNames]) -> Option<LogRule> {
     let mut section = field.section()?;
-    let root = root_ref(&mut section, all);
+    let root = root_ref(&mut section, all).ok();
     let url = match section.get("url") {
         Some(field) => field.text().map(|url| Some((field.clone(), url.to_owned()))),
         None => Some(None),
@@ -324,7 +325,7 @@ fn section_without_log<T>(field: &Field<'_>) -> Option<T> {
 
 fn timestamp(field: &Field<'_>, all: &[RootNames]) -> Option<Roots> {
     let mut section = field.section()?;
-    let root = root_ref(&mut section, all);
+    let root = root_ref(&mut section, all).ok();
     section.done();
     let root = root?;
     let can = |root: &RootNames| root.timestamp_authorities > 0;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::authority;
 use super::section::{Field, Section};
-use super::{RootNames, name_of};
+use super::{Name, RootNames, name_of};
 use crate::ImageGlob;
 use crate::authority::Authority;
 use crate::image_policy::{ImagePolicy, Mode};
@@ -27,8 +27,10 @@ pub(super) fn read(mut top: Section<'_>, roots: &[RootNames]) -> Option<ImagePol
     });
     spec.refuse("match", "a registry has no cluster resources to select; leave it out");
     spec.done();
+    let Name { name, at } = name?;
     Some(ImagePolicy {
-        name: name?,
+        name,
+        at,
         images: images?,
         authorities: authorities?,
         // A rule with a fault must not come out as none.

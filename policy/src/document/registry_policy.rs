@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::name_of;
 use super::section::{Field, Section};
+use super::{Name, name_of};
 use crate::registry_policy::{
     Attachment, Enforcement, NoMatch, RegistryPolicy, Rules, Transparency, WhileWaiting,
 };
@@ -61,20 +61,19 @@ pub(super) fn read(mut top: Section<'_>) -> Option<RegistryPolicy> {
         attachments: attachments?,
         deny_digests: deny_digests?,
     };
-    Some(RegistryPolicy { name: name?, repositories: repositories?, rules })
+    let Name { name, at } = name?;
+    Some(RegistryPolicy { name, at, repositories: repositories?, rules })
 }
 
 fn choice<T: Copy>(spec: &mut Section<'_>, key: &'static str, words: &[(&str, T)], default: T) -> Option<T> {
     let Some(field) = spec.get(key) else { return Some(default) };
     // `off` is text in YAML 1.2; who quotes it means the same.
     let text = field.text()?;
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, value)) => Some(*value),
-        None => {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            field.fault(&format!("it is {}", words.join(" or ")))
-        }
-    }
+    let value = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    value.or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        field.fault(&format!("it is {}", words.join(" or ")))
+    })
 }
 
 fn repositories(field: &Field<'_>) -> Option<Vec<RepositoryGlob>> {

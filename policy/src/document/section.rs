@@ -36,6 +36,9 @@ impl Faults {
     }
 }
 
+/// That a fault was told of: there is no value, and the document does not load.
+pub(super) struct Told;
+
 /// A section that is being read.
 pub(super) struct Section<'a> {
     path: String,
@@ -132,6 +135,11 @@ impl<'a> Field<'a> {
     /// The value, or a fault with its sentence.
     pub(super) fn or_fault<T>(&self, value: Result<T, String>) -> Option<T> {
         value.map_or_else(|why| self.fault(&why), Some)
+    }
+
+    /// `FILE:LINE:COLUMN`.
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}:{}", self.faults.file, self.node.at.line, self.node.at.column)
     }
 
     pub(super) fn is_null(&self) -> bool {

@@ -109,7 +109,7 @@ fn without(lines: &[&str], index: usize) -> String {
     });
     let end = index + 1 + below.count();
     let kept = lines.iter().enumerate().filter(|(at, _)| *at < index || *at >= end);
-    kept.map(|(_, line)| format!("{line}\n")).collect()
+    kept.flat_map(|(_, line)| [*line, "\n"]).collect()
 }
 
 /// CVE-2025-29778: a condition that is silently ignored. Whatever is taken away, renamed or emptied, the document means

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::authority::{Authority, Demand, LogRule, Roots, SIGN_V1, Who};
+use crate::decision::told_of;
 use crate::{Claim, Digest, Fact, Log, Reason, Signer, Time, TimeSource, Window};
 
 /// How often rules may run out of time before the rest is refused without being asked.
@@ -83,7 +84,7 @@ fn signer(who: &Who, signer: &Signer) -> Result<Window, Refusal> {
                 );
             }
             if !identities.iter().any(|identity| identity.matches(issuer, subject)) {
-                return refuse(Reason::WrongIdentity, format!("signed by {signer}"));
+                return refuse(Reason::WrongIdentity, format!("signed by {}", told_of(signer)));
             }
             if !logged && !unlogged {
                 return refuse(Reason::TlogMissing, "no certificate transparency log has the certificate");
@@ -223,7 +224,8 @@ fn time(
     let times: Vec<_> = fact.times.iter().filter(|time| is_trusted(authority, &fact.signer, time)).collect();
     let earliest = times.iter().map(|time| time.at).min();
     if !is_needed {
-        return Ok(earliest);
+        // Whoever needs it after all (noRollback) shall not take it from beside a bad one.
+        return Ok(earliest.filter(|_| fact.bad_time.is_none()));
     }
     if let Some(why) = &fact.bad_time {
         return refuse(Reason::NoTrustedTime, format!("a timestamp does not count: {why}"));

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! What one authority makes of all evidence: which facts count, and, if too few do, what came nearest.
 
+use std::cmp::Ordering;
+
 use crate::authority::{Attestation, Authority, Demand, Who};
-use crate::decision::{AuthorityOutcome, EvidenceOutcome};
+use crate::decision::{AuthorityOutcome, EvidenceOutcome, told_of};
 use crate::rego::Answer;
 use crate::{Claim, Digest, Fact, Reason, Rejected, Time, Verified};
 
@@ -58,11 +60,9 @@ impl Authority {
 /// Each fact once, in an order that does not depend on how they came.
 pub(super) fn in_order(facts: &[Verified<Fact>]) -> Vec<&Fact> {
     let mut facts: Vec<&Fact> = facts.iter().map(|fact| &**fact).collect();
-    let key = |fact: &Fact| (fact.evidence.clone(), fact.form, fact.signer.clone());
     facts.sort_by(|a, b| {
-        key(a)
-            .cmp(&key(b))
-            .then_with(|| if a == b { std::cmp::Ordering::Equal } else { text(a).cmp(&text(b)) })
+        let cheap = (&a.evidence, a.form, &a.signer).cmp(&(&b.evidence, b.form, &b.signer));
+        cheap.then_with(|| if a == b { Ordering::Equal } else { text(a).cmp(&text(b)) })
     });
     facts.dedup();
     facts
@@ -112,7 +112,7 @@ pub(super) fn examine<'f>(
             }
             Err(Refusal { reason, why }) => (false, reason, why),
         };
-        let signer = Some(fact.signer.to_string());
+        let signer = Some(told_of(&fact.signer));
         told.push(EvidenceOutcome {
             digest: fact.evidence.clone(),
             form: fact.form,

@@ -19,10 +19,10 @@ pub(super) fn of_authority(authority: Option<&Authority>, reason: Reason, image:
     }
     if reason == Reason::RepositoryMismatch {
         let name = image.split_once('@').map_or(image, |(name, _)| name);
-        more.push_str(&format!(" -a {REPOSITORY}={name}"));
+        more.extend([" -a ", REPOSITORY, "=", name]);
     }
     for (name, value) in &authority.annotations {
-        more.push_str(&format!(" -a {name}={value}"));
+        more.extend([" -a ", name, "=", value]);
     }
     match &authority.demand {
         Demand::Attestations(list) => {

@@ -146,3 +146,13 @@ fn deep_input_is_refused() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(matches!(ask(V0, &deep), Answer::Not(_)));
 }
+
+#[test]
+fn asking_is_cheap() {
+    let rule = Rego::parse(V0).unwrap();
+    let began = Instant::now();
+    for _ in 0..200 {
+        rule.ask("{}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}

@@ -245,6 +245,11 @@ fn no_rollback() {
     assert_eq!(after(NOW.0 - 101).signed_at, Some(Time(NOW.0 - 100)));
     let key = images("app", &with_key(KEY_A)) + &registry("r", "  noRollback: true\n  transparency: ignored");
     assert_eq!(says(&judge(&key, [signed_by(KEY_A)])), waits(Reason::NoTrustedTime));
+    let times = vec![time(NOW.0, TimeSource::Log, "public")];
+    let timed = Fact { times, ..signed_by(KEY_A) };
+    assert_eq!(says(&judge(&key, [timed.clone()])), ALLOWED);
+    let bad = Fact { bad_time: Some("another imprint".to_owned()), ..timed };
+    assert_eq!(says(&judge(&key, [bad])), waits(Reason::NoTrustedTime));
     let lax = images("app", &with_identity(".*")) + &registry("r", "");
     let subject = Subject { last_released: Some(NOW), ..subject() };
     assert_eq!(says(&judge_of(&lax, &subject, [signed_as("joe@x")], &[])), ALLOWED);
