@@ -184,8 +184,9 @@ fn contents(authority: &Authority, question: &Question<'_>, fact: &Fact) -> Resu
         }
     }
     match no {
-        Some(refusal) if of.is_empty() => Err(refusal),
-        _ => Ok(of),
+        _ if !of.is_empty() => Ok(of),
+        Some(refusal) => Err(refusal),
+        None => refuse(Reason::WrongPredicate, format!("of the type {predicate_type}")),
     }
 }
 

@@ -6,8 +6,8 @@ mod fields;
 mod properties;
 
 use crate::testing::{
-    CUSTOM, KEY_A, KEY_B, NOW, images, load, logged, registry, roots, signed_as, signed_by, statement,
-    subject, time, verified, with_identity, with_key,
+    CUSTOM, KEY_A, KEY_B, NOW, images, load, logged, registry, signed_as, signed_by, statement, subject,
+    time, verified, with_identity, with_key,
 };
 use crate::{
     Authority, Decision, Fact, LogRule, Reason, Rejected, Subject, TimeSource, TrustedKey, Verdict, Window,
@@ -281,11 +281,15 @@ fn the_command_line_asks_with_the_same_fold() {
     let blob = Fact { claim: crate::Claim::Blob { digest: artifact.clone() }, ..signed_by(KEY_A) };
     let blob = verified([blob]);
     assert!(!offline.examine(&artifact, &blob, &[]).outcome.passed);
+    let other = crate::Digest::of(b"other");
+    assert_eq!(
+        offline.clone().for_artifact().examine(&other, &blob, &[]).outcome.reason,
+        Reason::WrongSubject
+    );
     assert!(offline.clone().for_artifact().examine(&artifact, &blob, &[]).outcome.passed);
     assert!(offline.clone().for_artifact().examine(&artifact, &facts, &[]).outcome.passed);
     let attested = offline.for_attestation("custom", Some("package sigstore\nisCompliant { true }")).unwrap();
     let custom = verified([Fact { claim: statement(CUSTOM, "{}"), ..signed_by(KEY_A) }]);
     assert!(attested.examine(&artifact, &custom, &[]).outcome.passed);
     assert!(!attested.examine(&artifact, &facts, &[]).outcome.passed);
-    let _ = (roots(), logged("public"), time(0, TimeSource::Log, "public"));
 }

@@ -5,7 +5,7 @@ use sha2::Digest as _;
 
 use super::*;
 use crate::testing::{artifact, image};
-use crate::{Claim, Digest, Form, Log, Time};
+use crate::{Claim, Digest, Form, Log};
 
 fn attested(predicate_type: &str, predicate: &str) -> Fact {
     let evidence = Digest::of(format!("{predicate_type}{predicate}").as_bytes());
@@ -194,5 +194,4 @@ fn item_17_what_is_rejected_never_counts() {
     assert_eq!(says(&decision), waits(Reason::NoTrustedTime), "a certificate without a time proves nothing");
     let wrong = Fact { log: Log::Wrong("no such log".to_owned()), ..signed_as("joe@x") };
     assert_eq!(says(&judge(&images("app", &with_identity(".*")), [wrong])), waits(Reason::TlogInvalid));
-    let _ = Time(0);
 }

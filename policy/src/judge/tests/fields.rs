@@ -93,11 +93,29 @@ fn ctlog() {
         let documents = images("app", &format!("{}    ctlog: {one}\n", with_key(KEY_A)));
         pair(&documents, in_log("private"), in_log("public"), Reason::TlogMissing);
     }
+    // A root can have several logs; the address names one.
+    let mut second = in_log("private");
+    if let Log::Proven(entries) = &mut second.log {
+        entries[0].url = "https://second.example".to_owned();
+    }
+    let named = images("app", &format!("{}    ctlog: {{url: \"https://log.example\"}}\n", with_key(KEY_A)));
+    pair(&named, in_log("private"), second, Reason::TlogMissing);
     // Without it, and where the registry asks for none, a key needs no log, and not even a right one.
     assert_eq!(says(&judge(&plain(""), [wrong])), ALLOWED);
     // A certificate needs one of its own root.
     let other = Fact { log: logged("public"), ..signed_as("joe@x") };
     pair(&images("app", &with_identity("joe@.*")), signed_as("joe@x"), other, Reason::TlogMissing);
+}
+
+/// Where several roots are taken, each certificate still needs the log and the clock of its own.
+#[test]
+fn a_certificate_is_judged_by_its_own_root() {
+    let both =
+        images("app", &with_identity("joe@.*")).replace("trustRootRef: private", "url: https://ca.example");
+    let log = Fact { log: logged("copy"), ..signed_as("joe@x") };
+    pair(&both, signed_as("joe@x"), log, Reason::TlogMissing);
+    let clock = Fact { times: vec![time(5, TimeSource::Log, "copy")], ..signed_as("joe@x") };
+    pair(&both, signed_as("joe@x"), clock, Reason::NoTrustedTime);
 }
 
 #[test]
@@ -187,6 +205,16 @@ fn count() {
         + &registry("r", "  count: 2\n  transparency: ignored");
     assert_eq!(says(&judge(&two, [signed_by(KEY_A)])), waits(Reason::TooFewSigners));
     assert_eq!(says(&judge(&two, [signed_by(KEY_A), signed_by(KEY_B)])), ALLOWED);
+    // Who attests something else signs nothing that is asked for.
+    let attested = two.replace(
+        "---\napiVersion: policy.stella",
+        "    attestations: [{name: a, predicateType: custom}]\n---\napiVersion: policy.stella",
+    );
+    let by = |pem: &str, what: &str| Fact { claim: statement(what, "{}"), ..signed_by(pem) };
+    let other = judge(&attested, [by(KEY_A, CUSTOM), by(KEY_B, "https://spdx.dev/Document")]);
+    assert_eq!(says(&other), waits(Reason::TooFewSigners));
+    assert_eq!(other.policies[0].authorities[0].evidence.iter().filter(|one| one.passed).count(), 1);
+    assert_eq!(says(&judge(&attested, [by(KEY_A, CUSTOM), by(KEY_B, CUSTOM)])), ALLOWED);
     let people = images("app", &with_identity(".*")) + &registry("r", "  count: 2");
     assert_eq!(says(&judge(&people, [signed_as("joe@x")])), waits(Reason::TooFewSigners));
     assert_eq!(says(&judge(&people, [signed_as("joe@x"), signed_as("ann@x")])), ALLOWED);
@@ -245,10 +273,9 @@ fn no_rollback() {
     assert_eq!(after(NOW.0 - 101).signed_at, Some(Time(NOW.0 - 100)));
     let key = images("app", &with_key(KEY_A)) + &registry("r", "  noRollback: true\n  transparency: ignored");
     assert_eq!(says(&judge(&key, [signed_by(KEY_A)])), waits(Reason::NoTrustedTime));
-    let times = vec![time(NOW.0, TimeSource::Log, "public")];
-    let timed = Fact { times, ..signed_by(KEY_A) };
-    assert_eq!(says(&judge(&key, [timed.clone()])), ALLOWED);
-    let bad = Fact { bad_time: Some("another imprint".to_owned()), ..timed };
+    let good = Fact { times: vec![time(NOW.0, TimeSource::Log, "public")], ..signed_by(KEY_A) };
+    assert_eq!(says(&judge(&key, [good.clone()])), ALLOWED);
+    let bad = Fact { bad_time: Some("another imprint".to_owned()), ..good };
     assert_eq!(says(&judge(&key, [bad])), waits(Reason::NoTrustedTime));
     let lax = images("app", &with_identity(".*")) + &registry("r", "");
     let subject = Subject { last_released: Some(NOW), ..subject() };
