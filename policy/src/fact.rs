@@ -18,6 +18,12 @@ impl<T> Verified<T> {
     pub(crate) fn new(proven: T) -> Self {
         Verified(proven)
     }
+
+    /// For tests of what comes after verification.
+    #[cfg(test)]
+    pub(crate) fn in_test(proven: T) -> Self {
+        Verified(proven)
+    }
 }
 
 impl<T> Deref for Verified<T> {

@@ -12,32 +12,55 @@
 //! Invariants: what cannot be read, checked or counted is a failure, never a weaker success; zero matches is a failure;
 //! nothing is fetched while verifying; trust comes from configuration alone.
 
+mod authority;
+mod decision;
 mod der;
 mod digest;
+mod document;
 mod error;
 mod evidence;
 mod fact;
 mod gather;
+mod glob;
+mod image_policy;
 mod json;
+mod judge;
 mod key;
 pub mod limits;
+mod pattern;
 mod pem;
 mod reason;
 mod refusal;
+mod registry_policy;
+mod rego;
+mod rfc3339;
+mod set;
 mod source;
+#[cfg(test)]
+mod testing;
 mod time;
 mod trust;
+mod trusted_key;
 mod verify;
 mod x509;
 
+pub use authority::{Authority, LogRule, Roots, SIGN_V1, predicate_uri};
+pub use decision::{AuthorityOutcome, Decision, EvidenceOutcome, PolicyOutcome, Verdict};
 pub use digest::{Algorithm, Digest, DigestError};
+pub use document::RootNames;
 pub use error::{Error, Result};
 pub use evidence::{BUNDLE, DSSE, Evidence, Form, SIMPLE_SIGNING};
 pub use fact::{Claim, Fact, Log, LogEntry, ProvenTime, Rejected, Signer, TimeSource, Verified};
 pub use gather::{Gathered, gather};
+pub use glob::{ImageGlob, RepositoryGlob};
+pub use judge::{Examined, Subject};
 pub use key::PublicKey;
+pub use pattern::{Identity, Pattern};
 pub use reason::Reason;
+pub use registry_policy::{Attachment, Enforcement, NoMatch, Rules, Transparency, WhileWaiting};
+pub use set::PolicySet;
 pub use source::{Descriptor, Manifest, Reference, Source};
 pub use time::Time;
 pub use trust::{Trust, TrustRoot};
+pub use trusted_key::{KeyHash, TrustedKey, Window};
 pub use verify::{Artifact, Checked, Verifier};
