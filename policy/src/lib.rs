@@ -9,6 +9,8 @@
 //!    makes [`Fact`]s of it, or says why not. A [`Verified`] fact can come from nowhere else.
 //! 3. [`PolicySet::judge`] folds facts to a [`Decision`]: a pure function of policies, facts, subject and time.
 //!
+//! Beside that way stands the signer's: a [`PrivateKey`], and what it writes in [`sign`].
+//!
 //! Invariants: what cannot be read, checked or counted is a failure, never a weaker success; zero matches is a failure;
 //! nothing is fetched while verifying; trust comes from configuration alone.
 
@@ -16,7 +18,10 @@ mod digest;
 mod error;
 mod evidence;
 mod fact;
+mod layout;
+mod private_key;
 mod reason;
+pub mod sign;
 mod source;
 mod time;
 
@@ -24,6 +29,8 @@ pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{Error, Result};
 pub use evidence::{Evidence, Form};
 pub use fact::{Claim, Fact, Log, LogEntry, ProvenTime, Rejected, Signer, TimeSource, Verified};
+pub use layout::LayoutSource;
+pub use private_key::{Hash, PrivateKey};
 pub use reason::Reason;
 pub use source::{Descriptor, Manifest, Reference, Source};
 pub use time::Time;

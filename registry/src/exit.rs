@@ -30,6 +30,18 @@ Exit codes:
    10  try again later; of `health`: not ready
   130  interrupted";
 
+/// The exit code that an error of the policy engine means.
+pub(crate) fn of_policy(error: &stella_policy::Error) -> u8 {
+    use stella_policy::Error;
+    match error {
+        Error::Load(_) | Error::File { .. } | Error::Password(_) | Error::Key(_) => USAGE,
+        Error::NotFound(_) => NOT_FOUND,
+        Error::Malformed(_) | Error::OverLimit(_) => INTEGRITY,
+        Error::Source(cause) => cause.downcast_ref().map_or(INTERNAL, crate::remote::Error::exit),
+        _ => INTERNAL,
+    }
+}
+
 /// The exit code that an error of the store means.
 pub(crate) fn of(error: &Error) -> u8 {
     match error {
