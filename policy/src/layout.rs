@@ -69,8 +69,9 @@ impl LayoutSource {
     /// Reads what the layout lists.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("oci-layout");
-        let version = read(&path, 4096)?
-            .ok_or_else(|| Error::NotFound(format!("{} is no OCI layout: it has no file oci-layout", folder.display())))?;
+        let version = read(&path, 4096)?.ok_or_else(|| {
+            Error::NotFound(format!("{} is no OCI layout: it has no file oci-layout", folder.display()))
+        })?;
         let version: Version = parse(&path, &version)?;
         if !version.image_layout_version.starts_with("1.") {
             return Err(Error::Malformed(format!("{}: a version that is not known", path.display())));
@@ -172,7 +173,10 @@ impl LayoutSource {
                 let file = file.map_err(failed)?;
                 files += 1;
                 if files > MOST_BLOBS {
-                    return Err(Error::OverLimit(format!("{}: more than {MOST_BLOBS} files", folder.display())));
+                    return Err(Error::OverLimit(format!(
+                        "{}: more than {MOST_BLOBS} files",
+                        folder.display()
+                    )));
                 }
                 let name = file.file_name();
                 let named = name.to_str().map(|name| format!("{}:{name}", folder_of(algorithm)));
@@ -262,9 +266,8 @@ fn kind(entry: &Descriptor) -> Option<&str> {
 /// Whether a tag is one of those under which clients keep what is said of others.
 fn is_evidence(tag: &str) -> bool {
     let hex = tag.strip_prefix("sha256-").or_else(|| tag.strip_prefix("sha512-"));
-    hex.and_then(|hex| hex.split('.').next()).is_some_and(|hex| {
-        matches!(hex.len(), 64 | 128) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    hex.and_then(|hex| hex.split('.').next())
+        .is_some_and(|hex| matches!(hex.len(), 64 | 128) && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn folder_of(algorithm: Algorithm) -> &'static str {

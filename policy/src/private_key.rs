@@ -12,8 +12,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1,
-    ECDSA_P384_SHA384_ASN1_SIGNING, ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P384_SHA384_ASN1_SIGNING, ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+    KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -108,7 +108,10 @@ impl PrivateKey {
             _ => return Err(Error::Key("a PEM text of another kind than a private key".to_owned())),
         };
         pair.ok_or_else(|| {
-            Error::Key("not a private key that can sign: P-256, P-384, Ed25519, or RSA with 2048 to 8192 bits".to_owned())
+            Error::Key(
+                "not a private key that can sign: P-256, P-384, Ed25519, or RSA with 2048 to 8192 bits"
+                    .to_owned(),
+            )
         })?
         .try_into()
     }

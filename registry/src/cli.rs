@@ -43,6 +43,8 @@ mod table;
 mod tags;
 mod upgrade;
 mod user;
+#[cfg_attr(not(test), expect(dead_code, reason = "registered once the engine is called"))]
+mod verify;
 
 use access::AccessCommand;
 use attest::AttestArgs;

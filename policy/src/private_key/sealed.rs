@@ -90,7 +90,8 @@ pub(super) fn seal(bytes: &[u8], password: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn cipher(effort: &Effort, salt: &[u8], password: &[u8]) -> Result<XSalsa20Poly1305> {
-    let refused = || Error::Key("the key's scrypt parameters are none of the three that cosign knows".to_owned());
+    let refused =
+        || Error::Key("the key's scrypt parameters are none of the three that cosign knows".to_owned());
     let log_n = match (effort.n, effort.r, effort.p) {
         (0x8000, 8, 1) => 15,
         (0x1_0000, 8, 1) => 16,

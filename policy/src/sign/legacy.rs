@@ -37,8 +37,8 @@ pub fn legacy_tag(digest: &Digest, kind: &str) -> String {
 pub struct Layer {
     /// What stands in it.
     pub bytes: Vec<u8>,
-    media_type: &'static str,
-    annotations: BTreeMap<String, String>,
+    pub(super) media_type: &'static str,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 impl Layer {
@@ -131,7 +131,9 @@ impl LegacyManifest {
     /// Adds a layer.
     pub fn add(&mut self, layer: &Layer) -> Result<()> {
         if self.layers.len() >= MOST_LAYERS {
-            return Err(Error::OverLimit(format!("{MOST_LAYERS} signatures are there, and clients read no more")));
+            return Err(Error::OverLimit(format!(
+                "{MOST_LAYERS} signatures are there, and clients read no more"
+            )));
         }
         let digest = Digest::of(&layer.bytes);
         self.config_bytes = with_layer(&self.config_bytes, &digest)?;
@@ -174,7 +176,9 @@ impl LegacyManifest {
 
     fn parse(bytes: &[u8]) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|error| {
-            Error::Malformed(format!("what is under the tag for signatures is no manifest of an image: {error}"))
+            Error::Malformed(format!(
+                "what is under the tag for signatures is no manifest of an image: {error}"
+            ))
         })
     }
 }

@@ -77,7 +77,10 @@ impl FromStr for PredicateType {
             && text.bytes().all(|b| b.is_ascii_graphic());
         if !is_uri {
             let names: Vec<_> = Self::names().collect();
-            return Err(Error::Load(format!("not a type of predicate: write a URI, or one of {}", names.join(", "))));
+            return Err(Error::Load(format!(
+                "not a type of predicate: write a URI, or one of {}",
+                names.join(", ")
+            )));
         }
         Ok(PredicateType { name: None, uri: text.to_owned() })
     }
