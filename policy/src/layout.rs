@@ -280,6 +280,10 @@ fn folder_of(algorithm: Algorithm) -> &'static str {
 /// A file, none if there is no such one.
 fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     let failed = |cause| Error::File { path: path.to_owned(), cause };
+    // What is no file, such as a pipe, might never end, or never begin.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::Malformed(format!("{}: not a file", path.display())));
+    }
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,

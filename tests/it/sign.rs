@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 use stella_tests::{Bench, Client, Content, Image, Tool, Transport};
 
+/// Asks no log, and no network for roots: the file is empty.
+const OFFLINE: &str = "--insecure-ignore-tlog=true --private-infrastructure --trusted-root root.json";
 const PASSWORD: &str = "a p\u{e4}ssword with a blank";
 /// The flags that make cosign's commands of one version write and read one form, and stella's to the same end.
 const FORMS: [Form; 4] = [
@@ -32,7 +34,7 @@ impl Form {
     /// How cosign's `what` is told to ask nobody.
     fn verify(self, what: &str) -> String {
         let Form { verify, .. } = self;
-        format!("{what} --key cosign.pub --insecure-ignore-tlog=true --private-infrastructure {verify}")
+        format!("{what} --key cosign.pub {OFFLINE} {verify}")
     }
 }
 
@@ -47,6 +49,7 @@ impl Signing {
         let bench = Bench::with(&[Client::Cosign, Client::Cosign2], Transport::Plain)?;
         let stella = bench.stella().env("COSIGN_PASSWORD", PASSWORD);
         stella.run("generate-key-pair");
+        bench.tool(Client::Cosign).run("trusted-root create --out root.json");
         Some(Self { bench, stella })
     }
 
@@ -95,8 +98,15 @@ fn cosign_verifies_images_and_indexes_that_stella_signed() {
         let image = &said[0]["critical"]["image"]["docker-manifest-digest"];
         assert_eq!(*image, index.rsplit_once('@').unwrap().1, "{form:?}: {said}");
         let annotations = &said[0]["optional"];
-        assert!(form.is_bundle || annotations["by"] == "stella", "{form:?}: {said}");
-        verify(&format!("-a build=8 {index}")).must_fail_saying(&["no matching", "annotation", "missing"]);
+        // cosign 2 leaves the annotations of bundles aside.
+        if !(form.is_bundle && form.client == Client::Cosign2) {
+            assert_eq!(annotations["by"], "stella", "{form:?}: {said}");
+            verify(&format!("-a build=8 {index}")).must_fail_saying(&[
+                "no matching",
+                "annotation",
+                "missing",
+            ]);
+        }
         let child =
             |content: &Content| format!("{}/{repository}@{}", signing.bench.server.host(), content.digest());
         verify(&child(&children[1])).must_fail_saying(&["no signatures", "no matching"]);
@@ -177,7 +187,7 @@ fn cosign_verifies_files_that_stella_signed() {
     stella("--bundle new.json");
     stella("--bundle old.json --new-bundle-format=false");
     stella("--output-signature file.sig");
-    let verify = "verify-blob --key cosign.pub --insecure-ignore-tlog=true --private-infrastructure";
+    let verify = format!("verify-blob --key cosign.pub {OFFLINE}");
     for client in [Client::Cosign, Client::Cosign2] {
         let cosign = signing.cosign(client);
         for evidence in
@@ -204,7 +214,7 @@ fn encrypted_keys_work_both_ways() {
             cosign.run(&format!("generate-key-pair --output-key-prefix {name}"));
             stella.run(&format!("generate-key-pair --output-key-prefix ours-{name}"));
             stella.run(&format!("sign-blob --key {name}.key --output-signature {name}.sig file"));
-            let verify = "verify-blob --insecure-ignore-tlog=true --new-bundle-format=false";
+            let verify = format!("verify-blob {OFFLINE} --new-bundle-format=false");
             cosign.run(&format!("{verify} --key {name}.pub --signature {name}.sig file"));
             // cosign reads ours: it tells the public half, which is the one that we told.
             let public = cosign.run_for_bytes(&format!("public-key --key ours-{name}.key"));
@@ -229,7 +239,7 @@ fn plain_keys_of_other_kinds_sign_for_cosign() {
         let image = signing.push(&format!("app-{kind}"), &Image::sample(1).build(), "1");
         signing.stella.run(&format!("sign --key {kind}.key {image}"));
         let cosign = signing.cosign(Client::Cosign);
-        let verify = format!("--key {kind}.pub --insecure-ignore-tlog=true --private-infrastructure");
+        let verify = format!("--key {kind}.pub {OFFLINE}");
         cosign.run(&format!("verify-blob {verify} --bundle {kind}.json file"));
         cosign.run(&format!("verify {verify} {image}"));
     }

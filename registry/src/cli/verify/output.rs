@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 use stella_policy::{Claim, Digest, Fact, Verified};
 
 /// cosign's `verify` (its `PrintVerification`): one object for each signature. A bundle's signature names no
-/// repository, so the one that was asked for stands there, as cosign writes it.
-pub(crate) fn signatures(facts: &[Verified<Fact>], image: &Digest, repository: &str) -> String {
-    let all: Vec<Value> = facts.iter().filter_map(|fact| signature(fact, image, repository)).collect();
+/// repository, so what was asked for stands there, as it was written.
+pub(crate) fn signatures(facts: &[Verified<Fact>], image: &Digest, asked: &str) -> String {
+    let all: Vec<Value> = facts.iter().filter_map(|fact| signature(fact, image, asked)).collect();
     format!("\n{}\n", Value::Array(all))
 }
 
-fn signature(fact: &Fact, image: &Digest, repository: &str) -> Option<Value> {
+fn signature(fact: &Fact, image: &Digest, asked: &str) -> Option<Value> {
     let object = |place: &str, kind: &str, optional: Map<String, Value>| {
         json!({
             "critical": {
@@ -30,7 +30,7 @@ fn signature(fact: &Fact, image: &Digest, repository: &str) -> Option<Value> {
         }
         Claim::Statement { subjects, predicate_type, .. } => {
             let (_, annotations) = subjects.iter().find(|(digest, _)| digest == image)?;
-            Some(object(repository, predicate_type, annotations.clone().into_iter().collect()))
+            Some(object(asked, predicate_type, annotations.clone().into_iter().collect()))
         }
         Claim::Blob { .. } => None,
     }
