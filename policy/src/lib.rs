@@ -9,6 +9,8 @@
 //!    makes [`Fact`]s of it, or says why not. A [`Verified`] fact can come from nowhere else.
 //! 3. [`PolicySet::judge`] folds facts to a [`Decision`]: a pure function of policies, facts, subject and time.
 //!
+//! Beside that way stands the signer's: a [`PrivateKey`], and what it writes in [`sign`].
+//!
 //! Invariants: what cannot be read, checked or counted is a failure, never a weaker success; zero matches is a failure;
 //! nothing is fetched while verifying; trust comes from configuration alone.
 
@@ -26,15 +28,18 @@ mod image_policy;
 mod json;
 mod judge;
 mod key;
+mod layout;
 pub mod limits;
 mod pattern;
 mod pem;
+mod private_key;
 mod reason;
 mod refusal;
 mod registry_policy;
 mod rego;
 mod rfc3339;
 mod set;
+pub mod sign;
 mod source;
 #[cfg(test)]
 mod testing;
@@ -55,7 +60,9 @@ pub use gather::{Gathered, gather};
 pub use glob::{ImageGlob, RepositoryGlob};
 pub use judge::{Examined, Subject};
 pub use key::PublicKey;
+pub use layout::LayoutSource;
 pub use pattern::{Identity, Pattern};
+pub use private_key::{Hash, PrivateKey};
 pub use reason::Reason;
 pub use registry_policy::{Attachment, Enforcement, NoMatch, Rules, Transparency, WhileWaiting};
 pub use set::PolicySet;
