@@ -23,6 +23,7 @@ mod authenticate;
 mod bearer;
 mod challenge;
 mod checked;
+mod claims;
 #[cfg(test)]
 mod forge;
 mod htpasswd;

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::claims::brief;
 use super::htpasswd::{Htpasswd, HtpasswdError};
 
 /// How often the file is looked at.
@@ -77,6 +78,11 @@ impl Passwords {
     /// What tells a name's present password from any other; none if there is no such name.
     pub(crate) fn stamp(&self, name: &str) -> Option<Arc<str>> {
         self.users.load().stamps.get(name).cloned()
+    }
+
+    /// Whether this, or as much of it as a token has, is the stamp of a name's present password.
+    pub(super) fn has_stamp(&self, name: &str, stamp: &str) -> bool {
+        self.users.load().stamps.get(name).is_some_and(|present| brief(present) == brief(stamp))
     }
 
     /// Whether this is the password of this name. Slow.
@@ -191,8 +197,20 @@ mod tests {
             assert_eq!(passwords.prove(name, password).await.unwrap(), right, "{name} {password}");
             assert_eq!(passwords.is_proven(name, password), right);
         }
+        let stamp = passwords.stamp("alice").unwrap();
+        for (name, stamp, has) in [
+            ("alice", &*stamp, true),
+            ("alice", brief(&stamp), true),
+            ("alice", &stamp[..15], false),
+            ("alice", "", false),
+            ("bob", &stamp, false),
+            ("carol", &stamp, false),
+        ] {
+            assert_eq!(passwords.has_stamp(name, stamp), has, "{name} {stamp}");
+        }
         fs::write(&path, line("alice", "changed", 4)).unwrap();
         passwords.reload().await.unwrap();
+        assert!(!passwords.has_stamp("alice", &stamp) && !passwords.has_stamp("alice", brief(&stamp)));
         assert!(
             !passwords.is_proven("alice", "secret") && !passwords.prove("alice", "secret").await.unwrap()
         );

@@ -79,7 +79,12 @@ fn a_token_answers_as_the_specification_has_it() {
         (&json!("stella-registry"), &json!("stella-registry"), &json!("ci"))
     );
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3600);
-    assert_eq!(claims["stella"]["session"].as_str().unwrap().len(), 64);
+    // What it need not say it does not say: each request carries it.
+    assert!(claims["stella"].get("session").is_none() && claims.get("nbf").is_none(), "{claims}");
+    let token = body["token"].as_str().unwrap();
+    assert!(token.len() < 520, "{}", token.len());
+    let again = guarded.token("ci", "repository:dev/app:pull");
+    assert_ne!(claims["jti"], super::claims(&again)["jti"], "no two tokens have one name");
     // Whoever wants to check it finds the key.
     let keys = get("/.well-known/jwks.json").to(&guarded.server).is(200).json();
     let token = body["token"].as_str().unwrap();
