@@ -196,7 +196,8 @@ impl Access {
     /// Whose ID token this is.
     pub(super) async fn id_token(&self, token: &str, peer: Peer) -> Result<Identity, ApiError> {
         match self.issuers.identify_id_token(token, SystemClock.now()).await {
-            Some(Ok((mut identity, _expires))) => {
+            Some(Ok((mut identity, expires))) => {
+                identity.until = Some(expires);
                 let issuer = match &identity.proof {
                     Proof::Token { issuer } => issuer.as_str(),
                     _ => "",

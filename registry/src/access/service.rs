@@ -166,8 +166,8 @@ impl TokenService {
     /// A token for `who`, good for `scope`.
     pub(super) fn mint(&self, who: &Identity, scope: &Scope, marks: Marks) -> Result<Minted, SignerError> {
         let (issued, jti) = (SystemClock.now(), Uuid::new_v4().to_string());
-        let lifetime: Duration = self.settings.lifetime.into();
         let seconds = issued.0 / 1000;
+        let lifetime = lifetime(self.settings.lifetime.into(), seconds, who.until);
         let session = who.session.clone().unwrap_or_else(|| session_of(&self.service, &jti));
         let claims = Claims {
             iss: self.service.clone(),
@@ -198,6 +198,14 @@ impl TokenService {
     /// How often the keys have changed.
     pub(super) fn generation(&self) -> u64 {
         self.keys.load().generation
+    }
+}
+
+/// How long a token is good that is made at this second. It ends with what its bearer was proven by.
+fn lifetime(usual: Duration, now: u64, until: Option<Timestamp>) -> Duration {
+    match until {
+        Some(until) => usual.min(Duration::from_secs((until.0 / 1000).saturating_sub(now))),
+        None => usual,
     }
 }
 
@@ -299,6 +307,7 @@ impl Claims {
             scope: Some(scope),
             session: Some(session),
             stamp,
+            until: None,
         })
     }
 }
@@ -358,4 +367,24 @@ fn name_of(algorithm: Algorithm) -> &'static str {
 
 fn algorithm_of(name: &str) -> Option<Algorithm> {
     [Algorithm::ES256, Algorithm::RS256].into_iter().find(|algorithm| name_of(*algorithm) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ends_with_the_id_token_that_it_was_given_for() {
+        let (hour, seconds) = (Duration::from_hours(1), Duration::from_secs);
+        for (until, expected) in [
+            (None, hour),
+            (Some(100 + 7200), hour),
+            (Some(100 + 300), seconds(300)),
+            // Clocks differ: it is taken for a minute more, and so is what is given for it.
+            (Some(100 - 30), seconds(0)),
+        ] {
+            let until = until.map(|second| Timestamp(second * 1000));
+            assert_eq!(lifetime(hour, 100, until), expected, "{until:?}");
+        }
+    }
 }
