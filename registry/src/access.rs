@@ -47,6 +47,7 @@ pub use identity::{Claim, Grant, Identity, Proof, Scope};
 pub(crate) use passwords::Passwords;
 pub(crate) use prove::{Proven, Wish, hash, secret};
 pub(crate) use rules::{Decision, Rules};
+pub(crate) use tokens::MAX_TOKEN;
 
 use attempts::Attempts;
 use checked::CheckedTokens;

@@ -216,6 +216,32 @@ fn a_refresh_token_gives_tokens_until_it_is_revoked() {
 }
 
 #[test]
+fn a_token_that_no_request_could_carry_is_not_given() {
+    let guarded = Guarded::start();
+    let name = |number: usize| format!("dev/{number}/{}", "x".repeat(200));
+    let ask = |count: usize| {
+        let scopes: Vec<_> =
+            (0..count).map(|number| format!("repository:{}:pull,push", name(number))).collect();
+        let body = format!(
+            "grant_type=password&username=ci&password={}&scope={}",
+            backwards("ci"),
+            scopes.join("+")
+        );
+        post("/token")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(body)
+            .to(&guarded.server)
+    };
+    let answer = ask(100);
+    let message = refused(&answer, 400, "UNSUPPORTED")["message"].clone();
+    assert!(message.as_str().unwrap().contains("ask for fewer repositories at once (`scope`)"), "{message}");
+    // What is given is taken.
+    let answer = ask(20).is(200).json();
+    let token = answer["token"].as_str().unwrap();
+    bearer(get("/v2/"), token).to(&guarded.server).is(200);
+}
+
+#[test]
 fn a_password_can_be_posted() {
     let guarded = Guarded::start();
     let body = format!(
