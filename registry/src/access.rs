@@ -38,6 +38,7 @@ mod scope;
 mod service;
 mod signer;
 mod tokens;
+mod turns;
 mod unique_json;
 
 pub use action::Action;

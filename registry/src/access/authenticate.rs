@@ -11,8 +11,9 @@ use http::header::{AUTHORIZATION, HeaderValue};
 
 use stella_storage::{Clock as _, Store, SystemClock, Timestamp};
 
-use super::passwords::TooBusy;
+use super::attempts::network;
 use super::tokens::{TokenError, issuer_of};
+use super::turns::{Attempt, TooBusy};
 use super::{Access, Identity, Peer, Proof, Refused, Wanted, check_name, robots};
 use crate::error::ApiError;
 
@@ -138,17 +139,30 @@ impl Access {
         }
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
         if !passwords.is_proven(&name, &password) {
-            if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
-                return Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }));
+            self.may_try(peer)?;
+            let failures = self.attempts.failures(peer.address, Instant::now());
+            let attempt = Attempt { network: network(peer.address), failures, name: &name };
+            let turn = passwords.turn(attempt).await.map_err(|TooBusy| ApiError::unavailable())?;
+            // Others from there may have failed while it waited, or have proven the same.
+            if !passwords.is_proven(&name, &password) {
+                self.may_try(peer)?;
             }
-            match passwords.prove(&name, &password).await {
-                Ok(true) => {}
-                Ok(false) => return Err(self.failed(peer, &name)),
-                Err(TooBusy) => return Err(ApiError::unavailable()),
+            if !passwords.prove(turn, &name, &password).await {
+                return Err(self.failed(peer, &name));
             }
         }
         let stamp = passwords.stamp(&name).map(|stamp| stamp.to_string());
         Ok(Identity { subject: name, proof: Proof::Password, stamp, ..Identity::default() })
+    }
+
+    /// Fails while an address has to wait.
+    fn may_try(&self, peer: Peer) -> Result<(), ApiError> {
+        match self.attempts.must_wait(peer.address, Instant::now()) {
+            Some(seconds) => {
+                Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The error for a password that is wrong: one that can be guessed, so this is counted.
