@@ -14,7 +14,7 @@ use stella_storage::{Clock as _, Store, SystemClock, Timestamp};
 use super::attempts::network;
 use super::tokens::{TokenError, issuer_of};
 use super::turns::{Attempt, TooBusy};
-use super::{Access, Identity, Peer, Proof, Refused, Wanted, check_name, robots};
+use super::{Access, Claimed, Identity, Peer, Proof, Refused, Wanted, check_name, robots};
 use crate::error::ApiError;
 
 /// A header with more is no name and password, and no token of ours.
@@ -139,13 +139,13 @@ impl Access {
         }
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
         if !passwords.is_proven(&name, &password) {
-            self.may_try(peer)?;
+            self.may_try(peer, &name)?;
             let failures = self.attempts.failures(peer.address, Instant::now());
             let attempt = Attempt { network: network(peer.address), failures, name: &name };
             let turn = passwords.turn(attempt).await.map_err(|TooBusy| ApiError::unavailable())?;
             // Others from there may have failed while it waited, or have proven the same.
             if !passwords.is_proven(&name, &password) {
-                self.may_try(peer)?;
+                self.may_try(peer, &name)?;
             }
             if !passwords.prove(turn, &name, &password).await {
                 return Err(self.failed(peer, &name));
@@ -156,10 +156,10 @@ impl Access {
     }
 
     /// Fails while an address has to wait.
-    fn may_try(&self, peer: Peer) -> Result<(), ApiError> {
+    fn may_try(&self, peer: Peer, name: &str) -> Result<(), ApiError> {
         match self.attempts.must_wait(peer.address, Instant::now()) {
             Some(seconds) => {
-                Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }))
+                Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }).claimed(name))
             }
             None => Ok(()),
         }
@@ -173,8 +173,9 @@ impl Access {
 }
 
 fn refused_login(peer: Peer, name: &str) -> ApiError {
-    tracing::info!(client = %peer.address, name = %name.escape_debug(), "a login failed");
-    unproven("the name or the password is wrong")
+    let Claimed(shown) = Claimed::of(name);
+    tracing::info!(client = %peer.address, name = shown, "a login failed");
+    unproven("the name or the password is wrong").claimed(name)
 }
 
 pub(super) fn unproven(message: &str) -> ApiError {

@@ -82,7 +82,7 @@ impl Access {
         peer: Peer,
     ) -> Result<Proven, ApiError> {
         if check_name(name).is_err() {
-            return Err(unproven("the name or the password is wrong"));
+            return Err(unproven("the name or the password is wrong").claimed(name));
         }
         let credentials = Credentials { name: name.to_owned(), password: password.to_owned() };
         let identity = self.log_in(store, credentials, peer).await?;
