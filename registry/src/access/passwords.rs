@@ -95,13 +95,10 @@ impl Passwords {
         let (hash, given) = (known.clone().unwrap_or_else(|| users.nobody.clone()), password.to_owned());
         #[cfg(test)]
         self.computed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // The turn ends with the work, also if the client has gone away.
-        let work = move || {
-            let _turn = turn;
-            bcrypt::verify(given, &hash).unwrap_or(false)
-        };
-        let right = tokio::task::spawn_blocking(work).await;
-        let (Some(hash), Ok(true)) = (known, right) else { return false };
+        // The turn goes with the work, also if the client has gone away, and ends once whoever is next can know of it.
+        let work = move || (bcrypt::verify(given, &hash).unwrap_or(false), turn);
+        let done = tokio::task::spawn_blocking(work).await;
+        let (Some(hash), Ok((true, _turn))) = (known, done) else { return false };
         let mark = self.mark(name, password, &hash);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= REMEMBERED {

@@ -119,7 +119,9 @@ fn the_audit_trail_names_who_tried_to_log_in() {
 
 #[test]
 fn names_that_nobody_sees_are_not_given_and_old_ones_are_shown() {
-    let guarded = Guarded::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let guarded = Guarded::with(&[("STELLA_AUDIT__FILE", file.to_str().unwrap())]);
     let name = "ecila\u{202e}";
     for args in [["user", "add", name].as_slice(), &["robot", "create", name, "--allow", "pull=**"]] {
         let outcome = guarded.stella(args);
@@ -137,6 +139,9 @@ fn names_that_nobody_sees_are_not_given_and_old_ones_are_shown() {
     eventually("it may log in", || refused_push() == 403);
     eventually("it is in the log", || guarded.server.log().contains("202e"));
     assert!(!guarded.server.log().contains('\u{202e}'));
+    let trail = || std::fs::read_to_string(&file).unwrap();
+    eventually("it is in the audit trail", || trail().contains(r#""actor":"ecila\u202e""#));
+    assert!(!trail().contains('\u{202e}'), "{}", trail());
 }
 
 #[test]
