@@ -43,3 +43,4 @@ mod route;
 pub mod server;
 mod signals;
 mod tls;
+mod unseen;

@@ -20,7 +20,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
-use crate::access::{Identity, Peer, Refused, Wanted};
+use crate::access::{Claimed, Identity, Peer, Refused, Wanted};
 use crate::app::App;
 use crate::audit::Changed;
 use crate::error::ApiError;
@@ -116,8 +116,10 @@ pub(crate) async fn handle(
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
     }
-    let (changed, refused) = (response.extensions_mut().remove(), response.extensions_mut().remove());
-    asked.answered(response.status().as_u16(), Noted { changed, refused }).await;
+    let extensions = response.extensions_mut();
+    let noted =
+        Noted { changed: extensions.remove(), refused: extensions.remove(), claimed: extensions.remove() };
+    asked.answered(response.status().as_u16(), noted).await;
     response
 }
 
@@ -126,6 +128,7 @@ pub(crate) async fn handle(
 struct Noted {
     changed: Option<Changed>,
     refused: Option<Refused>,
+    claimed: Option<Claimed>,
 }
 
 /// A request whose answer is on its way. If that never comes, because its client went away, then that is
@@ -163,13 +166,14 @@ impl Asked<'_> {
     }
 
     fn entry(&self, status: u16, noted: &Noted) -> Option<audit::Entry> {
-        let Noted { changed, refused } = noted;
+        let Noted { changed, refused, claimed } = noted;
         let entry = audit::of_request(&self.method, &self.uri, status, changed.as_ref(), refused.is_some())?;
         let who = self.who.get();
         Some(audit::Entry {
             request_id: Some(self.id.to_owned()),
             client: self.client.to_string(),
             actor: who.map_or_else(String::new, |who| who.subject.clone()),
+            claimed: claimed.as_ref().map(|Claimed(name)| name.clone()),
             proof: who.map(|who| who.proof.text()),
             rule: refused.as_ref().and_then(|refused| refused.rule),
             ..entry

@@ -11,10 +11,11 @@ use http::header::{AUTHORIZATION, HeaderValue};
 
 use stella_storage::{Clock as _, Store, SystemClock, Timestamp};
 
+use super::attempts::network;
 use super::claims::brief;
-use super::passwords::TooBusy;
 use super::tokens::{TokenError, issuer_of};
-use super::{Access, Identity, Peer, Proof, Refused, Wanted, check_name, robots};
+use super::turns::{Attempt, TooBusy};
+use super::{Access, Claimed, Identity, Peer, Proof, Refused, Wanted, check_name, robots};
 use crate::error::ApiError;
 
 /// A header with more is no name and password, and no token of ours.
@@ -171,17 +172,30 @@ impl Access {
         }
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
         if !passwords.is_proven(&name, password) {
-            if let Some(seconds) = self.attempts.must_wait(peer.address, Instant::now()) {
-                return Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }));
+            self.may_try(peer, &name)?;
+            let failures = self.attempts.failures(peer.address, Instant::now());
+            let attempt = Attempt { network: network(peer.address), failures, name: &name };
+            let turn = passwords.turn(attempt).await.map_err(|TooBusy| ApiError::unavailable())?;
+            // Others from there may have failed while it waited, or have proven the same.
+            if !passwords.is_proven(&name, password) {
+                self.may_try(peer, &name)?;
             }
-            match passwords.prove(&name, password).await {
-                Ok(true) => {}
-                Ok(false) => return Err(self.failed(peer, &name)),
-                Err(TooBusy) => return Err(ApiError::unavailable()),
+            if !passwords.prove(turn, &name, password).await {
+                return Err(self.failed(peer, &name));
             }
         }
         let stamp = passwords.stamp(&name).map(|stamp| stamp.to_string());
         Ok(Identity { subject: name, proof: Proof::Password, stamp, ..Identity::default() })
+    }
+
+    /// Fails while an address has to wait.
+    fn may_try(&self, peer: Peer, name: &str) -> Result<(), ApiError> {
+        match self.attempts.must_wait(peer.address, Instant::now()) {
+            Some(seconds) => {
+                Err(ApiError::too_many_logins(seconds).refused(Refused { rule: None }).claimed(name))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The error for a password that is wrong: one that can be guessed, so this is counted.
@@ -192,8 +206,9 @@ impl Access {
 }
 
 fn refused_login(peer: Peer, name: &str) -> ApiError {
-    tracing::info!(client = %peer.address, name = %name.escape_debug(), "a login failed");
-    unproven("the name or the password is wrong")
+    let Claimed(shown) = Claimed::of(name);
+    tracing::info!(client = %peer.address, name = shown, "a login failed");
+    unproven("the name or the password is wrong").claimed(name)
 }
 
 pub(super) fn unproven(message: &str) -> ApiError {

@@ -181,6 +181,7 @@ impl Heard {
             scope: Some(scope),
             session: Some(session.unwrap_or_else(|| session_of(&self.iss, &self.jti))),
             stamp,
+            until: None,
         })
     }
 }
@@ -288,6 +289,7 @@ mod tests {
             scope: Some(scope()),
             session: Some(session_of("https://gitlab.example", "job-7")),
             stamp: None,
+            until: None,
         };
         assert_eq!(identity(told(&who, &scope(), &Marks::default())), Some(who));
     }

@@ -83,7 +83,7 @@ impl Access {
         peer: Peer,
     ) -> Result<Proven, ApiError> {
         if check_name(&name).is_err() {
-            return Err(unproven("the name or the password is wrong"));
+            return Err(unproven("the name or the password is wrong").claimed(&name));
         }
         let identity = self.log_in(store, name.clone(), password, peer).await?;
         Ok(Proven { identity, named: Some(name) })
@@ -179,7 +179,8 @@ impl Access {
     /// Whose ID token this is.
     pub(super) async fn id_token(&self, token: &str, peer: Peer) -> Result<Identity, ApiError> {
         match self.issuers.identify_id_token(token, SystemClock.now()).await {
-            Some(Ok((mut identity, _expires))) => {
+            Some(Ok((mut identity, expires))) => {
+                identity.until = Some(expires);
                 let issuer = match &identity.proof {
                     Proof::Token { issuer } => issuer.as_str(),
                     _ => "",

@@ -111,8 +111,8 @@ impl TokenService {
         marks: &Marks<'_>,
     ) -> Result<Minted, SignerError> {
         let issued = SystemClock.now();
-        let lifetime: Duration = self.settings.lifetime.into();
         let seconds = issued.0 / 1000;
+        let lifetime = lifetime(self.settings.lifetime.into(), seconds, who.until);
         let mut name = [0; NAME];
         rand::fill(&mut name).map_err(|_| SignerError::Sign)?;
         let told = Told {
@@ -143,6 +143,14 @@ impl TokenService {
     /// How often the keys have changed.
     pub(super) fn generation(&self) -> u64 {
         self.keys.load().generation
+    }
+}
+
+/// How long a token is good that is made at this second. It ends with what its bearer was proven by.
+fn lifetime(usual: Duration, now: u64, until: Option<Timestamp>) -> Duration {
+    match until {
+        Some(until) => usual.min(Duration::from_secs((until.0 / 1000).saturating_sub(now))),
+        None => usual,
     }
 }
 
@@ -271,5 +279,20 @@ mod tests {
         let earlier = service.keys.load().signer.sign(&earlier).unwrap();
         let (identity, _) = service.check(&earlier, minted.issued).unwrap();
         assert_eq!(identity.session.as_deref(), Some("its own"));
+    }
+
+    #[test]
+    fn a_token_ends_with_the_id_token_that_it_was_given_for() {
+        let (hour, seconds) = (Duration::from_hours(1), Duration::from_secs);
+        for (until, expected) in [
+            (None, hour),
+            (Some(100 + 7200), hour),
+            (Some(100 + 300), seconds(300)),
+            // Clocks differ: it is taken for a minute more, and so is what is given for it.
+            (Some(100 - 30), seconds(0)),
+        ] {
+            let until = until.map(|second| Timestamp(second * 1000));
+            assert_eq!(lifetime(hour, 100, until), expected, "{until:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::bytes;
-use crate::access::{Identity, Peer, Proven, Wish};
+use crate::access::{Identity, MAX_TOKEN, Peer, Proven, Wish};
 use crate::app::App;
 use crate::body::RequestBody;
 use crate::error::ApiError;
@@ -111,6 +111,13 @@ async fn exchange(
     let identity = who.get_or_init(|| Arc::new(identity));
     let wish = Wish::of(form.all("scope"));
     let granted = app.access.mint(identity, &wish).map_err(|error| ApiError::failed(error.to_string()))?;
+    if granted.token.len() > MAX_TOKEN {
+        return Err(ApiError::unsupported(format!(
+            "a token for all this would be longer than the {} KiB that a request can carry; ask for fewer repositories \
+             at once (`scope`)",
+            MAX_TOKEN >> 10
+        )));
+    }
     let offline = form.get("offline_token") == Some("true") || form.get("access_type") == Some("offline");
     let refresh = if offline && *request.method() != Method::HEAD {
         let client = form.get("client_id").unwrap_or("");

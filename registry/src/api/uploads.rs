@@ -25,13 +25,15 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
         let digest: Digest = digest.parse()?;
         // A source that cannot exist is one that does not: the client uploads instead.
         let from = call.query.get("from").map(str::parse::<RepoName>);
+        // Neither does one that is too large for who may only sign: its upload is refused, and says why.
+        let most = call.most(&repo, 0);
         let mounted = match from {
             Some(Err(_)) => Mounted::No,
             Some(Ok(from)) => {
                 call.require_source(&from, &repo)?;
-                store.mount_readable(&repo, Some(&from), &digest, &actor, readable(&call)).await?
+                store.mount_readable(&repo, Some(&from), &digest, &actor, most, readable(&call)).await?
             }
-            None => store.mount_readable(&repo, None, &digest, &actor, readable(&call)).await?,
+            None => store.mount_readable(&repo, None, &digest, &actor, most, readable(&call)).await?,
         };
         if mounted == Mounted::Yes {
             return Ok(blob_created(&repo, &digest));
