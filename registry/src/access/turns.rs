@@ -53,6 +53,7 @@ pub(crate) struct Turn(Option<Arc<Shared>>);
 pub(crate) struct TooBusy;
 
 /// Whose attempt it is.
+#[derive(Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     /// Where it comes from.
     pub(crate) network: IpAddr,
