@@ -63,7 +63,10 @@ pub(crate) async fn answer(listener: TcpListener) -> io::Result<()> {
 
 async fn connection(stream: TcpStream, key: Arc<EcdsaKeyPair>) {
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(signed(&request, &key)));
+    let answer = service_fn(|request: Request<Incoming>| {
+        let response = signed(&request, &key);
+        async move { Ok::<_, Infallible>(response) }
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).half_close(true);
     let _ = builder.serve_connection(TokioIo::new(stream), answer).await;
