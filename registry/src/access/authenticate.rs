@@ -46,10 +46,11 @@ impl Access {
             return Err(unproven("the Authorization header is longer than 20 KiB"));
         }
         if let Some(token) = bearer(header) {
-            return self.check_token(store, token).await;
+            // Boxed, as what is needed by few: room for it would be in every request.
+            return Box::pin(self.check_token(store, token)).await;
         }
         match Credentials::of(header) {
-            Some(credentials) => self.log_in(store, credentials, peer).await.map(Arc::new),
+            Some(credentials) => Box::pin(self.log_in(store, credentials, peer)).await.map(Arc::new),
             None => Err(unproven("the Authorization header is neither `Basic` nor `Bearer`")),
         }
     }
