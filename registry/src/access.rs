@@ -16,6 +16,7 @@ use stella_storage::{RepoName, Store};
 
 use crate::config::{self, Config, ConfigError, ExternalUrl};
 use crate::error::ApiError;
+use crate::unseen::visible;
 
 mod action;
 mod attempts;
@@ -23,6 +24,7 @@ mod authenticate;
 mod bearer;
 mod challenge;
 mod checked;
+mod claims;
 #[cfg(test)]
 mod forge;
 mod htpasswd;
@@ -38,18 +40,21 @@ mod scope;
 mod service;
 mod signer;
 mod tokens;
+mod turns;
 mod unique_json;
 
 pub use action::Action;
 pub(crate) use challenge::Wanted;
-pub(crate) use htpasswd::{COST, Htpasswd, MAX_PASSWORD, check_name};
+pub(crate) use htpasswd::{COST, Htpasswd, MAX_PASSWORD, check_name, check_new_name};
 pub use identity::{Claim, Grant, Identity, Proof, Scope};
 pub(crate) use passwords::Passwords;
 pub(crate) use prove::{Proven, Wish, hash, secret};
 pub(crate) use rules::{Decision, Rules};
+pub(crate) use tokens::MAX_TOKEN;
 
 use attempts::Attempts;
 use checked::CheckedTokens;
+use htpasswd::MAX_NAME;
 use issuers::Issuers;
 use service::TokenService;
 
@@ -80,6 +85,21 @@ pub(crate) struct Access {
 pub(crate) struct Refused {
     /// The rule that decided, from 1, if one did.
     pub(crate) rule: Option<usize>,
+}
+
+/// Who a client said it was that could not prove it, for the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claimed(pub(crate) String);
+
+impl Claimed {
+    /// As much of the name as names have, with all that is in it to be seen.
+    pub(crate) fn of(name: &str) -> Self {
+        let (name, rest) = match name.char_indices().nth(MAX_NAME) {
+            Some((end, _)) => (name.get(..end).unwrap_or_default(), "…"),
+            None => (name, ""),
+        };
+        Claimed(visible(name) + rest)
+    }
 }
 
 impl Access {

@@ -4,6 +4,8 @@
 //! Each file below holds the handlers of one noun. A handler extracts, makes one call to the store,
 //! and answers. Nothing here converts a manifest or looks at `Accept`: what was pushed is served.
 
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -34,6 +36,8 @@ mod uploads;
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 type Answer = Result<Response<Body>, ApiError>;
+/// An answer that is being made.
+type Answering<'r> = Pin<Box<dyn Future<Output = Answer> + Send + 'r>>;
 
 /// A request below `/v2/`, taken apart.
 struct Call<'r> {
@@ -93,15 +97,19 @@ const WRITE: &[Action] = &[Action::Push, Action::Sign];
 const DELETE: &[Action] = &[Action::Delete];
 
 /// Answers a request below `/v2/`.
-pub(crate) async fn answer(app: &App, who: &Identity, request: &Request<()>, body: Body) -> Response<Body> {
-    let notes = request.extensions().get::<Notes>();
-    let unread = notes.map(|notes| Arc::clone(&notes.unread));
-    let body = RequestBody::new(body, app.live.idle_timeout()).telling(unread);
-    let direct = notes.and_then(|notes| notes.direct.as_ref());
-    match dispatch(app, who, request, direct, body).await {
-        Ok(response) => response,
-        Err(error) => refuse(request, error),
-    }
+pub(crate) async fn answer(
+    app: &App,
+    who: &Identity,
+    notes: &Notes,
+    request: &Request<()>,
+    body: Body,
+) -> Response<Body> {
+    let body = RequestBody::new(body, app.live.idle_timeout()).telling(Arc::clone(&notes.unread));
+    let answer = match dispatch(app, who, request, notes.direct.as_ref(), body) {
+        Ok(answering) => answering.await,
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|error| refuse(request, error))
 }
 
 /// The answer to a request that fails.
@@ -110,63 +118,81 @@ pub(crate) fn refuse(request: &Request<()>, error: ApiError) -> Response<Body> {
     if request.method() == Method::HEAD { without_body(response) } else { response }
 }
 
-/// What is large is boxed, so that the common reads, and uploads that wait, are small.
-async fn dispatch(
-    app: &App,
-    who: &Identity,
-    request: &Request<()>,
-    direct: Option<&Direct>,
+/// An answer to who sends no body, or one that is not read: it stays, unread, until there is the answer.
+macro_rules! unread {
+    ($body:ident, $answer:expr) => {
+        Box::pin(async move {
+            let answer = $answer.await;
+            drop($body);
+            answer
+        })
+    };
+}
+
+/// Chooses who answers. Each is boxed for itself, so that an upload which waits for its client has no room for what other
+/// requests need.
+fn dispatch<'r>(
+    app: &'r App,
+    who: &'r Identity,
+    request: &'r Request<()>,
+    direct: Option<&'r Direct>,
     body: RequestBody,
-) -> Answer {
+) -> Result<Answering<'r>, ApiError> {
     let route = route::parse(request.uri().path())?.ok_or_else(ApiError::unknown_path)?;
     let query = Query::parse(request.uri().query())?;
     let method = request.method();
     let call = Call { app, method, headers: request.headers(), query, who, direct };
     authorize(&call, &route)?;
-    match route {
+    Ok(match route {
         Route::Base => match *method {
             Method::GET | Method::HEAD => {
                 app.access.greets(who)?;
-                json(call.method, "{}".into())
+                Box::pin(ready(json(method, "{}".into())))
             }
-            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD")),
         },
         Route::Catalog => match *method {
-            Method::GET | Method::HEAD => catalog::list(call).await,
-            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+            Method::GET | Method::HEAD => unread!(body, catalog::list(call)),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD")),
         },
         Route::Tags(repo) => match *method {
-            Method::GET | Method::HEAD => tags::list(call, repo).await,
-            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+            Method::GET | Method::HEAD => unread!(body, tags::list(call, repo)),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD")),
         },
         Route::Manifest(repo, reference) => match *method {
-            Method::GET => manifests::get(call, repo, &reference).await,
-            Method::HEAD => Box::pin(manifests::head(call, repo, &reference)).await,
-            Method::PUT => Box::pin(manifests::put(call, repo, &reference, body)).await,
-            Method::DELETE => Box::pin(manifests::delete(call, repo, &reference)).await,
-            _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
+            Method::GET => unread!(body, manifests::get(call, repo, &reference)),
+            Method::HEAD => unread!(body, manifests::head(call, repo, &reference)),
+            Method::PUT => Box::pin(async move { manifests::put(call, repo, &reference, body).await }),
+            Method::DELETE => unread!(body, manifests::delete(call, repo, &reference)),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
         },
         Route::Blob(repo, digest) => match *method {
-            Method::GET | Method::HEAD => Box::pin(blobs::get(call, repo, &digest)).await,
-            Method::DELETE => Box::pin(blobs::delete(call, repo, &digest)).await,
-            _ => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
+            Method::GET | Method::HEAD => unread!(body, blobs::get(call, repo, &digest)),
+            Method::DELETE => unread!(body, blobs::delete(call, repo, &digest)),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
         },
         Route::Uploads(repo) => match *method {
-            Method::POST => Box::pin(uploads::post(call, repo, body)).await,
-            _ => Err(ApiError::method_not_allowed("POST")),
+            Method::POST => Box::pin(uploads::post(call, repo, body)),
+            _ => return Err(ApiError::method_not_allowed("POST")),
         },
         Route::Upload(repo, id) => match *method {
-            Method::GET | Method::HEAD => uploads::status(call, repo, &id).await,
-            Method::PATCH => Box::pin(uploads::patch(call, repo, &id, body)).await,
-            Method::PUT => Box::pin(uploads::put(call, repo, &id, body)).await,
-            Method::DELETE => Box::pin(uploads::cancel(call, repo, &id)).await,
-            _ => Err(ApiError::method_not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
+            Method::GET | Method::HEAD => {
+                let id = id.parse()?;
+                unread!(body, uploads::status(call, repo, id))
+            }
+            Method::PATCH => uploads::patch(call, repo, id.parse()?, body),
+            Method::PUT => uploads::put(call, repo, id.parse()?, body),
+            Method::DELETE => {
+                let id = id.parse()?;
+                unread!(body, uploads::cancel(call, repo, id))
+            }
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
         },
         Route::Referrers(repo, digest) => match *method {
-            Method::GET | Method::HEAD => referrers::list(call, repo, &digest).await,
-            _ => Err(ApiError::method_not_allowed("GET, HEAD")),
+            Method::GET | Method::HEAD => unread!(body, referrers::list(call, repo, &digest)),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD")),
         },
-    }
+    })
 }
 
 /// Fails unless the client may do this at all: the one place that says which action a request needs. It comes before

@@ -16,6 +16,8 @@ use std::time::Duration;
 use serde::Serialize;
 use stella_storage::{Clock as _, Digest, GcSummary, SystemClock, Tag};
 
+use crate::unseen::{visible, visible_json};
+
 mod file;
 mod request;
 
@@ -57,6 +59,9 @@ pub(crate) struct Entry {
     pub(crate) client: String,
     /// Who it was; empty for an anonymous one.
     pub(crate) actor: String,
+    /// The name of who tried to log in, and could not prove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) claimed: Option<String>,
     /// How that was proven.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proof: Option<&'static str>,
@@ -154,8 +159,9 @@ impl Audit {
             return Some((file, line(entry)));
         }
         // The request's id is on the line anyway.
-        let Entry { action, client, actor, proof, rule, repository, digest, from, upload, status, .. } =
+        let Entry { action, client, claimed, proof, rule, repository, digest, from, upload, status, .. } =
             entry;
+        let (actor, claimed) = (&*visible(&entry.actor), claimed.as_deref());
         let (repository, digest) = (repository.as_deref(), digest.as_deref());
         let (from, upload) = (from.as_deref(), upload.as_deref());
         let tags = (!entry.tags.is_empty()).then(|| json(&entry.tags));
@@ -163,7 +169,7 @@ impl Audit {
         let outcome = outcome.as_deref();
         tracing::info!(
             target: "audit",
-            action, client, actor, proof, rule, repository, digest, tags, from, upload, status, outcome,
+            action, client, actor, claimed, proof, rule, repository, digest, tags, from, upload, status, outcome,
             "audit"
         );
         None
@@ -212,5 +218,5 @@ fn line(entry: &Entry) -> String {
 
 fn json(value: &impl Serialize) -> String {
     // Nothing here has keys that are no text, the one thing that JSON cannot say.
-    serde_json::to_string(value).unwrap_or_default()
+    visible_json(serde_json::to_string(value).unwrap_or_default())
 }

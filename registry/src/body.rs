@@ -97,8 +97,8 @@ impl RequestBody {
     }
 
     /// Tells the connection if this body is dropped before its end.
-    pub(crate) fn telling(mut self, unread: Option<Arc<AtomicBool>>) -> Self {
-        self.unread = unread;
+    pub(crate) fn telling(mut self, unread: Arc<AtomicBool>) -> Self {
+        self.unread = Some(unread);
         self
     }
 

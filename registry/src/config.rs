@@ -239,6 +239,7 @@ impl Config {
 
     fn decode(tree: &Node, schema: &Schema) -> Result<Self, ConfigError> {
         let explain = |fault: decode::Fault| fault.explain(tree, schema);
+        decode::check_who_is_who(tree).map_err(explain)?;
         let mut config = Self::deserialize(tree).map_err(explain)?;
         bounds::check(&config).map_err(explain)?;
         config.origins = tree.leaves().into_iter().map(|(key, node)| (key, node.origin.clone())).collect();

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 use stella_storage::{DigestError, Error, What};
 
-use crate::access::{Refused, Wanted};
+use crate::access::{Claimed, Refused, Wanted};
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub(crate) struct ApiError {
 struct Refusal {
     wanted: Option<Wanted>,
     refused: Option<Refused>,
+    claimed: Option<Claimed>,
 }
 
 impl ApiError {
@@ -135,6 +136,12 @@ impl ApiError {
         self
     }
 
+    /// Notes for the audit trail who it said it was.
+    pub(crate) fn claimed(mut self, name: &str) -> Self {
+        self.refusal.get_or_insert_default().claimed = Some(Claimed::of(name));
+        self
+    }
+
     /// Who it is does not help.
     pub(crate) fn denied(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
@@ -231,12 +238,15 @@ impl ApiError {
             response.headers_mut().insert(name, value);
         }
         // Who knows what we are called turns it into a header.
-        let Refusal { wanted, refused } = self.refusal.map(|refusal| *refusal).unwrap_or_default();
+        let Refusal { wanted, refused, claimed } = self.refusal.map(|refusal| *refusal).unwrap_or_default();
         if let Some(wanted) = wanted {
             response.extensions_mut().insert(wanted);
         }
         if let Some(refused) = refused {
             response.extensions_mut().insert(refused);
+        }
+        if let Some(claimed) = claimed {
+            response.extensions_mut().insert(claimed);
         }
         response
     }

@@ -46,3 +46,4 @@ mod signals;
 mod signer;
 mod source;
 mod tls;
+mod unseen;

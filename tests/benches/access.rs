@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Who asks: what it costs the registry that a client says who it is, beside one that does not, and how many tokens
-//! `/token` gives, beside signing alone. One rule decides about all that is pulled here, so that nothing differs but the
+//! `/token` gives, beside signing alone, and beside answers over HTTP that are signatures and nothing else. One rule decides about all that is pulled here, so that nothing differs but the
 //! credentials. No other registry is asked: none of them gives tokens.
 
 use std::fs;
@@ -20,7 +20,7 @@ use crate::prepare::{self, request};
 use crate::pull_load::{Mode, Pull, pull};
 use crate::rounds::{Aim, Measure, Row, Spec, Tally, measure};
 use crate::server::{Kind, Server};
-use crate::sign::sign;
+use crate::sign::{over_http, sign};
 use crate::wire::Talk;
 
 const FAMILY: &str = "access";
@@ -35,6 +35,8 @@ const RULES: &str = "[{allow: [pull], to: everyone}, {allow: all, to: {subject: 
 const TOKEN: &str = "/token?account=bench&scope=repository%3Abench%2Faccess%3Apull&service=stella-registry";
 /// Of bcrypt. What was proven is remembered: nothing that is measured hashes a password.
 const COST: u32 = 10;
+/// The bytes of a signature as tokens have it.
+const SIGNATURE: usize = 86;
 
 /// How many manifests are asked for in turn, and the layers of each, as in `manifests.rs`.
 const MANIFESTS: u64 = 100;
@@ -67,8 +69,9 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         .filter(|(_, _, name)| plan.wants(FAMILY, name))
         .collect();
     let tokens = format!("/token for one repository, {CLIENTS} clients");
-    let wants_tokens = plan.wants(FAMILY, &tokens);
-    if cases.is_empty() && !wants_tokens {
+    let beside_http = format!("{tokens}, beside HTTP and a signature");
+    let wants = [&tokens, &beside_http].map(|name| plan.wants(FAMILY, name));
+    if cases.is_empty() && wants == [false; 2] {
         return Ok(Vec::new());
     }
     let users = plan.folder.join("users");
@@ -99,12 +102,14 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             .collect();
         rows = pairs::measure(plan, FAMILY, &server, &pairs);
     }
-    if wants_tokens {
+    if wants != [false; 2] {
         let servers: Vec<_> = [server].into_iter().chain(start(Kind::Bare)?).collect();
-        let spec = Spec::new(tokens, Measure::Rate, |server, part| {
-            credentials.mint(server, plan.turn.mul_f64(part))
-        });
-        rows.extend(measure(plan, FAMILY, &servers, &[spec.aim(Aim::Times(Kind::Bare, 0.5))]));
+        let to_sign = |server: &Server, part| credentials.sign(server, plan.turn.mul_f64(part));
+        let to_answer = |server: &Server, part| credentials.answer(server, plan.turn.mul_f64(part));
+        let sign = Spec::new(tokens, Measure::Rate, to_sign).aim(Aim::Times(Kind::Bare, 0.5));
+        let answer = Spec::new(beside_http, Measure::Requests, to_answer);
+        let specs = [sign, answer].into_iter().zip(wants).filter_map(|(spec, wanted)| wanted.then_some(spec));
+        rows.extend(measure(plan, FAMILY, &servers, &specs.collect::<Vec<_>>()));
     }
     Ok(rows)
 }
@@ -127,6 +132,8 @@ struct Credentials {
     password: String,
     /// As many bytes of a token are signed.
     signed: usize,
+    /// As many bytes has an answer of `/token`.
+    answered: usize,
 }
 
 impl Credentials {
@@ -135,10 +142,11 @@ impl Credentials {
         let password = format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")));
         let headers = [("Authorization", password.as_str())];
         let answer = Talk::open(server.host())?.ask("GET", TOKEN, &headers, &[])?.must_be(200)?;
+        let answered = answer.body.len();
         let answer: Value = serde_json::from_slice(&answer.body)?;
         let token = answer["token"].as_str().context("no token")?;
         let signed = token.rfind('.').context("not a token")?;
-        Ok(Self { token: format!("Bearer {token}"), password, signed })
+        Ok(Self { token: format!("Bearer {token}"), password, signed, answered })
     }
 
     fn header(&self, by: By) -> &str {
@@ -148,14 +156,35 @@ impl Credentials {
         }
     }
 
-    /// Has a server make tokens, or what a token cannot be without.
-    fn mint(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
-        let (host, limit) = (server.host(), Limit::Time(time));
+    /// Has a server make tokens, or sign what a token says.
+    fn sign(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
         if server.kind == Kind::Bare {
-            return sign(host, self.signed, time);
+            sign(server.host(), self.signed, time)
+        } else {
+            self.mint(server, time)
         }
-        let request = request("GET", host, TOKEN, &[("Authorization", &self.password)]);
+    }
+
+    /// Has a server make tokens, or answer with as much that has a signature in it.
+    fn answer(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
+        if server.kind != Kind::Bare {
+            return self.mint(server, time);
+        }
+        let host = over_http(server.host())?;
+        // What stands beside the signature.
+        let rest = self.answered.saturating_sub(SIGNATURE);
+        let target = format!("/{}/{rest}?{}", self.signed, TOKEN.trim_start_matches("/token?"));
+        self.ask(&host, &target, time)
+    }
+
+    fn mint(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
+        self.ask(server.host(), TOKEN, time)
+    }
+
+    fn ask(&self, host: &str, target: &str, time: Duration) -> anyhow::Result<Tally> {
+        let request = request("GET", host, target, &[("Authorization", &self.password)]);
         let next = |out: &mut Vec<u8>| out.extend(&request);
+        let limit = Limit::Time(time);
         ask(Ask { host, clients: CLIENTS, limit, next, status: 200, length: None, bodiless: false })
     }
 }

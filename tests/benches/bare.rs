@@ -2,7 +2,7 @@
 //! What a push is compared with: a program that receives, hashes, writes and syncs, and does nothing else that a
 //! registry does. It runs on tokio, as the registry does, reads sockets directly, and answers the same requests, so
 //! that the same client pushes to it: a `POST` gets a `Location` (nothing is kept of it), a `PUT` brings a blob.
-//! A token is compared with what `sign.rs` does here when a `GET` tells it to.
+//! A token is compared with what `sign.rs` does here when a `GET` tells it to, and with what it answers beside this.
 //!
 //! A blob is received in pieces of up to 1 MiB; a thread for each blob hashes and writes a piece while the next arrives.
 //! It becomes one file, named by its digest; file and folder are synced before the answer.
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::sign::Order;
+use crate::sign::{self, Order};
 use crate::wire::{broken, header};
 
 /// How much is hashed and written at once.
@@ -30,10 +30,13 @@ const WAITING: usize = 2;
 
 /// Serves until it is ended.
 pub(crate) fn serve(data: &Path) -> anyhow::Result<()> {
-    let folder =
-        Arc::new(Folder { path: data.to_owned(), handle: File::open(data).context("no data folder")? });
+    let handle = File::open(data).context("no data folder")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let signing = TcpListener::bind("127.0.0.1:0").await?;
+        let signs_at = signing.local_addr()?.to_string();
+        tokio::spawn(sign::answer(signing));
+        let folder = Arc::new(Folder { path: data.to_owned(), handle, signs_at });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let mut stdout = io::stdout();
         writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
@@ -58,6 +61,8 @@ pub(crate) fn serve(data: &Path) -> anyhow::Result<()> {
 struct Folder {
     path: PathBuf,
     handle: File,
+    /// Where answers are signatures.
+    signs_at: String,
 }
 
 struct Connection {
@@ -85,6 +90,8 @@ impl Connection {
             if let Some(order) = target.and_then(Order::of) {
                 let signed = spawn_blocking(move || order.carry_out()).await;
                 body = signed.map_err(io::Error::other)??.to_string();
+            } else if target == Some(sign::ADDRESS) {
+                body.clone_from(&folder.signs_at);
             }
             let answer = match (method, target) {
                 (Some("POST"), _) => "202 Accepted\r\nLocation: /upload",

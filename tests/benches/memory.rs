@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use stella_tests::{Noise, noise};
+use stella_tests::{Authority, Noise, noise};
 
 use crate::content::Image;
 use crate::load::Limit;
@@ -27,6 +27,7 @@ const CLIENTS: usize = 16;
 const LITTLE: u64 = 256 << 10;
 const MUCH: u64 = 2 * MIB;
 const ANNOUNCED: u64 = 64 * MIB;
+const BINARY: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
 /// How many stand still before the first measurement, so that what is needed once is not counted.
 const FIRST: usize = 16;
 /// Rounds are few: memory differs little between them.
@@ -40,18 +41,30 @@ struct Case<'a> {
     measure: Measure,
     most: f64,
     settings: &'a [(&'a str, &'a str)],
+    /// Who its server's certificate is of, if it speaks TLS.
+    authority: Option<&'a Authority>,
     probe: Probe<'a>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as the other families, which can fail")]
 pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let (uploads, connections) = (plan.sizes.idle_uploads, plan.sizes.idle_connections);
-    let standing = |text: &str, sent: u64| Case {
-        name: format!("each of {uploads} uploads that stand still after {text}"),
+    let authority = Authority::new();
+    let each_of = |name: String, authority, probe| Case {
+        name,
         measure: Measure::MemoryEach,
         most: 32.0,
         settings: &[],
-        probe: Box::new(move |server| each(server, uploads, |host| stalled_upload(host, sent))),
+        authority,
+        probe,
+    };
+    let standing = |text: &str, sent: u64, authority| {
+        let name = format!("each of {uploads} uploads that stand still after {text}");
+        each_of(name, authority, Box::new(move |server| each(server, uploads, |s| stalled_upload(s, sent))))
+    };
+    let idling = |text: &str, authority| {
+        let name = format!("each of {connections} idle connections{text}");
+        each_of(name, authority, Box::new(move |server| each(server, connections, idle_connection)))
     };
     let cases = [
         Case {
@@ -59,6 +72,7 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             measure: Measure::Memory,
             most: 30.0,
             settings: &[],
+            authority: None,
             probe: Box::new(idle),
         },
         Case {
@@ -68,17 +82,24 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             measure: Measure::Memory,
             most: 80.0,
             settings: &[("STELLA_LIMITS__MEMORY", "64MiB")],
+            authority: None,
             probe: Box::new(|server| peak(plan, server)),
         },
-        standing("256 KiB", LITTLE),
-        standing("2 MiB", MUCH),
+        standing("256 KiB", LITTLE, None),
+        standing("2 MiB", MUCH, None),
+        standing("256 KiB, over TLS", LITTLE, Some(&authority)),
         Case {
-            name: format!("each of {connections} idle connections"),
-            measure: Measure::MemoryEach,
-            most: 32.0,
-            settings: &[],
-            probe: Box::new(move |server| each(server, connections, idle_connection)),
+            settings: &[("STELLA_LIMITS__MEMORY", "64MiB")],
+            ..each_of(
+                format!(
+                    "each of {uploads} uploads that come at once and stand still after 256 KiB (stella: limits.memory 64MiB)"
+                ),
+                None,
+                Box::new(move |server| at_once(server, uploads)),
+            )
         },
+        idling("", None),
+        idling(", over TLS", Some(&authority)),
     ];
     Ok(cases.iter().filter(|case| plan.wants(FAMILY, &case.name)).map(|case| case.row(plan)).collect())
 }
@@ -92,10 +113,13 @@ impl Case<'_> {
     }
 
     fn cell(&self, plan: &Plan, program: &Program) -> Cell {
+        if self.authority.is_some() && program.kind != Kind::Stella {
+            return Cell::Absent("measured without TLS".to_owned());
+        }
         let mut rounds = Vec::new();
         for round in 1..=plan.rounds.min(ROUNDS) {
-            let measured =
-                Server::start(plan, program, self.settings).and_then(|server| (self.probe)(&server));
+            let measured = Server::start_with(plan, program, self.settings, self.authority)
+                .and_then(|server| (self.probe)(&server));
             let (name, kind) = (&self.name, program.kind.name());
             match measured {
                 Ok(figures) => {
@@ -147,36 +171,75 @@ fn peak(plan: &Plan, server: &Server) -> anyhow::Result<Figures> {
 fn each(
     server: &Server,
     count: usize,
-    come: impl Fn(&str) -> anyhow::Result<Talk>,
+    come: impl Fn(&Server) -> anyhow::Result<Talk>,
 ) -> anyhow::Result<Figures> {
-    let host = server.host();
-    let come = |count| (0..count).map(|_| come(host)).collect::<anyhow::Result<Vec<_>>>();
+    let come = |count| (0..count).map(|_| come(server)).collect::<anyhow::Result<Vec<_>>>();
     drop(come(FIRST)?);
     let before = settled(server)?;
     let there = come(count)?;
     let after = settled(server)?;
     drop(there);
+    Ok(more(before, after, count))
+}
+
+/// What each of `count` uploads takes whose clients all send at the same time, and then no more.
+fn at_once(server: &Server, count: usize) -> anyhow::Result<Figures> {
+    drop(stalled_upload(server, LITTLE)?);
+    let mut talk = server.talk()?;
+    let sessions = (0..count).map(|_| begin(&mut talk)).collect::<anyhow::Result<Vec<_>>>()?;
+    let before = settled(server)?;
+    let mut there =
+        sessions.iter().map(|target| announce(server, target)).collect::<anyhow::Result<Vec<_>>>()?;
+    let bytes = noise(1, LITTLE);
+    thread::scope(|scope| {
+        let parts = there
+            .chunks_mut(count.div_ceil(CLIENTS))
+            .map(|part| scope.spawn(|| part.iter_mut().try_for_each(|talk| talk.write(&bytes))));
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().try_for_each(|part| match part.join() {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(anyhow::anyhow!("a client failed")),
+        })
+    })?;
+    let after = settled(server)?;
+    drop(there);
+    Ok(more(before, after, count))
+}
+
+/// What each of `count` takes, of all that came between two looks.
+fn more(before: Memory, after: Memory, count: usize) -> Figures {
     let kib = |before: u64, after: u64| precise(after.saturating_sub(before)) / precise(count as u64);
-    Ok(vec![
+    vec![
         (Measure::MemoryEach.name(), kib(before.resident, after.resident)),
         ("proportional_kib_each", kib(before.proportional, after.proportional)),
-    ])
+    ]
 }
 
 /// A client that has sent so much of a blob, and sends no more.
-fn stalled_upload(host: &str, sent: u64) -> anyhow::Result<Talk> {
-    let mut talk = Talk::open(host)?;
-    let session = talk.ask("POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), &[], &[])?.must_be(202)?;
-    let target = session.next("")?;
-    let headers = [("Content-Type", "application/octet-stream")];
-    talk.begin("PATCH", target.trim_end_matches(['?', '&']), &headers, ANNOUNCED)?;
+fn stalled_upload(server: &Server, sent: u64) -> anyhow::Result<Talk> {
+    let mut talk = server.talk()?;
+    let target = begin(&mut talk)?;
+    talk.begin("PATCH", &target, &BINARY, ANNOUNCED)?;
     talk.write(&noise(1, sent))?;
     Ok(talk)
 }
 
+/// Begins an upload, and gives where its bytes go.
+fn begin(talk: &mut Talk) -> anyhow::Result<String> {
+    let session = talk.ask("POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), &[], &[])?.must_be(202)?;
+    Ok(session.next("")?.trim_end_matches(['?', '&']).to_owned())
+}
+
+/// A client that has said that it will send a blob.
+fn announce(server: &Server, target: &str) -> anyhow::Result<Talk> {
+    let mut talk = server.talk()?;
+    talk.begin("PATCH", target, &BINARY, ANNOUNCED)?;
+    Ok(talk)
+}
+
 /// A client that has got an answer, and asks for nothing more.
-fn idle_connection(host: &str) -> anyhow::Result<Talk> {
-    let mut talk = Talk::open(host)?;
+fn idle_connection(server: &Server) -> anyhow::Result<Talk> {
+    let mut talk = server.talk()?;
     talk.ask("GET", "/v2/", &[], &[])?.must_be(200)?;
     Ok(talk)
 }

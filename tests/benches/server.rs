@@ -14,9 +14,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,12 +27,13 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use stella_tests::{Process, find, stella};
+use rustls::ClientConfig;
+use stella_tests::{Authority, Process, find, stella};
 
 use crate::machine::said;
 use crate::plan::Plan;
 use crate::usage::{self, Memory, Threads};
-use crate::wire::status_of;
+use crate::wire::Talk;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -113,6 +116,8 @@ pub(crate) struct Server {
     folder: PathBuf,
     program: Program,
     settings: Vec<(String, String)>,
+    /// How clients trust it, if it speaks TLS.
+    tls: Option<Arc<ClientConfig>>,
     pinned: bool,
     starts: usize,
 }
@@ -123,12 +128,26 @@ const PATIENCE: Duration = Duration::from_mins(5);
 impl Server {
     /// Starts it without content; `settings` are variables of the registry's environment.
     pub(crate) fn start(plan: &Plan, program: &Program, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_with(plan, program, settings, None)
+    }
+
+    /// The same, with a certificate of `authority` for HTTP/1.1 over TLS, which only the registry itself is set up for.
+    pub(crate) fn start_with(
+        plan: &Plan,
+        program: &Program,
+        settings: &[(&str, &str)],
+        authority: Option<&Authority>,
+    ) -> anyhow::Result<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = plan.folder.join(format!("{}-{number}", program.kind.name()));
         fs::create_dir_all(folder.join("data"))?;
-        let settings: Vec<_> =
+        let mut settings: Vec<_> =
             settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if let Some(authority) = authority {
+            let certificate = authority.issue(&["127.0.0.1"]).write(&folder, "tls");
+            settings.push(("STELLA_TLS__CERTIFICATES".to_owned(), format!("[{certificate}]")));
+        }
         let pinned = plan.arguments.pin;
         let (process, host) = launch(program, &folder, &settings, pinned, 0)?;
         let mut server = Self {
@@ -139,6 +158,7 @@ impl Server {
             folder,
             program: program.clone(),
             settings,
+            tls: authority.map(|authority| authority.client(&[b"http/1.1"])),
             pinned,
             starts: 1,
         };
@@ -191,7 +211,8 @@ impl Server {
                     self.process.said()
                 );
             }
-            if status_of(&self.host, target).is_ok_and(|status| status == 200) {
+            let answer = self.talk().and_then(|mut talk| talk.ask("GET", target, &[], &[]));
+            if answer.is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -204,6 +225,14 @@ impl Server {
     /// The host and port that it listens on.
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// A new connection to it, in which it speaks as it is set up to.
+    pub(crate) fn talk(&self) -> io::Result<Talk> {
+        match &self.tls {
+            Some(config) => Talk::open_tls(&self.host, config),
+            None => Talk::open(&self.host),
+        }
     }
 
     /// Where it keeps its data.
@@ -338,7 +367,8 @@ fn address(process: &mut Process) -> anyhow::Result<String> {
         let said = process.said();
         // A last line without its end may not be whole.
         let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        if let Some(host) = whole.lines().find_map(|line| line.strip_prefix("listening on http://")) {
+        let url = whole.lines().find_map(|line| line.strip_prefix("listening on "));
+        if let Some((_, host)) = url.and_then(|url| url.split_once("://")) {
             return Ok(host.trim().to_owned());
         }
         anyhow::ensure!(ended.is_none() && Instant::now() < deadline, "a server does not listen:\n{said}");

@@ -4,7 +4,11 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// How long a connection may stand still before the measurement fails.
 pub(crate) const STALL: Duration = Duration::from_mins(1);
@@ -91,9 +95,36 @@ pub(crate) fn chunks_end(bytes: &[u8]) -> io::Result<Option<(usize, u64)>> {
     }
 }
 
-/// The status that a GET of `target` is answered with, on a connection of its own.
-pub(crate) fn status_of(host: &str, target: &str) -> io::Result<u16> {
-    Ok(Talk::open(host)?.ask("GET", target, &[], &[])?.status)
+/// What a talk goes through.
+#[derive(Debug)]
+enum Line {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// A connection on which requests and whole answers follow each other.
@@ -102,7 +133,7 @@ pub(crate) struct Talk {
     host: String,
     /// What each request has besides.
     credentials: Option<String>,
-    stream: TcpStream,
+    stream: Line,
     buffer: Vec<u8>,
     filled: usize,
 }
@@ -121,9 +152,20 @@ pub(crate) struct Answer {
 impl Talk {
     /// Connects to `host`.
     pub(crate) fn open(host: &str) -> io::Result<Self> {
+        Ok(Self::over(host, Line::Plain(connect(host)?)))
+    }
+
+    /// Connects to `host`, an address and a port, by TLS.
+    pub(crate) fn open_tls(host: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let stream = connect(host)?;
+        let name = ServerName::from(stream.peer_addr()?.ip());
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        Ok(Self::over(host, Line::Tls(Box::new(StreamOwned::new(connection, stream)))))
+    }
+
+    fn over(host: &str, stream: Line) -> Self {
         let (host, buffer) = (host.to_owned(), vec![0; 64 << 10]);
-        Ok(Self { host, credentials: None, stream, buffer, filled: 0 })
+        Self { host, credentials: None, stream, buffer, filled: 0 }
     }
 
     /// From now on each request has this `Authorization`.

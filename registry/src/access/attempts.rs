@@ -41,13 +41,22 @@ impl Attempts {
     /// Seconds that an address has to wait before it may try again; none if it may now.
     pub(crate) fn must_wait(&self, address: IpAddr, now: Instant) -> Option<u64> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = table.get_mut(&key(address))?;
+        let failures = table.get_mut(&network(address))?;
         failures.forget(now);
         if failures.count < FREE {
             return None;
         }
         let left = FORGOTTEN.saturating_sub(now.saturating_duration_since(failures.since));
         Some(left.as_secs().max(1))
+    }
+
+    /// How often an address has failed of late.
+    pub(crate) fn failures(&self, address: IpAddr, now: Instant) -> u32 {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get_mut(&network(address)).map_or(0, |failures| {
+            failures.forget(now);
+            failures.count
+        })
     }
 
     /// An address has named somebody and could not prove it.
@@ -66,14 +75,14 @@ impl Attempts {
                 table.remove(&least);
             }
         }
-        let failures = table.entry(key(address)).or_insert(Failures { count: 0, since: now });
+        let failures = table.entry(network(address)).or_insert(Failures { count: 0, since: now });
         failures.forget(now);
         failures.count = failures.count.saturating_add(1).min(FREE * 2);
     }
 }
 
 /// Of IPv6 the network: a client has many addresses in one.
-fn key(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),

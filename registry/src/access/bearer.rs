@@ -12,6 +12,7 @@ use stella_storage::{RepoName, RepoPattern};
 use super::tokens::TokenError;
 use super::{Action, Claim, Grant, Identity, Proof};
 use crate::config::{Issuer, Piece, Template, TokenServer};
+use crate::unseen::is_unseen;
 
 /// The longest name of a client or of a group, in bytes.
 const MAX_NAME: usize = 512;
@@ -149,11 +150,6 @@ fn located(value: &str) -> Option<String> {
 }
 
 fn name(text: String) -> Result<String, TokenError> {
-    // Besides what controls a terminal: what ends or reverses a line.
-    let is_unseen = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
     if text.is_empty() || text.len() > MAX_NAME || text.chars().any(is_unseen) {
         return Err(TokenError::BadName);
     }

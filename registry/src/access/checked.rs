@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Tokens that were checked: whose they are, until they expire or the keys change. Checking a signature costs as much as
 //! several answers; finding a token here costs less than reading a row.
+//!
+//! Invariant: what is found was kept under the same token, to the last byte. Only tokens that are right are kept, so
+//! nobody else fills this, or makes it slow.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use stella_storage::Timestamp;
 
@@ -12,9 +17,11 @@ use super::Identity;
 /// Tokens that are remembered, and how long one may be, so that memory is bounded.
 const MOST: usize = 4_096;
 const LONGEST: usize = 4 << 10;
+/// As many bytes at its end tell a token from others: a part of its signature, which is as good as random.
+const TAIL: usize = 16;
 
 /// What is remembered.
-pub(super) struct CheckedTokens(Cache<Arc<str>, Checked>);
+pub(super) struct CheckedTokens(Cache<Kept, Checked>);
 
 #[derive(Clone)]
 struct Checked {
@@ -24,6 +31,13 @@ struct Checked {
     keys: u64,
 }
 
+/// A token that is here.
+#[derive(PartialEq, Eq)]
+struct Kept(Box<[u8]>);
+
+/// A token that is looked for.
+struct Sought<'a>(&'a [u8]);
+
 impl Default for CheckedTokens {
     fn default() -> Self {
         CheckedTokens(Cache::new(MOST))
@@ -32,16 +46,39 @@ impl Default for CheckedTokens {
 
 impl CheckedTokens {
     /// Whose token this is, if it was checked with the present keys and has not expired.
-    pub(super) fn get(&self, token: &str, keys: u64, now: Timestamp) -> Option<Arc<Identity>> {
-        let checked = self.0.get(token)?;
+    pub(super) fn get(&self, token: &[u8], keys: u64, now: Timestamp) -> Option<Arc<Identity>> {
+        let checked = self.0.get(&Sought(token))?;
         (checked.keys == keys && now < checked.expires).then_some(checked.identity)
     }
 
     /// Remembers a token that is right.
-    pub(super) fn keep(&self, token: &str, keys: u64, expires: Timestamp, identity: &Arc<Identity>) {
+    pub(super) fn keep(&self, token: &[u8], keys: u64, expires: Timestamp, identity: &Arc<Identity>) {
         if token.len() <= LONGEST {
-            self.0.insert(token.into(), Checked { identity: Arc::clone(identity), expires, keys });
+            self.0.insert(Kept(token.into()), Checked { identity: Arc::clone(identity), expires, keys });
         }
+    }
+}
+
+/// Both have to agree on it.
+fn hash(token: &[u8], state: &mut impl Hasher) {
+    state.write(token.last_chunk::<TAIL>().map_or(token, |tail| tail));
+}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(&self.0, state);
+    }
+}
+
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(self.0, state);
+    }
+}
+
+impl Equivalent<Kept> for Sought<'_> {
+    fn equivalent(&self, kept: &Kept) -> bool {
+        *self.0 == *kept.0
     }
 }
 
@@ -49,16 +86,51 @@ impl CheckedTokens {
 mod tests {
     use super::*;
 
+    fn named(subject: &str) -> Arc<Identity> {
+        Arc::new(Identity { subject: subject.to_owned(), ..Identity::default() })
+    }
+
     #[test]
     fn a_token_is_known_until_it_expires_or_the_keys_change() {
         let (tokens, identity) = (CheckedTokens::default(), Arc::new(Identity::anonymous()));
-        tokens.keep("a", 1, Timestamp(10), &identity);
-        assert!(tokens.get("a", 1, Timestamp(9)).is_some());
-        for (token, keys, now) in [("a", 1, 10), ("a", 2, 9), ("b", 1, 9)] {
+        tokens.keep(b"a", 1, Timestamp(10), &identity);
+        assert!(tokens.get(b"a", 1, Timestamp(9)).is_some());
+        for (token, keys, now) in [(b"a", 1, 10), (b"a", 2, 9), (b"b", 1, 9)] {
             assert!(tokens.get(token, keys, Timestamp(now)).is_none());
         }
-        let long = "x".repeat(LONGEST + 1);
+        let long = vec![b'x'; LONGEST + 1];
         tokens.keep(&long, 1, Timestamp(10), &identity);
         assert!(tokens.get(&long, 1, Timestamp(9)).is_none());
+    }
+
+    #[test]
+    fn no_token_is_taken_for_another_that_is_almost_the_same() {
+        let tokens = CheckedTokens::default();
+        let token: Vec<u8> = (0..400_u32).map(|index| b"abcdefghijk.-_"[index as usize % 14]).collect();
+        tokens.keep(&token, 1, Timestamp(10), &named("right"));
+        let get = |token: &[u8]| tokens.get(token, 1, Timestamp(9));
+        for index in 0..token.len() {
+            let mut other = token.clone();
+            other[index] ^= 1;
+            assert_eq!(get(&other), None, "another byte {index}");
+            assert_eq!(get(&token[index + 1..]), None, "an end");
+            assert_eq!(get(&token[..index]), None, "a beginning");
+        }
+        assert_eq!(get(&[&b"x"[..], &token].concat()), None);
+        assert_eq!(get(&token), Some(named("right")));
+    }
+
+    #[test]
+    fn tokens_with_one_end_are_told_apart() {
+        let tokens = CheckedTokens::default();
+        let token = |subject: &str| format!("{subject}.{}", "s".repeat(TAIL)).into_bytes();
+        let subjects = ["alice", "bob", ""];
+        for subject in subjects {
+            tokens.keep(&token(subject), 1, Timestamp(10), &named(subject));
+        }
+        for subject in subjects {
+            assert_eq!(tokens.get(&token(subject), 1, Timestamp(9)), Some(named(subject)));
+        }
+        assert_eq!(tokens.get(&token("mallory"), 1, Timestamp(9)), None);
     }
 }

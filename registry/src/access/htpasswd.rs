@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::unseen::{is_unseen, visible};
+
 /// A file with more is no list of people.
 const MAX_SIZE: u64 = 4 << 20;
 /// A name has no more bytes.
-const MAX_NAME: usize = 128;
+pub(super) const MAX_NAME: usize = 128;
 /// bcrypt takes no more of a password.
 pub(crate) const MAX_PASSWORD: usize = 72;
 /// A hash that costs more takes seconds at each login.
@@ -166,6 +168,16 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a name may be given to somebody. Names from before are taken as they are.
+pub(crate) fn check_new_name(name: &str) -> Result<(), String> {
+    check_name(name)?;
+    if name.chars().any(is_unseen) {
+        let name = visible(name);
+        return Err(format!("the name has characters that nobody sees, as \"{name}\" shows; leave them out"));
+    }
+    Ok(())
+}
+
 fn check_hash(hash: &str) -> Result<(), String> {
     let bcrypt = ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix));
     if !bcrypt {
@@ -241,6 +253,18 @@ mod tests {
             let (found, reason) = Htpasswd::parse(text).unwrap_err();
             assert!(found == line && reason.contains(what), "{text}: {found} {reason}");
             assert!(!reason.contains(HASH), "hashes are not for the log");
+        }
+    }
+
+    #[test]
+    fn a_new_name_shows_all_that_is_in_it() {
+        assert!(check_new_name("zoë").is_ok());
+        for name in ["ecila\u{202e}", "a\u{200b}lice", "alice\u{feff}", "a\u{ad}b", "a\u{2066}b", "a\u{fe0f}"]
+        {
+            assert!(check_name(name).is_ok(), "a file that has it is still read");
+            let error = check_new_name(name).unwrap_err();
+            assert!(error.contains("nobody sees") && error.contains("\\u{"), "{error}");
+            assert!(!error.chars().any(is_unseen), "{error:?}");
         }
     }
 

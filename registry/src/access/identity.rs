@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use stella_storage::{RepoName, RepoPattern};
+use stella_storage::{RepoName, RepoPattern, Timestamp};
 
 use super::Action;
 
@@ -30,6 +30,8 @@ pub struct Identity {
     pub session: Option<String>,
     /// Of the password or the secret by which it was proven: unlike that of any other.
     pub stamp: Option<String>,
+    /// When what it was proven by ends.
+    pub until: Option<Timestamp>,
 }
 
 /// Actions in repositories.

@@ -3,20 +3,20 @@
 //!
 //! Invariant: keys that were good once stay until others are there. A file that is wrong, or an issuer that is away,
 //! changes nothing but the log, and nobody waits for them: readers take the keys that are there. Only a token that
-//! names an unknown key waits for a look at the URL, one for all such tokens, and seldom.
+//! names an unknown key waits for a look at the URL: one for all such tokens, seldom, and not for long.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use reqwest::{Certificate, Client, Url, redirect};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::keys::{MAX_SIZE, PublicKeys};
 use crate::config;
@@ -35,6 +35,8 @@ pub(super) struct Pace {
     pub(super) pause: Duration,
     /// For an answer, all of it.
     pub(super) patience: Duration,
+    /// How long after the begin of a look a token with an unknown key waits for it.
+    pub(super) glance: Duration,
 }
 
 impl Default for Pace {
@@ -44,6 +46,7 @@ impl Default for Pace {
             url: Duration::from_mins(10),
             pause: Duration::from_secs(30),
             patience: Duration::from_secs(10),
+            glance: Duration::from_secs(1),
         }
     }
 }
@@ -58,6 +61,18 @@ pub(crate) struct KeySource {
     generation: AtomicU64,
     /// Held by whoever looks, never by readers.
     state: Mutex<State>,
+    /// Held for no longer than it takes to read it.
+    looks: std::sync::Mutex<Looks>,
+    /// Is told when a look has ended.
+    ended: watch::Sender<()>,
+}
+
+/// How looking goes.
+#[derive(Clone, Copy, Default)]
+struct Looks {
+    under_way: usize,
+    /// When the last one began.
+    began: Option<Instant>,
 }
 
 enum Place {
@@ -67,8 +82,6 @@ enum Place {
 
 #[derive(Default)]
 struct State {
-    /// When the last look began.
-    last: Option<Instant>,
     /// Of the bytes that the keys are from.
     digest: Option<[u8; 32]>,
     /// What the log was told is wrong.
@@ -114,6 +127,8 @@ impl KeySource {
             keys: keys.into(),
             generation: generation.into(),
             state: Mutex::new(state),
+            looks: std::sync::Mutex::default(),
+            ended: watch::Sender::new(()),
         })
     }
 
@@ -123,22 +138,35 @@ impl KeySource {
     }
 
     /// The keys for a token that names this one. If it is not there, the URL is looked at first, unless that was just
-    /// done.
+    /// done. Who comes while a slow look goes on does not wait for it either.
     pub(crate) async fn keys_for(self: &Arc<Self>, kid: Option<&str>) -> Option<Arc<PublicKeys>> {
         if !self.has(kid) && matches!(self.place, Place::Url { .. }) {
-            let source = Arc::clone(self);
-            // A task of its own: a client that goes away does not take with it what others wait for.
-            let look = tokio::spawn(async move {
-                let mut state = source.state.lock().await;
-                if state.last.is_none_or(|last| last.elapsed() >= source.pace.pause) {
-                    source.look(&mut state).await;
-                }
-            });
-            if look.await.is_err() {
-                tracing::error!(issuer = self.name, "looking for public keys failed");
+            let mut ended = self.ended.subscribe();
+            if let Some(until) = self.have_looked() {
+                // Whether it has ended or not: the keys that are there decide.
+                let _in_time = timeout_at(until, ended.changed()).await;
             }
         }
         self.keys()
+    }
+
+    /// Begins to look, unless somebody looks, and says how long to wait for that; none if it was just done.
+    fn have_looked(self: &Arc<Self>) -> Option<Instant> {
+        let (mut looks, now) = (self.looks(), Instant::now());
+        if looks.under_way == 0 {
+            if looks.began.is_some_and(|began| now.duration_since(began) < self.pace.pause) {
+                return None;
+            }
+            *looks = Looks { under_way: 1, began: Some(now) };
+            let source = Arc::clone(self);
+            // A task of its own: a client that goes away does not take with it what others wait for.
+            tokio::spawn(async move { source.look_begun().await });
+        }
+        Some(looks.began.unwrap_or(now) + self.pace.glance)
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another number whenever the keys are others.
@@ -163,8 +191,20 @@ impl KeySource {
 
     /// Looks now, whenever it was last done.
     pub(crate) async fn look_now(&self) {
+        {
+            let mut looks = self.looks();
+            *looks = Looks { under_way: looks.under_way + 1, began: Some(Instant::now()) };
+        }
+        self.look_begun().await;
+    }
+
+    /// Looks, as was noted already.
+    async fn look_begun(&self) {
         let mut state = self.state.lock().await;
         self.look(&mut state).await;
+        drop(state);
+        self.looks().under_way -= 1;
+        self.ended.send_replace(());
     }
 
     fn has(&self, kid: Option<&str>) -> bool {
@@ -173,7 +213,6 @@ impl KeySource {
 
     /// Takes over what is there now, if it is right and new.
     async fn look(&self, state: &mut State) {
-        state.last = Some(Instant::now());
         let (place, read) = match &self.place {
             Place::File(path) => {
                 let file = path.clone();

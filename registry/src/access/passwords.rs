@@ -3,7 +3,8 @@
 //!
 //! bcrypt is slow on purpose. So what was proven is remembered, by a keyed hash of name, password and the file's
 //! hash: a client that sends its password with each request costs a microsecond, and a changed line ends what was
-//! proven by the old one. Unknown names take as long as known ones. At most a few hashes are computed at once.
+//! proven by the old one. Unknown names take as long as known ones. At most a few hashes are computed at once; who is next
+//! says `access/turns.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,17 +15,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::claims::brief;
 use super::htpasswd::{Htpasswd, HtpasswdError};
+use super::turns::{Attempt, TooBusy, Turn, Turns};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_secs(3);
 /// Passwords that are remembered; then all are forgotten.
 const REMEMBERED: usize = 10_000;
-/// How long a login waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who has which password.
 pub(crate) struct Passwords {
@@ -34,7 +34,10 @@ pub(crate) struct Passwords {
     proven: Mutex<HashSet<Mark>>,
     /// Of this process alone.
     key: [u8; 32],
-    turns: Semaphore,
+    turns: Turns,
+    /// Hashes that were computed.
+    #[cfg(test)]
+    computed: std::sync::atomic::AtomicUsize,
 }
 
 struct Users {
@@ -47,10 +50,6 @@ struct Users {
 
 type Mark = [u8; 32];
 
-/// No turn came: others are logging in.
-#[derive(Debug)]
-pub(crate) struct TooBusy;
-
 impl Passwords {
     /// Reads the file.
     pub(crate) fn load(path: &Path) -> Result<Self, HtpasswdError> {
@@ -62,7 +61,9 @@ impl Passwords {
             users: ArcSwap::from_pointee(users),
             proven: Mutex::default(),
             key: key.try_into().unwrap_or_default(),
-            turns: Semaphore::new(turns),
+            turns: Turns::new(turns),
+            #[cfg(test)]
+            computed: 0.into(),
         })
     }
 
@@ -79,22 +80,38 @@ impl Passwords {
         self.users.load().stamps.get(name).cloned()
     }
 
-    /// Whether this is the password of this name. Slow.
-    pub(crate) async fn prove(&self, name: &str, password: &str) -> Result<bool, TooBusy> {
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(TooBusy) };
+    /// Whether this, or as much of it as a token has, is the stamp of a name's present password.
+    pub(super) fn has_stamp(&self, name: &str, stamp: &str) -> bool {
+        self.users.load().stamps.get(name).is_some_and(|present| brief(present) == brief(stamp))
+    }
+
+    /// Waits until a password may be checked.
+    pub(crate) async fn turn(&self, attempt: Attempt<'_>) -> Result<Turn, TooBusy> {
+        self.turns.take(attempt).await
+    }
+
+    /// Whether this is the password of this name. Slow, and so done in turn.
+    pub(crate) async fn prove(&self, turn: Turn, name: &str, password: &str) -> bool {
+        // While it waited, another client may have proven the same.
+        if self.is_proven(name, password) {
+            return true;
+        }
         let users = self.users.load_full();
         let known = users.file.hash(name).map(str::to_owned);
         let (hash, given) = (known.clone().unwrap_or_else(|| users.nobody.clone()), password.to_owned());
-        let right = tokio::task::spawn_blocking(move || bcrypt::verify(given, &hash).unwrap_or(false)).await;
-        let (Some(hash), Ok(true)) = (known, right) else { return Ok(false) };
+        #[cfg(test)]
+        self.computed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // The turn goes with the work, also if the client has gone away, and ends once whoever is next can know of it.
+        let work = move || (bcrypt::verify(given, &hash).unwrap_or(false), turn);
+        let done = tokio::task::spawn_blocking(work).await;
+        let (Some(hash), Ok((true, _turn))) = (known, done) else { return false };
         let mark = self.mark(name, password, &hash);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= REMEMBERED {
             proven.clear();
         }
         proven.insert(mark);
-        Ok(true)
+        true
     }
 
     /// Looks for changes, for ever.
@@ -171,6 +188,12 @@ mod tests {
 
     use super::*;
 
+    async fn prove(passwords: &Passwords, name: &str, password: &str) -> bool {
+        let attempt = Attempt { network: [127, 0, 0, 1].into(), failures: 0, name };
+        let turn = passwords.turn(attempt).await.unwrap();
+        passwords.prove(turn, name, password).await
+    }
+
     fn line(name: &str, password: &str, cost: u32) -> String {
         format!("{name}:{}\n", bcrypt::hash(password, cost).unwrap())
     }
@@ -188,21 +211,44 @@ mod tests {
             ("carol", "secret", false),
         ] {
             assert!(!passwords.is_proven(name, password));
-            assert_eq!(passwords.prove(name, password).await.unwrap(), right, "{name} {password}");
+            assert_eq!(prove(&passwords, name, password).await, right, "{name} {password}");
             assert_eq!(passwords.is_proven(name, password), right);
+        }
+        let stamp = passwords.stamp("alice").unwrap();
+        for (name, stamp, has) in [
+            ("alice", &*stamp, true),
+            ("alice", brief(&stamp), true),
+            ("alice", &stamp[..15], false),
+            ("alice", "", false),
+            ("bob", &stamp, false),
+            ("carol", &stamp, false),
+        ] {
+            assert_eq!(passwords.has_stamp(name, stamp), has, "{name} {stamp}");
         }
         fs::write(&path, line("alice", "changed", 4)).unwrap();
         passwords.reload().await.unwrap();
-        assert!(
-            !passwords.is_proven("alice", "secret") && !passwords.prove("alice", "secret").await.unwrap()
-        );
-        assert!(passwords.prove("alice", "changed").await.unwrap());
+        assert!(!passwords.has_stamp("alice", &stamp) && !passwords.has_stamp("alice", brief(&stamp)));
+        assert!(!passwords.is_proven("alice", "secret") && !prove(&passwords, "alice", "secret").await);
+        assert!(prove(&passwords, "alice", "changed").await);
         fs::write(&path, "alice").unwrap();
         assert!(passwords.reload().await.is_err());
         assert!(passwords.is_proven("alice", "changed"), "a file that is wrong changes nothing");
         fs::remove_file(&path).unwrap();
         assert!(passwords.reload().await.is_err());
         assert!(passwords.is_proven("alice", "changed"));
+    }
+
+    #[tokio::test]
+    async fn clients_that_log_in_at_once_with_one_password_are_little_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        fs::write(&path, line("alice", "secret", 8)).unwrap();
+        let passwords = Passwords::load(&path).unwrap();
+        let clients = (0..16).map(|_| prove(&passwords, "alice", "secret"));
+        assert!(futures_util::future::join_all(clients).await.into_iter().all(|right| right));
+        let at_once = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let computed = passwords.computed.into_inner();
+        assert!(computed <= at_once, "{computed}");
     }
 
     #[tokio::test]
@@ -213,6 +259,7 @@ mod tests {
         let passwords = Passwords::load(&path).unwrap();
         assert_eq!(passwords.users.load().nobody.get(4..6), Some("08"));
         assert!(!bcrypt::verify("x", &passwords.users.load().nobody).unwrap(), "a hash as any other");
-        assert!(!passwords.prove("nobody", "x").await.unwrap());
+        assert!(!prove(&passwords, "nobody", "x").await);
+        assert_eq!(passwords.computed.into_inner(), 1, "a name that is not there is work too");
     }
 }

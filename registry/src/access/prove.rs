@@ -12,11 +12,12 @@ use sha2::{Digest as _, Sha256};
 use stella_storage::{Clock as _, RefreshToken, Store, SystemClock, Timestamp};
 
 use super::authenticate::{Credentials, bearer, unproven};
+use super::claims::session_of;
 use super::scope::Asked;
-use super::service::{Marks, TokenService, session_of};
+use super::service::{Minted, TokenService};
 use super::signer::SignerError;
 use super::tokens::TokenError;
-use super::{Access, Action, Identity, Peer, Proof, check_name, robots};
+use super::{Access, Identity, Peer, Proof, Scope, check_name, robots};
 use crate::error::ApiError;
 
 /// How refresh tokens begin, so that a person and a scanner of secrets know one.
@@ -46,8 +47,7 @@ pub(crate) struct Granted {
     pub(crate) token: String,
     pub(crate) issued: Timestamp,
     pub(crate) lifetime: Duration,
-    /// What it is for, as it is asked for.
-    pub(crate) scope: String,
+    pub(crate) scope: Scope,
 }
 
 impl Access {
@@ -65,10 +65,11 @@ impl Access {
             return Err(unproven("the request has more than one Authorization header"));
         }
         if let Some(token) = bearer(header) {
-            return self.prove_id_token(token, peer).await;
+            // What is no text is no token.
+            return self.prove_id_token(str::from_utf8(token).unwrap_or_default(), peer).await;
         }
         match Credentials::of(header) {
-            Some(Credentials { name, password }) => self.prove_password(store, &name, &password, peer).await,
+            Some(Credentials { name, password }) => self.prove_password(store, name, &password, peer).await,
             None => Err(unproven("the Authorization header is neither `Basic` nor `Bearer`")),
         }
     }
@@ -77,16 +78,15 @@ impl Access {
     pub(crate) async fn prove_password(
         &self,
         store: &Store,
-        name: &str,
+        name: String,
         password: &str,
         peer: Peer,
     ) -> Result<Proven, ApiError> {
-        if check_name(name).is_err() {
-            return Err(unproven("the name or the password is wrong"));
+        if check_name(&name).is_err() {
+            return Err(unproven("the name or the password is wrong").claimed(&name));
         }
-        let credentials = Credentials { name: name.to_owned(), password: password.to_owned() };
-        let identity = self.log_in(store, credentials, peer).await?;
-        Ok(Proven { identity, named: Some(name.to_owned()) })
+        let identity = self.log_in(store, name.clone(), password, peer).await?;
+        Ok(Proven { identity, named: Some(name) })
     }
 
     /// Whose ID token this is.
@@ -142,26 +142,9 @@ impl Access {
     /// A token for as much of a wish as `who` may have.
     pub(crate) fn mint(&self, who: &Identity, wish: &Wish) -> Result<Granted, SignerError> {
         let Some(tokens) = &self.tokens else { return Err(SignerError::Generate) };
-        let scope = wish.0.grant(self, who);
-        let mut marks = Marks::default();
-        for (name, actions) in &scope.repositories {
-            let Ok(repo) = name.parse() else { continue };
-            let may = |action| self.decide(who, action, Some(&repo)).allowed;
-            if may(Action::Preview) {
-                marks.preview.push(name.clone());
-            }
-            if actions.contains(&Action::Push) && !may(Action::Push) {
-                marks.sign.push(name.clone());
-            }
-        }
-        let minted = tokens.mint(who, &scope, marks)?;
-        let texts = scope.repositories.iter().map(|(name, actions)| {
-            let actions: Vec<_> = actions.iter().map(|action| action.as_str()).collect();
-            format!("repository:{name}:{}", actions.join(","))
-        });
-        let catalog = scope.catalog.then(|| "registry:catalog:*".to_owned());
-        let scope = texts.chain(catalog).collect::<Vec<_>>().join(" ");
-        Ok(Granted { token: minted.token, issued: minted.issued, lifetime: minted.lifetime, scope })
+        let (scope, marks) = wish.0.grant(self, who);
+        let Minted { token, issued, lifetime } = tokens.mint(who, &scope, &marks)?;
+        Ok(Granted { token, issued, lifetime, scope })
     }
 
     /// A refresh token, for who can have one: an ID token ends by itself, and anonymous needs none.
@@ -196,7 +179,8 @@ impl Access {
     /// Whose ID token this is.
     pub(super) async fn id_token(&self, token: &str, peer: Peer) -> Result<Identity, ApiError> {
         match self.issuers.identify_id_token(token, SystemClock.now()).await {
-            Some(Ok((mut identity, _expires))) => {
+            Some(Ok((mut identity, expires))) => {
+                identity.until = Some(expires);
                 let issuer = match &identity.proof {
                     Proof::Token { issuer } => issuer.as_str(),
                     _ => "",

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use stella_storage::RepoName;
 
+use super::claims::Marks;
 use super::{Access, Action, Identity, Scope};
 
 /// Repositories in one token.
@@ -66,23 +67,48 @@ impl Asked {
         }
     }
 
-    /// What of it a client may have.
-    pub(super) fn grant(&self, access: &Access, who: &Identity) -> Scope {
-        let mut scope = Scope { catalog: self.catalog, ..Scope::default() };
-        for (repo, actions) in &self.repositories {
+    /// What of it a client may have, and how that is marked.
+    pub(super) fn grant(&self, access: &Access, who: &Identity) -> (Scope, Marks<'_>) {
+        let (mut scope, mut marks) = (Scope { catalog: self.catalog, ..Scope::default() }, Marks::default());
+        for (repo, asked) in &self.repositories {
             let may = |action| access.decide(who, action, Some(repo)).allowed;
-            let granted = actions.iter().copied().filter(|action| match action {
-                Action::Pull => may(Action::Pull) || may(Action::Preview),
+            let previews = may(Action::Preview);
+            let mut signs = false;
+            let mut granted = asked.clone();
+            granted.retain(|action| match action {
+                Action::Pull => previews || may(Action::Pull),
                 // Tools that sign ask for a token to push; what they push is looked at.
-                Action::Push => may(Action::Push) || may(Action::Sign),
+                Action::Push => {
+                    let pushes = may(Action::Push);
+                    signs = !pushes && may(Action::Sign);
+                    pushes || signs
+                }
                 action => may(*action),
             });
-            let granted: Vec<_> = granted.collect();
-            if !granted.is_empty() {
-                scope.repositories.insert(repo.as_str().to_owned(), granted);
+            if granted.is_empty() {
+                continue;
             }
+            if previews {
+                marks.preview.push(repo.as_str());
+            }
+            if signs {
+                marks.sign.push(repo.as_str());
+            }
+            scope.repositories.insert(repo.as_str().to_owned(), granted);
         }
-        scope
+        (scope, marks)
+    }
+}
+
+impl Scope {
+    /// As it is asked for.
+    pub(crate) fn text(&self) -> String {
+        let repositories = self.repositories.iter().map(|(name, actions)| {
+            let actions: Vec<_> = actions.iter().map(|action| action.as_str()).collect();
+            format!("repository:{name}:{}", actions.join(","))
+        });
+        let catalog = self.catalog.then(|| "registry:catalog:*".to_owned());
+        repositories.chain(catalog).collect::<Vec<_>>().join(" ")
     }
 }
 

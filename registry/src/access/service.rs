@@ -6,20 +6,21 @@
 //! the next key when the present one is old. A new key is published for a while before it signs, so that whoever keeps
 //! our JWKS knows it by then. A token that was checked is known until it expires or the keys change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use stella_storage::{Clock as _, SigningKey, Store, SystemClock, Timestamp};
-use uuid::Uuid;
 
+use super::claims::{Heard, Marks, Told, ToldToUs};
 use super::keys::PublicKeys;
 use super::signer::{Signer, SignerError};
 use super::tokens::{self, Expected, TokenError};
-use super::{Action, Claim, Grant, Identity, Proof, Scope};
+use super::{Identity, Scope};
 use crate::app::App;
 use crate::config::{Algorithm, Token};
 
@@ -27,6 +28,8 @@ use crate::config::{Algorithm, Token};
 const PUBLISHED: Duration = Duration::from_mins(10);
 /// How often the keys are read again.
 const LOOK: Duration = Duration::from_mins(1);
+/// How many random bytes name a token: no two have one name.
+const NAME: usize = 12;
 
 /// Mints tokens and checks them.
 pub(crate) struct TokenService {
@@ -44,69 +47,6 @@ struct Keys {
     jwks: String,
     /// How often they have changed.
     generation: u64,
-}
-
-/// What a token says.
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: String,
-    exp: u64,
-    nbf: u64,
-    iat: u64,
-    jti: String,
-    /// The Docker claim: what it is for.
-    access: Vec<Entry>,
-    /// What is between us and ourselves.
-    stella: Private,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    #[serde(rename = "type")]
-    kind: String,
-    name: String,
-    actions: Vec<String>,
-}
-
-/// Who the bearer is, for the rules.
-#[derive(Default, Serialize, Deserialize)]
-struct Private {
-    proof: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    issuer: Option<String>,
-    /// Of the password, or of the secret: when it changes the token ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stamp: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    groups: Vec<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    claims: BTreeMap<String, Vec<String>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    own: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    grants: Option<Vec<Given>>,
-    /// Of the repositories that the token names: where its bearer may see what is not released.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    preview: Vec<String>,
-    /// Where `push` means signatures alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sign: Vec<String>,
-    session: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Given {
-    actions: Vec<Action>,
-    repositories: Vec<String>,
-}
-
-/// What a token tells beside its scope, decided by who mints it.
-#[derive(Debug, Default)]
-pub(super) struct Marks {
-    pub(super) preview: Vec<String>,
-    pub(super) sign: Vec<String>,
 }
 
 /// A token as `/token` gives it.
@@ -164,23 +104,28 @@ impl TokenService {
     }
 
     /// A token for `who`, good for `scope`.
-    pub(super) fn mint(&self, who: &Identity, scope: &Scope, marks: Marks) -> Result<Minted, SignerError> {
-        let (issued, jti) = (SystemClock.now(), Uuid::new_v4().to_string());
-        let lifetime: Duration = self.settings.lifetime.into();
+    pub(super) fn mint(
+        &self,
+        who: &Identity,
+        scope: &Scope,
+        marks: &Marks<'_>,
+    ) -> Result<Minted, SignerError> {
+        let issued = SystemClock.now();
         let seconds = issued.0 / 1000;
-        let session = who.session.clone().unwrap_or_else(|| session_of(&self.service, &jti));
-        let claims = Claims {
-            iss: self.service.clone(),
-            sub: who.subject.clone(),
-            aud: self.service.clone(),
+        let lifetime = lifetime(self.settings.lifetime.into(), seconds, who.until);
+        let mut name = [0; NAME];
+        rand::fill(&mut name).map_err(|_| SignerError::Sign)?;
+        let told = Told {
+            iss: &self.service,
+            sub: &who.subject,
+            aud: &self.service,
             exp: seconds + lifetime.as_secs(),
-            nbf: seconds,
             iat: seconds,
-            jti,
-            access: entries(scope),
-            stella: Private::of(who, marks, session),
+            jti: &BASE64_URL_SAFE_NO_PAD.encode(name),
+            access: scope,
+            stella: ToldToUs::of(who, marks),
         };
-        let token = self.keys.load().signer.sign(&claims)?;
+        let token = self.keys.load().signer.sign(&told)?;
         Ok(Minted { token, issued, lifetime })
     }
 
@@ -189,9 +134,9 @@ impl TokenService {
         let keys = self.keys.load_full();
         let expected = Expected { issuer: &self.service, audience: &self.service };
         let checked = tokens::check(token, &keys.public, &expected, now)?;
-        let claims: Claims = serde_json::from_value(serde_json::Value::Object(checked.claims))
-            .map_err(|_| TokenError::Malformed("it says other things than ours do"))?;
-        let identity = claims.identity().ok_or(TokenError::Malformed("it says other things than ours do"))?;
+        let other = || TokenError::Malformed("it says other things than ours do");
+        let heard = serde_json::from_value::<Heard>(Value::Object(checked.claims)).map_err(|_| other())?;
+        let identity = heard.identity().ok_or_else(other)?;
         Ok((identity, checked.expires))
     }
 
@@ -201,105 +146,11 @@ impl TokenService {
     }
 }
 
-/// Names a session to whoever has seen the token: what was pushed with it is recorded under this.
-pub(super) fn session_of(issuer: &str, jti: &str) -> String {
-    let mut hash = Sha256::new();
-    for part in [issuer, jti] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hex::encode(hash.finalize())
-}
-
-fn entries(scope: &Scope) -> Vec<Entry> {
-    let repositories = scope.repositories.iter().map(|(name, actions)| Entry {
-        kind: "repository".to_owned(),
-        name: name.clone(),
-        actions: actions.iter().map(ToString::to_string).collect(),
-    });
-    let catalog = scope.catalog.then(|| Entry {
-        kind: "registry".to_owned(),
-        name: "catalog".to_owned(),
-        actions: vec!["*".to_owned()],
-    });
-    repositories.chain(catalog).collect()
-}
-
-impl Private {
-    fn of(who: &Identity, marks: Marks, session: String) -> Self {
-        let issuer = match &who.proof {
-            Proof::Token { issuer } => Some(issuer.clone()),
-            _ => None,
-        };
-        let claims = who.claims.iter().map(|(name, claim)| (name.clone(), claim.values().to_vec()));
-        let given = |grants: &Vec<Grant>| {
-            let given = grants.iter().map(|grant| Given {
-                actions: grant.actions.clone(),
-                repositories: grant.repositories.iter().map(ToString::to_string).collect(),
-            });
-            given.collect()
-        };
-        Private {
-            proof: who.proof.text().to_owned(),
-            issuer,
-            stamp: who.stamp.clone(),
-            groups: who.groups.clone(),
-            claims: claims.collect(),
-            own: who.own.iter().map(ToString::to_string).collect(),
-            grants: who.grants.as_ref().map(given),
-            preview: marks.preview,
-            sign: marks.sign,
-            session,
-        }
-    }
-}
-
-impl Claims {
-    /// Who the bearer is; none if it is not as we write it.
-    fn identity(self) -> Option<Identity> {
-        let Private { proof, issuer, stamp, groups, claims, own, grants, session, .. } = self.stella;
-        let proof = match (proof.as_str(), issuer) {
-            ("none", None) => Proof::None,
-            ("password", None) => Proof::Password,
-            ("robot", None) => Proof::Robot,
-            ("token", Some(issuer)) => Proof::Token { issuer },
-            _ => return None,
-        };
-        let mut scope = Scope::default();
-        for Entry { kind, name, actions } in self.access {
-            match kind.as_str() {
-                "repository" => {
-                    let actions =
-                        actions.iter().map(|action| action.parse()).collect::<Result<_, _>>().ok()?;
-                    scope.repositories.insert(name, actions);
-                }
-                "registry" => scope.catalog = true,
-                _ => return None,
-            }
-        }
-        let claims = claims.into_iter().map(|(name, values)| (name, Claim::Many(values)));
-        let grants = grants.map(|grants| {
-            let grants = grants.into_iter().map(|Given { actions, repositories }| {
-                let repositories = repositories.iter().map(|text| text.parse()).collect::<Result<_, _>>();
-                Some(Grant { actions, repositories: repositories.ok()? })
-            });
-            grants.collect::<Option<Vec<_>>>()
-        });
-        let grants = match grants {
-            None => None,
-            Some(grants) => Some(grants?),
-        };
-        Some(Identity {
-            subject: self.sub,
-            groups,
-            claims: claims.collect(),
-            own: own.iter().map(|text| text.parse()).collect::<Result<_, _>>().ok()?,
-            proof,
-            grants,
-            scope: Some(scope),
-            session: Some(session),
-            stamp,
-        })
+/// How long a token is good that is made at this second. It ends with what its bearer was proven by.
+fn lifetime(usual: Duration, now: u64, until: Option<Timestamp>) -> Duration {
+    match until {
+        Some(until) => usual.min(Duration::from_secs((until.0 / 1000).saturating_sub(now))),
+        None => usual,
     }
 }
 
@@ -338,7 +189,8 @@ async fn load(store: &Store, settings: &Token) -> anyhow::Result<Keys> {
             continue;
         }
         let Some(algorithm) = algorithm_of(&row.algorithm) else { continue };
-        signers.push(Signer::from_pkcs8(algorithm, &row.private)?);
+        // Earlier versions named keys otherwise, and tokens and copies of our JWKS have the name that a key was given.
+        signers.push(Signer::from_pkcs8(algorithm, &row.private)?.named(&row.kid));
     }
     let jwks =
         serde_json::json!({ "keys": signers.iter().map(Signer::public_jwk).collect::<Vec<_>>() }).to_string();
@@ -358,4 +210,89 @@ fn name_of(algorithm: Algorithm) -> &'static str {
 
 fn algorithm_of(name: &str) -> Option<Algorithm> {
     [Algorithm::ES256, Algorithm::RS256].into_iter().find(|algorithm| name_of(*algorithm) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use stella_storage::StoreOptions;
+
+    use super::*;
+    use crate::access::Proof;
+    use crate::access::claims::session_of;
+
+    const US: &str = "registry.example";
+
+    async fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions::new(folder.path().join("data"))).await.unwrap();
+        (folder, store)
+    }
+
+    fn part(token: &str, index: usize) -> Value {
+        let part = token.split('.').nth(index).unwrap();
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_stored_signs_by_the_name_that_it_has() {
+        let (_folder, store) = store().await;
+        let (kid, now) = ("a-thumbprint-that-is-not-shortened-has-43-xx".to_owned(), SystemClock.now());
+        let row = SigningKey {
+            kid: kid.clone(),
+            algorithm: "ES256".to_owned(),
+            private: Signer::generate(Algorithm::ES256).unwrap(),
+            created: now,
+            signs_from: now,
+            retired: None,
+        };
+        store.add_signing_key(row, None).await.unwrap();
+        let service = TokenService::open(&store, US, &Token::default()).await.unwrap();
+        let (who, scope) = (Identity::anonymous(), Scope::default());
+        let minted = service.mint(&who, &scope, &Marks::default()).unwrap();
+        assert_eq!(part(&minted.token, 0)["kid"], kid);
+        assert!(service.jwks().contains(&kid));
+        assert!(service.check(&minted.token, minted.issued).is_ok());
+    }
+
+    #[tokio::test]
+    async fn tokens_of_this_and_of_earlier_versions_are_taken() {
+        let (_folder, store) = store().await;
+        let service = TokenService::open(&store, US, &Token::default()).await.unwrap();
+        let who = Identity { subject: "alice".to_owned(), proof: Proof::Password, ..Identity::anonymous() };
+        let minted = service.mint(&who, &Scope::default(), &Marks::default()).unwrap();
+        let claims = part(&minted.token, 1);
+        assert!(claims.get("nbf").is_none() && claims["stella"].get("session").is_none(), "{claims}");
+        let jti = claims["jti"].as_str().unwrap();
+        assert_eq!(jti.len(), 16);
+        let (identity, expires) = service.check(&minted.token, minted.issued).unwrap();
+        assert_eq!(identity.session, Some(session_of(US, jti)), "what is not said is made again");
+        assert_eq!(identity.subject, "alice");
+        assert!(minted.issued < expires);
+
+        let seconds = minted.issued.0 / 1000;
+        let earlier = json!({
+            "iss": US, "sub": "alice", "aud": US, "exp": seconds + 60, "nbf": seconds, "iat": seconds,
+            "jti": "89681ee2-b3c5-4212-b39d-bd192cccb09c", "access": [],
+            "stella": {"proof": "password", "session": "its own"},
+        });
+        let earlier = service.keys.load().signer.sign(&earlier).unwrap();
+        let (identity, _) = service.check(&earlier, minted.issued).unwrap();
+        assert_eq!(identity.session.as_deref(), Some("its own"));
+    }
+
+    #[test]
+    fn a_token_ends_with_the_id_token_that_it_was_given_for() {
+        let (hour, seconds) = (Duration::from_hours(1), Duration::from_secs);
+        for (until, expected) in [
+            (None, hour),
+            (Some(100 + 7200), hour),
+            (Some(100 + 300), seconds(300)),
+            // Clocks differ: it is taken for a minute more, and so is what is given for it.
+            (Some(100 - 30), seconds(0)),
+        ] {
+            let until = until.map(|second| Timestamp(second * 1000));
+            assert_eq!(lifetime(hour, 100, until), expected, "{until:?}");
+        }
+    }
 }

@@ -21,11 +21,17 @@ use crate::config::Algorithm;
 /// Signs tokens with one key.
 pub(crate) struct Signer {
     key: Key,
+    alg: &'static str,
     kid: String,
-    /// Encoded, because it is the same for all.
+    /// Encoded, because it is the same for all, with the dot that follows.
     header: String,
     jwk: Value,
 }
+
+/// As much of its thumbprint names a key: enough to tell it from the few others of a set.
+const KID: usize = 11;
+/// Claims of the usual length are written, and encoded, without asking for memory again.
+const CLAIMS: usize = 512;
 
 enum Key {
     Ec(EcdsaKeyPair),
@@ -82,15 +88,24 @@ impl Signer {
                 (Key::Rsa(key), "RS256", thumbed, json!({"kty": "RSA", "n": n, "e": e}))
             }
         };
-        let kid = encode(&Sha256::digest(thumbed));
-        let header = json!({"typ": "JWT", "alg": alg, "kid": kid}).to_string();
-        for (name, value) in [("use", "sig"), ("alg", alg), ("kid", kid.as_str())] {
-            jwk[name] = value.into();
-        }
-        Ok(Signer { key, kid, header: encode(header.as_bytes()), jwk })
+        jwk["use"] = "sig".into();
+        jwk["alg"] = alg.into();
+        let mut kid = encode(&Sha256::digest(thumbed));
+        kid.truncate(KID);
+        Ok(Signer { key, alg, kid: String::new(), header: String::new(), jwk }.named(&kid))
     }
 
-    /// The key's name: its thumbprint (RFC 7638).
+    /// The same key by the name that it was given when it was made.
+    pub(crate) fn named(mut self, kid: &str) -> Self {
+        let header = json!({"typ": "JWT", "alg": self.alg, "kid": kid}).to_string();
+        self.header = BASE64_URL_SAFE_NO_PAD.encode(header);
+        self.header.push('.');
+        self.jwk["kid"] = kid.into();
+        kid.clone_into(&mut self.kid);
+        self
+    }
+
+    /// The key's name. It is a new one's thumbprint (RFC 7638), shortened, because all tokens have it.
     pub(crate) fn kid(&self) -> &str {
         &self.kid
     }
@@ -102,26 +117,43 @@ impl Signer {
 
     /// A token that says this.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, SignerError> {
-        let claims = serde_json::to_vec(claims).map_err(SignerError::Claims)?;
-        let mut token = format!("{}.{}", self.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
-        let signature = self.key.sign(token.as_bytes())?;
-        token.push('.');
-        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        let mut json = Vec::with_capacity(CLAIMS);
+        serde_json::to_writer(&mut json, claims).map_err(SignerError::Claims)?;
+        let most = self.header.len() + (json.len() + self.key.signature_len()) * 4 / 3 + 4;
+        let mut token = String::with_capacity(most);
+        token.push_str(&self.header);
+        BASE64_URL_SAFE_NO_PAD.encode_string(json, &mut token);
+        self.key.sign(&mut token)?;
         Ok(token)
     }
 }
 
 impl Key {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
-        let random = SystemRandom::new();
-        let signature = match self {
-            Key::Ec(key) => key.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
+    /// Adds the signature of what is there.
+    fn sign(&self, token: &mut String) -> Result<(), SignerError> {
+        let (random, message) = (SystemRandom::new(), token.as_bytes());
+        match self {
+            Key::Ec(key) => {
+                let signature = key.sign(&random, message).map_err(|_| SignerError::Sign)?;
+                token.push('.');
+                BASE64_URL_SAFE_NO_PAD.encode_string(signature, token);
+            }
             Key::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map(|()| signature)
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map_err(|_| SignerError::Sign)?;
+                token.push('.');
+                BASE64_URL_SAFE_NO_PAD.encode_string(signature, token);
             }
-        };
-        signature.map_err(|_| SignerError::Sign)
+        }
+        Ok(())
+    }
+
+    fn signature_len(&self) -> usize {
+        match self {
+            Key::Ec(_) => 64,
+            Key::Rsa(key) => key.public_modulus_len(),
+        }
     }
 }
 
@@ -131,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::access::keys::PublicKeys;
-    use crate::access::tokens::{Expected, check};
+    use crate::access::tokens::{Expected, TokenError, check};
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -145,7 +177,8 @@ mod tests {
             assert!(jwk.get("d").is_none());
             let other: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk.clone()).unwrap();
             let thumbprint = other.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256);
-            assert_eq!(thumbprint.unwrap(), signer.kid(), "others compute it too");
+            assert!(thumbprint.unwrap().starts_with(signer.kid()), "others compute it too");
+            assert_eq!(signer.kid().len(), KID);
             let keys = PublicKeys::from_jwks(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
             let claims = json!({"iss": "me", "aud": "me", "sub": "ü", "exp": 1_700_000_100});
             let token = signer.sign(&claims).unwrap();
@@ -163,6 +196,23 @@ mod tests {
             let other = Signer::from_pkcs8(algorithm, &Signer::generate(algorithm).unwrap()).unwrap();
             assert_ne!(other.kid(), signer.kid());
         }
+    }
+
+    #[test]
+    fn a_key_keeps_the_name_that_it_was_given() {
+        let der = Signer::generate(Algorithm::ES256).unwrap();
+        let whole = Sha256::digest("as earlier versions named keys");
+        let whole = BASE64_URL_SAFE_NO_PAD.encode(whole);
+        let signer = Signer::from_pkcs8(Algorithm::ES256, &der).unwrap().named(&whole);
+        assert_eq!((signer.kid(), &signer.public_jwk()["kid"]), (whole.as_str(), &json!(whole)));
+        let keys = json!({"keys": [signer.public_jwk()]}).to_string();
+        let keys = PublicKeys::from_jwks(keys.as_bytes()).unwrap();
+        let claims = json!({"iss": "me", "aud": "me", "exp": 1_700_000_100});
+        let expected = Expected { issuer: "me", audience: "me" };
+        assert!(check(&signer.sign(&claims).unwrap(), &keys, &expected, NOW).is_ok());
+        let renamed = Signer::from_pkcs8(Algorithm::ES256, &der).unwrap();
+        let renamed = check(&renamed.sign(&claims).unwrap(), &keys, &expected, NOW);
+        assert_eq!(renamed, Err(TokenError::UnknownKey));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::keys::{PublicKeys, SignatureAlgorithm};
 use super::unique_json;
 
 /// The longest token, in bytes.
-const MAX_TOKEN: usize = 16 << 10;
+pub(crate) const MAX_TOKEN: usize = 16 << 10;
 /// How far clocks may differ.
 const LEEWAY: Duration = Duration::from_mins(1);
 /// The last second of the year 9999. What is later is in other units, or nonsense.

@@ -9,6 +9,7 @@ use stella_storage::{Clock as _, Error, Grant, Result, Robot, Store, SystemClock
 use tokio::sync::mpsc;
 
 use super::{Operation, Request};
+use crate::unseen::visible;
 
 /// Rows that are read at once.
 const PAGE: usize = 500;
@@ -257,6 +258,7 @@ impl Display for Listed {
                 };
                 let expires = expires.as_deref().unwrap_or("never");
                 let used = last_used.as_deref().unwrap_or("never");
+                let name = visible(name);
                 write!(f, "{name}  {state}  {}  expires {expires}  last used {used}", written(grants))
             }
             Listed::Token { id, subject, client, created, expires } => {
@@ -274,6 +276,7 @@ impl Display for Listed {
 
 impl Display for Managed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.did)
+        // It names robots and users as they are called.
+        f.write_str(&visible(&self.did))
     }
 }

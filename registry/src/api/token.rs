@@ -10,10 +10,10 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::bytes;
-use crate::access::{Identity, Peer, Proven, Wish};
+use crate::access::{Identity, MAX_TOKEN, Peer, Proven, Wish};
 use crate::app::App;
 use crate::body::RequestBody;
 use crate::error::ApiError;
@@ -22,6 +22,31 @@ use crate::query::Query;
 pub(crate) const PATH: &str = "/token";
 /// What a client may send; ID tokens are the largest part of it.
 const MAX_FORM: usize = 64 << 10;
+/// What an answer usually has beside its token.
+const AROUND: usize = 128;
+
+/// What a client is given. Some clients look for `token`, some for `access_token`.
+#[derive(Serialize)]
+struct Given<'a> {
+    token: &'a str,
+    access_token: &'a str,
+    expires_in: u64,
+    issued_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
+impl Given<'_> {
+    fn written(&self, size: usize) -> serde_json::Result<Vec<u8>> {
+        let mut json = Vec::with_capacity(size);
+        serde_json::to_writer(&mut json, self)?;
+        Ok(json)
+    }
+}
 
 /// Answers a request for a token. Who asked is put into `who` once it is known.
 pub(crate) async fn answer(
@@ -59,7 +84,8 @@ async fn exchange(
     let proven = match form.get("grant_type").filter(|_| posted) {
         Some("password") => {
             let (name, password) = (form.get("username"), form.get("password"));
-            app.access.prove_password(&app.store, name.unwrap_or(""), password.unwrap_or(""), peer).await?
+            let name = name.unwrap_or("").to_owned();
+            app.access.prove_password(&app.store, name, password.unwrap_or(""), peer).await?
         }
         Some("refresh_token") => {
             app.access.prove_refresh_token(&app.store, form.get("refresh_token").unwrap_or(""), peer).await?
@@ -84,7 +110,14 @@ async fn exchange(
     }
     let identity = who.get_or_init(|| Arc::new(identity));
     let wish = Wish::of(form.all("scope"));
-    let minted = app.access.mint(identity, &wish).map_err(|error| ApiError::failed(error.to_string()))?;
+    let granted = app.access.mint(identity, &wish).map_err(|error| ApiError::failed(error.to_string()))?;
+    if granted.token.len() > MAX_TOKEN {
+        return Err(ApiError::unsupported(format!(
+            "a token for all this would be longer than the {} KiB that a request can carry; ask for fewer repositories \
+             at once (`scope`)",
+            MAX_TOKEN >> 10
+        )));
+    }
     let offline = form.get("offline_token") == Some("true") || form.get("access_type") == Some("offline");
     let refresh = if offline && *request.method() != Method::HEAD {
         let client = form.get("client_id").unwrap_or("");
@@ -92,21 +125,19 @@ async fn exchange(
     } else {
         None
     };
-    let mut answer = json!({
-        "token": minted.token,
-        "access_token": minted.token,
-        "expires_in": minted.lifetime.as_secs(),
-        "issued_at": minted.issued.rfc3339(),
-    });
-    if posted {
-        answer["scope"] = Value::String(minted.scope);
-        answer["token_type"] = json!("Bearer");
-    }
-    if let Some(refresh) = refresh {
-        answer["refresh_token"] = Value::String(refresh);
-    }
+    let answer = Given {
+        token: &granted.token,
+        access_token: &granted.token,
+        expires_in: granted.lifetime.as_secs(),
+        issued_at: granted.issued.rfc3339(),
+        scope: posted.then(|| granted.scope.text()),
+        token_type: posted.then_some("Bearer"),
+        refresh_token: refresh,
+    };
+    let answer = answer.written(2 * granted.token.len() + AROUND);
+    let answer = answer.map_err(|error| ApiError::failed(error.to_string()))?;
     let json = HeaderValue::from_static("application/json");
-    let mut response = bytes(request.method(), json, answer.to_string());
+    let mut response = bytes(request.method(), json, answer);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -135,5 +166,5 @@ async fn form(app: &App, body: Body) -> Result<Query, ApiError> {
 
 /// As forms are encoded, also in a query: here, unlike below `/v2`, a plus is a space.
 fn parameters(text: &str) -> Result<Query, ApiError> {
-    Query::parse(Some(&text.replace('+', "%20")))
+    if text.contains('+') { Query::parse(Some(&text.replace('+', "%20"))) } else { Query::parse(Some(text)) }
 }

@@ -10,7 +10,7 @@ use stella_storage::{Algorithm, Chunk, Digest, Error, Location, Mounted, RepoNam
 
 use axum::body::Body;
 
-use super::{Answer, Call, blob_created, empty, set};
+use super::{Answer, Answering, Call, blob_created, empty, set};
 use crate::access::{Action, Wanted};
 use crate::body::RequestBody;
 use crate::content_range;
@@ -25,13 +25,15 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
         let digest: Digest = digest.parse()?;
         // A source that cannot exist is one that does not: the client uploads instead.
         let from = call.query.get("from").map(str::parse::<RepoName>);
+        // Neither does one that is too large for who may only sign: its upload is refused, and says why.
+        let most = call.most(&repo, 0);
         let mounted = match from {
             Some(Err(_)) => Mounted::No,
             Some(Ok(from)) => {
                 call.require_source(&from, &repo)?;
-                store.mount_readable(&repo, Some(&from), &digest, &actor, readable(&call)).await?
+                store.mount_readable(&repo, Some(&from), &digest, &actor, most, readable(&call)).await?
             }
-            None => store.mount_readable(&repo, None, &digest, &actor, readable(&call)).await?,
+            None => store.mount_readable(&repo, None, &digest, &actor, most, readable(&call)).await?,
         };
         if mounted == Mounted::Yes {
             return Ok(blob_created(&repo, &digest));
@@ -78,47 +80,51 @@ fn readable(call: &Call<'_>) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
     })
 }
 
-pub(super) async fn status(call: Call<'_>, repo: RepoName, id: &str) -> Answer {
-    let id = id.parse()?;
+pub(super) async fn status(call: Call<'_>, repo: RepoName, id: Location) -> Answer {
     let status = call.app.store.upload_status(&repo, id).await?;
     Ok(describe(empty(StatusCode::NO_CONTENT), &repo, id, status.offset))
 }
 
-pub(super) async fn patch(call: Call<'_>, repo: RepoName, id: &str, mut body: RequestBody) -> Answer {
-    let id = id.parse()?;
-    let chunk = match content_range::chunk(call.headers) {
-        Ok(chunk) => chunk,
-        Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
-    };
-    limit(&call, &repo, id, &mut body).await?;
-    match call.app.store.append_upload(&repo, id, chunk, &mut body).await {
-        Ok(status) => Ok(describe(empty(StatusCode::ACCEPTED), &repo, id, status.offset)),
-        Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
-    }
+/// An `async fn` would hold what it is given twice for as long as the client takes; so here, and in [`put`].
+pub(super) fn patch(call: Call<'_>, repo: RepoName, id: Location, mut body: RequestBody) -> Answering<'_> {
+    Box::pin(async move {
+        let chunk = match content_range::chunk(call.headers) {
+            Ok(chunk) => chunk,
+            Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
+        };
+        limit(&call, &repo, id, &mut body).await?;
+        match call.app.store.append_upload(&repo, id, chunk, &mut body).await {
+            Ok(status) => Ok(describe(empty(StatusCode::ACCEPTED), &repo, id, status.offset)),
+            Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
+        }
+    })
 }
 
-pub(super) async fn put(call: Call<'_>, repo: RepoName, id: &str, mut body: RequestBody) -> Answer {
-    let id = id.parse()?;
-    let digest: Digest = call
-        .query
-        .get("digest")
-        .ok_or_else(|| {
-            ApiError::digest_invalid("the request needs ?digest=, the digest of the whole blob".to_owned())
-        })?
-        .parse()?;
-    let chunk = match content_range::chunk(call.headers) {
-        Ok(chunk) => chunk,
-        Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
-    };
-    limit(&call, &repo, id, &mut body).await?;
-    match call.app.store.finish_upload(&repo, id, chunk, &mut body, &digest).await {
-        Ok(_) => Ok(blob_created(&repo, &digest)),
-        Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
-    }
+pub(super) fn put(call: Call<'_>, repo: RepoName, id: Location, mut body: RequestBody) -> Answering<'_> {
+    Box::pin(async move {
+        let digest: Digest = call
+            .query
+            .get("digest")
+            .ok_or_else(|| {
+                ApiError::digest_invalid(
+                    "the request needs ?digest=, the digest of the whole blob".to_owned(),
+                )
+            })?
+            .parse()?;
+        let chunk = match content_range::chunk(call.headers) {
+            Ok(chunk) => chunk,
+            Err(error) => return Err(where_it_stands(&call, &repo, id, error).await),
+        };
+        limit(&call, &repo, id, &mut body).await?;
+        match call.app.store.finish_upload(&repo, id, chunk, &mut body, &digest).await {
+            Ok(_) => Ok(blob_created(&repo, &digest)),
+            Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
+        }
+    })
 }
 
-pub(super) async fn cancel(call: Call<'_>, repo: RepoName, id: &str) -> Answer {
-    call.app.store.cancel_upload(&repo, id.parse()?).await?;
+pub(super) async fn cancel(call: Call<'_>, repo: RepoName, id: Location) -> Answer {
+    call.app.store.cancel_upload(&repo, id).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use super::connection::{AllVariables, Connection, Format, told};
 use super::table::{bytes, duration};
 use super::{Environment, Outcome, Place};
+use crate::admin::Failed;
+use crate::config::Listen;
 use crate::exit;
-use crate::remote::{Health, health as ask, printable};
+use crate::remote::{Error, Health, Result, health as ask, printable};
 
 #[derive(Args)]
 #[command(after_help = "\
 Exit code: 0 the server is ready, 10 it is not, or it cannot be reached.
-Without SERVER it asks where the configuration says: `metrics.listen`, or else `listen`.
+Without SERVER it asks where the configuration says: `metrics.listen`, or else, or if that is any free port, `listen`.
 
 Examples:
   stella health
@@ -45,12 +47,13 @@ struct Answer {
 pub(super) fn health(args: HealthArgs, env: Environment, all: &AllVariables) -> Outcome {
     let HealthArgs { server, format, connection, place } = args;
     let server = if let Some(server) = server {
-        server
+        Ok(server)
     } else {
         let config = place.load(env)?;
-        config.metrics.listen.unwrap_or(config.listen).to_string()
+        configured(config.metrics.listen, config.listen)
     };
     format.run(async move {
+        let server = server.map_err(Failed::from)?;
         let Health { ready, server, report } = told(ask(&connection.options(all), &server).await, &server)?;
         let report = match report {
             Value::Object(report) => Value::Object(report),
@@ -58,6 +61,17 @@ pub(super) fn health(args: HealthArgs, env: Environment, all: &AllVariables) -> 
         };
         format.print(&Answer { server, ready, report })?;
         Ok(if ready { 0 } else { exit::RETRY })
+    })
+}
+
+/// Where a server of this configuration can be asked. Which port it got for port 0 is not in there; `listen` tells of
+/// its health too.
+fn configured(metrics: Option<Listen>, listen: Listen) -> Result<String> {
+    let mut known = metrics.into_iter().chain([listen]).filter(|listen| listen.port() != 0);
+    known.next().map(|listen| listen.to_string()).ok_or_else(|| {
+        Error::Usage(
+            "the server listens on any free port (port 0); name the one that it says: HOST:PORT".to_owned(),
+        )
     })
 }
 

@@ -6,7 +6,7 @@ use stella_storage::RepoPattern;
 
 use super::administer::{Administration, Output};
 use super::{Environment, Outcome, Place, print};
-use crate::access::{Action, check_name, hash, robots, secret};
+use crate::access::{Action, check_new_name, hash, robots, secret};
 use crate::admin::{Credentials, Given, NewRobot};
 use crate::config::Period;
 
@@ -15,7 +15,7 @@ pub(super) enum RobotCommand {
     /// Create a robot, and print its secret, which nobody can show again
     Create(CreateArgs),
     /// List the robots, with what they may do and when they were last used
-    List(ListArgs),
+    List(ListRobotsArgs),
     /// End a robot at once, with every token that it has got
     Revoke(RevokeArgs),
 }
@@ -40,6 +40,13 @@ pub(super) struct CreateArgs {
     output: Output,
     #[command(flatten)]
     place: Place,
+}
+
+#[derive(Args)]
+#[command(after_help = LAST_USED)]
+pub(super) struct ListRobotsArgs {
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 #[derive(Args)]
@@ -69,6 +76,12 @@ pub(super) enum TokenCommand {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+A refresh token is what `docker login` keeps. The access tokens that were got with it go on until they expire:
+auth.token.lifetime, an hour without that. What ends them at once:
+  stella user passwd NAME, stella user rm NAME    within 3 seconds
+  stella robot revoke NAME
+  an access rule that denies what they are for, and `systemctl reload stella`")]
 pub(super) struct RevokeTokenArgs {
     /// The token's id, as it is listed
     #[arg(required_unless_present = "user", conflicts_with = "user")]
@@ -81,6 +94,11 @@ pub(super) struct RevokeTokenArgs {
     #[command(flatten)]
     place: Place,
 }
+
+/// How exact the uses are that are listed.
+const LAST_USED: &str = "\
+`last used` is exact to the hour, and a running server writes it down within a minute: a robot that was used just now
+may be listed with an earlier use, or none.";
 
 /// Actions in repositories, as a person writes them.
 #[derive(Clone, Debug)]
@@ -124,7 +142,9 @@ fn split(patterns: &str) -> Vec<&str> {
 pub(super) fn robot(command: RobotCommand, env: Environment) -> Outcome {
     match command {
         RobotCommand::Create(args) => args.output.report(|| create(args, env)),
-        RobotCommand::List(ListArgs { output, place }) => run(output, place, env, Credentials::Robots),
+        RobotCommand::List(ListRobotsArgs { list: ListArgs { output, place } }) => {
+            run(output, place, env, Credentials::Robots)
+        }
         RobotCommand::Revoke(RevokeArgs { name, output, place }) => {
             run(output, place, env, Credentials::RevokeRobot { name })
         }
@@ -151,7 +171,7 @@ fn run(output: Output, place: Place, env: Environment, credentials: Credentials)
 /// The secret alone goes to stdout, for a pipe; what was done to stderr.
 fn create(args: CreateArgs, env: Environment) -> Outcome {
     let CreateArgs { name, allow, expires, output, place } = args;
-    check_name(&name).map_err(anyhow::Error::msg)?;
+    check_new_name(&name).map_err(anyhow::Error::msg)?;
     let secret =
         secret(robots::SECRET).ok_or_else(|| anyhow::anyhow!("the system gives no random numbers"))?;
     let robot = NewRobot {

@@ -9,9 +9,10 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
 use super::{Environment, Outcome, Place, print};
-use crate::access::{COST, Htpasswd, MAX_PASSWORD, check_name, robots};
+use crate::access::{COST, Htpasswd, MAX_PASSWORD, check_new_name, robots};
 use crate::admin::Failed;
 use crate::exit;
+use crate::unseen::visible;
 
 /// What anonymous is called in rules; nobody else may be.
 const RESERVED: &str = "anonymous";
@@ -50,7 +51,7 @@ pub(super) fn user(command: UserCommand, env: Environment) -> Outcome {
         UserCommand::Add(NameArgs { name, file }) => {
             let path = file.path(env)?;
             let mut users = present_or_new(&path)?;
-            check_name(&name).map_err(anyhow::Error::msg)?;
+            check_new_name(&name).map_err(anyhow::Error::msg)?;
             ensure!(name != RESERVED, "{RESERVED:?} is whoever does not log in; choose another name");
             ensure!(
                 !name.starts_with(robots::PREFIX),
@@ -72,7 +73,7 @@ pub(super) fn user(command: UserCommand, env: Environment) -> Outcome {
             }
             users.set(&name, &hash_of(&password()?)?);
             users.write(&path)?;
-            print(&format!("changed the password of {name}\n"))?;
+            print(&format!("changed the password of {}\n", visible(&name)))?;
         }
         UserCommand::Rm(NameArgs { name, file }) => {
             let path = file.path(env)?;
@@ -81,11 +82,11 @@ pub(super) fn user(command: UserCommand, env: Environment) -> Outcome {
                 return Err(unknown(&name, &path));
             }
             users.write(&path)?;
-            print(&format!("removed {name} from {}\n", path.display()))?;
+            print(&format!("removed {} from {}\n", visible(&name), path.display()))?;
         }
         UserCommand::List(file) => {
             let users = Htpasswd::read(&file.path(env)?)?;
-            let names: Vec<_> = users.names().chain([""]).collect();
+            let names: Vec<_> = users.names().chain([""]).map(visible).collect();
             print(&names.join("\n"))?;
         }
     }
@@ -111,7 +112,8 @@ fn present_or_new(path: &Path) -> anyhow::Result<Htpasswd> {
 }
 
 fn unknown(name: &str, path: &Path) -> anyhow::Error {
-    Failed { error: format!("{} has no user {name}", path.display()), exit: exit::NOT_FOUND }.into()
+    Failed { error: format!("{} has no user {}", path.display(), visible(name)), exit: exit::NOT_FOUND }
+        .into()
 }
 
 fn hash_of(password: &str) -> anyhow::Result<String> {

@@ -98,7 +98,34 @@ impl Error for Fault {
     }
 }
 
+/// Where a key without a value would be left out in silence, and with it what somebody must be, or may not do.
+const WHO_IS_WHO: [&str; 3] = ["access", "auth.issuers", "auth.token_servers"];
+
+/// Fails if a key that tells who may do what is there without a value.
+pub(super) fn check_who_is_who(tree: &Node) -> Result<(), Fault> {
+    WHO_IS_WHO.iter().try_for_each(|key| {
+        let Some(node) = tree.get(key) else { return Ok(()) };
+        node.has_values().map_err(|fault| fault.within(key, &node.origin))
+    })
+}
+
 impl Node {
+    /// Fails if it is nothing, or something in it is.
+    fn has_values(&self) -> Result<(), Fault> {
+        let nothing = || {
+            let fault = self.expected("a value (without one, leave the key out)");
+            Fault { origin: Some(self.origin.clone()), ..fault }
+        };
+        match &self.value {
+            Value::Null => Err(nothing()),
+            Value::List(items) => items.iter().try_for_each(Node::has_values),
+            Value::Section(entries) => entries.iter().try_for_each(|entry| {
+                entry.node.has_values().map_err(|fault| fault.within(&entry.key, &entry.key_origin))
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn expected(&self, what: &str) -> Fault {
         let found = match &self.value {
             Value::Null => "nothing".to_owned(),

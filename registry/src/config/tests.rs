@@ -329,6 +329,35 @@ fn a_bad_value_is_told_with_its_place_and_its_key() {
 }
 
 #[test]
+fn what_tells_who_may_do_what_is_never_left_out_in_silence() {
+    let issuer = "name: a, issuer: b, audience: c, jwks: /d";
+    for (yaml, line, key) in [
+        ("access:\n  - {allow: [pull], to: {subject: null, group: b}}", 2, "access.to.subject"),
+        ("access:\n  - {allow: [pull], to: [{group: , subject: b}]}", 2, "access.to.group"),
+        ("access:\n  - allow: [pull]\n    deny:\n    to: everyone", 3, "access.deny"),
+        ("access:\n  - {allow: ~, deny: [pull], to: everyone}", 2, "access.allow"),
+        ("access:\n  - {allow: [pull, null], to: everyone}", 2, "access.allow"),
+        ("access:\n  - {allow: [pull], to: null}", 2, "access.to"),
+        ("access:\n  - {allow: [pull], to: {subject: a, claims: null}}", 2, "access.to.claims"),
+        ("access:\n  - {allow: [pull], to: {claims: {a: null}}}", 2, "access.to.claims.a"),
+        ("access:\n  - {allow: [pull], to: everyone, repositories: null}", 2, "access.repositories"),
+        (&format!("auth:\n  issuers:\n    - {{{issuer}, ca: null}}"), 3, "auth.issuers.ca"),
+        (&format!("auth:\n  issuers:\n    - {{{issuer}, subject: ~}}"), 3, "auth.issuers.subject"),
+        (&format!("auth:\n  issuers:\n    - {{{issuer}, own: }}"), 3, "auth.issuers.own"),
+        (
+            "auth:\n  token_servers:\n    - {name: a, issuer: b, audience: c, keys: /d, realm: null}",
+            3,
+            "auth.token_servers.realm",
+        ),
+    ] {
+        let (fault, place) = (fault(yaml), format!("stella.yaml:{line}:"));
+        let what = format!(": `{key}`: expected a value (without one, leave the key out), found nothing");
+        assert!(fault.starts_with(&place) && fault.ends_with(&what), "{yaml}: {fault}");
+    }
+    assert!(fault("auth: {robots: null}").contains("`auth.robots`: expected true or false, found nothing"));
+}
+
+#[test]
 fn a_value_out_of_range_is_told_with_the_range() {
     for (key, value, range) in [
         ("push.max_manifest_size", "8MiB", "4KiB to 7MiB"),

@@ -121,7 +121,10 @@ fn said(status: StatusCode, body: &[u8]) -> (Option<String>, String) {
     let texts = errors.iter().take(3).map(|error| {
         let code = error.code.to_lowercase().replace('_', " ");
         match error.message.as_deref() {
-            Some(message) if !message.is_empty() => format!("{code}: {message}"),
+            // Some say in words no more than the code does.
+            Some(message) if !message.is_empty() && !message.eq_ignore_ascii_case(&code) => {
+                format!("{code}: {message}")
+            }
             _ => code,
         }
     });
@@ -154,6 +157,12 @@ mod tests {
         ] {
             assert_eq!(of(status, body).exit(), code, "{status}");
         }
+    }
+
+    #[test]
+    fn what_only_repeats_the_code_is_said_once() {
+        let error = of(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"Manifest unknown"}]}"#);
+        assert_eq!(error.to_string(), "error response from registry: manifest unknown");
     }
 
     #[test]

@@ -62,6 +62,43 @@ fn pull(wire: &mut Wire, number: usize) -> Option<String> {
     Some(digest)
 }
 
+/// Everything below a folder, less links.
+fn below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
+fn what_is_kept_is_for_nobody_else_on_the_machine() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = TempDir::new().unwrap();
+    let (data, to) = (folder.path().join("data"), folder.path().join("backups"));
+    let server = Server::on(&data, &[]);
+    push(&mut server.connect(), 1);
+    let outcome = stella(&data, &["backup", "create", to.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    for folder in [&data, &to] {
+        assert_eq!(mode(folder), 0o700, "{}", folder.display());
+    }
+    // Keys and secrets are in the metadata, and in what is dumped of them.
+    let secret = |path: &Path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        path.is_file() && (name.contains("sqlite") || name.contains("metadata") || name.contains("dump"))
+    };
+    for folder in [&data, &to] {
+        let files: Vec<_> = below(folder).into_iter().filter(|path| secret(path)).collect();
+        assert!(!files.is_empty(), "{}: {:?}", folder.display(), below(folder));
+        for file in files {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    }
+}
+
 fn summary(said: &[Value]) -> &Value {
     &said.last().unwrap()["summary"]
 }

@@ -250,6 +250,13 @@ fn health_tells_whether_a_server_is_ready() {
     // Without an argument: where the configuration says.
     let configured = stella("health").env("STELLA_LISTEN", &host).output().unwrap();
     assert!(configured.status.success(), "{configured:?}");
+    // Which free port it got for its metrics is nowhere to be read, and the other one tells as much.
+    let anywhere = ("STELLA_METRICS__LISTEN", "127.0.0.1:0");
+    let beside = stella("health").env("STELLA_LISTEN", &host).env(anywhere.0, anywhere.1).output().unwrap();
+    assert!(beside.status.success(), "{beside:?}");
+    let nowhere = stella("health").env("STELLA_LISTEN", "127.0.0.1:0").output().unwrap();
+    let error = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(nowhere.status.code() == Some(2) && error.contains("name the one that it says"), "{nowhere:?}");
     server.kill();
     let error = fails(&format!("health {host}"), 10);
     assert!(error.contains("cannot reach"), "{error}");

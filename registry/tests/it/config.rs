@@ -66,6 +66,31 @@ fn a_check_finds_an_audit_file_that_cannot_be_opened_and_makes_none() {
 }
 
 #[test]
+fn nobody_elsewhere_is_this_registry_itself() {
+    let dir = dir_with("");
+    fs::write(dir.path().join("key.pem"), rcgen::KeyPair::generate().unwrap().public_key_pem()).unwrap();
+    // Who signs with that name could be anybody here.
+    for (key, source) in [("issuers", "jwks"), ("token_servers", "keys")] {
+        for (url, own) in [
+            ("", "stella-registry"),
+            ("external_url: https://registry.example\n", "registry.example"),
+            ("external_url: https://registry.example:8443\n", "registry.example:8443"),
+        ] {
+            let check = |issuer: &str| {
+                let entry = format!("{{name: a, issuer: '{issuer}', audience: b, {source}: key.pem}}");
+                fs::write(dir.path().join("stella.yaml"), format!("{url}auth: {{{key}: [{entry}]}}\n"))
+                    .unwrap();
+                stella(dir.path(), &["config", "check", "--config", "stella.yaml"], &[])
+            };
+            let run = check(own);
+            assert_eq!(run.code, Some(2), "{run:?}");
+            assert!(run.stderr.contains(&format!("the issuer {own:?} is this registry itself")), "{run:?}");
+            assert_eq!(check("other.example").code, Some(0));
+        }
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_told_with_file_line_and_the_nearest_key() {
     let dir = dir_with("push:\n  allow_mising: true\n");
     for command in [["config", "check"].as_slice(), &["config", "show"], &["serve"]] {

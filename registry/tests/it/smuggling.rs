@@ -52,6 +52,24 @@ fn two_lengths_never_hide_a_request() {
 }
 
 #[test]
+fn two_lengths_are_the_last_request_of_their_connection() {
+    let server = Server::start();
+    for lengths in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+    ] {
+        let mut wire = server.connect();
+        // What one reader takes for the body of the first is a request to the other.
+        wire.send(format!("GET /v2/ HTTP/1.1\r\nHost: x\r\n{lengths}\r\n0\r\n\r\nGET /v2/_catalog HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = wire.answer();
+        assert!([200, 400].contains(&answer.status), "{lengths:?}: {answer}");
+        assert_eq!(answer.header("connection"), Some("close"), "{lengths:?}: {answer}");
+        assert!(wire.try_answer_to("GET").is_err(), "{lengths:?}: there is no second answer");
+    }
+}
+
+#[test]
 fn codings_other_than_chunked_are_refused() {
     let server = Server::start();
     let repo = server.repo("team/app");

@@ -208,17 +208,18 @@ impl Store {
         digest: &Digest,
         actor: &Actor,
     ) -> Result<Mounted> {
-        self.mount_readable(repo, from, digest, actor, Arc::new(|_| true)).await
+        self.mount_readable(repo, from, digest, actor, None, Arc::new(|_| true)).await
     }
 
-    /// As [`Store::mount`], from repositories that are `readable` to whoever asks. One that is not is as one that is
-    /// not there, and takes as long.
+    /// As [`Store::mount`], from repositories that are `readable` to whoever asks, and blobs of at most `most` bytes. What
+    /// is not is as what is not there, and takes as long.
     pub async fn mount_readable(
         &self,
         repo: &RepoName,
         from: Option<&RepoName>,
         digest: &Digest,
         actor: &Actor,
+        most: Option<u64>,
         readable: Arc<dyn Fn(&RepoName) -> bool + Send + Sync>,
     ) -> Result<Mounted> {
         self.room.check(0)?;
@@ -243,6 +244,9 @@ impl Store {
                 let Some(sha256) = source else { return Ok(Mounted::No) };
                 // What is damaged must be uploaded again, not handed on.
                 let Some(content) = intact(tx, &sha256).await? else { return Ok(Mounted::No) };
+                if most.is_some_and(|most| content.size > most) {
+                    return Ok(Mounted::No);
+                }
                 let content = (sha256, content.size);
                 let repo = repositories::intern(tx, &repo, moment.now).await?;
                 link(tx, repo, &digest, content, &actor, moment).await?;

@@ -148,7 +148,8 @@ impl Store {
         E: std::fmt::Display,
     {
         self.room.check(chunk.len.unwrap_or(0))?;
-        let writer = self.claim(repo, id, chunk.start).await?;
+        // Boxed, as all that is over when the wait for the client begins.
+        let writer = Box::pin(self.claim(repo, id, chunk.start)).await?;
         let written = self.receive(writer, chunk, body, None, None).await?;
         Ok(UploadStatus { offset: written.offset })
     }
@@ -169,19 +170,20 @@ impl Store {
     {
         digest.supported()?;
         self.room.check(chunk.len.unwrap_or(0))?;
-        match self.claim(repo, id, chunk.start).await {
-            Ok(writer) => {
-                let written = self.receive(writer, chunk, body, Some(digest.clone()), None).await?;
-                Ok(Finished { reread: written.reread })
-            }
+        let writer = match Box::pin(self.claim(repo, id, chunk.start)).await {
+            Ok(writer) => writer,
             // A client that lost our answer repeats the request: the blob is there, and that is the answer.
-            Err(Error::NotFound(What::Upload)) => match self.blob_for_push(repo, digest).await {
-                Ok(_) => Ok(Finished { reread: false }),
-                Err(Error::NotFound(_)) => Err(Error::NotFound(What::Upload)),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        }
+            Err(Error::NotFound(What::Upload)) => {
+                return match Box::pin(self.blob_for_push(repo, digest)).await {
+                    Ok(_) => Ok(Finished { reread: false }),
+                    Err(Error::NotFound(_)) => Err(Error::NotFound(What::Upload)),
+                    Err(error) => Err(error),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        let written = self.receive(writer, chunk, body, Some(digest), None).await?;
+        Ok(Finished { reread: written.reread })
     }
 
     /// Stores a blob that comes in one request. Nothing stays if it fails.
@@ -199,18 +201,18 @@ impl Store {
     {
         self.room.check(len.unwrap_or(0))?;
         let (id, algorithm) = (Location::new(), digest.supported()?);
-        let single = Single {
+        let single = Box::new(Single {
             engine: Arc::clone(&self.engine),
             clock: Arc::clone(&self.clock),
             uploaded: Arc::clone(&self.uploaded),
             repo: repo.clone(),
             id,
             ended: false,
-        };
-        self.begin_as(id, repo, algorithm, actor).await?;
-        let writer = self.claim(repo, id, Some(0)).await?;
+        });
+        Box::pin(self.begin_as(id, repo, algorithm, actor)).await?;
+        let writer = Box::pin(self.claim(repo, id, Some(0))).await?;
         let chunk = Chunk { start: Some(0), len };
-        self.receive(writer, chunk, body, Some(digest.clone()), Some(single)).await.map(|_| ())
+        self.receive(writer, chunk, body, Some(digest), Some(single)).await.map(|_| ())
     }
 
     /// Ends an upload and drops its bytes.
@@ -224,21 +226,23 @@ impl Store {
 
     /// Passes a body to the session's writer. A session that is only for this request does not outlive
     /// its failure, not even when the client, and with it this future, goes away.
-    async fn receive<S, E>(
+    ///
+    /// What it gives waits for clients, and there may be thousands: it holds nothing but what that needs.
+    fn receive<S, E>(
         &self,
         writer: Box<Writer>,
         chunk: Chunk,
         body: S,
-        digest: Option<Digest>,
-        single: Option<Single>,
-    ) -> Result<Written>
+        digest: Option<&Digest>,
+        single: Option<Box<Single>>,
+    ) -> impl Future<Output = Result<Written>>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
         let gone = Gone(Arc::clone(&writer.held.holder));
         let (sender, inbox) = mpsc::channel(1);
-        let whole = chunk.start.is_none();
+        let (whole, digest) = (chunk.start.is_none(), digest.cloned().map(Box::new));
         let writing = tokio::spawn(async move {
             let result = writer.run(inbox, digest, whole).await;
             if let Some(single) = single {
@@ -246,10 +250,12 @@ impl Store {
             }
             result
         });
-        forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
-        let result = writing.await.unwrap_or_else(|error| Err(ended_abnormally(&error)));
-        drop(gone);
-        result
+        async move {
+            forward(body, chunk.len, &self.intake, &gone.0, &sender).await;
+            let result = writing.await.unwrap_or_else(|error| Err(ended_abnormally(&error)));
+            drop(gone);
+            result
+        }
     }
 }
 
@@ -312,5 +318,37 @@ struct Gone(Arc<Holder>);
 impl Drop for Gone {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::Location;
+    use crate::store::StoreOptions;
+
+    type Body = futures_util::stream::Empty<std::result::Result<Bytes, std::io::Error>>;
+
+    /// How large the future of a writer is.
+    fn size<F>(
+        _: impl FnOnce(Box<Writer>, mpsc::Receiver<Box<intake::Message>>, Option<Box<Digest>>, bool) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_waits_for_its_client_is_small() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions::new(folder.path().join("data"))).await.unwrap();
+        let (repo, id, body): (RepoName, _, Body) =
+            ("a".parse().unwrap(), Location::new(), futures_util::stream::empty());
+        let digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+        let append = size_of_val(&store.append_upload(&repo, id, Chunk::default(), body));
+        // 1 056 and 824 bytes before what is over by then was boxed.
+        assert!(append <= 800, "{append} bytes");
+        assert!(size(Writer::run) <= 640, "{} bytes", size(Writer::run));
+        let body: Body = futures_util::stream::empty();
+        let finish = size_of_val(&store.finish_upload(&repo, id, Chunk::default(), body, &digest));
+        assert!(finish <= 900, "{finish} bytes");
     }
 }

@@ -17,7 +17,9 @@ const SLOW: Pace = Pace {
     url: Duration::from_hours(1),
     pause: Duration::from_hours(1),
     patience: Duration::from_secs(20),
+    glance: Duration::from_secs(20),
 };
+const PATIENCE: Duration = Duration::from_hours(1);
 const QUICK: Pace = Pace { url: Duration::from_millis(5), pause: Duration::ZERO, ..SLOW };
 
 /// What a server does with a request.
@@ -223,6 +225,23 @@ async fn readers_do_not_wait_and_a_client_that_goes_takes_nothing_with_it() {
     waits.abort();
     assert!(waits.await.unwrap_err().is_cancelled());
     assert!(source.state.try_lock().is_err(), "the look goes on");
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_an_issuer_that_is_slow() {
+    let server = Server::start(set(&["1"])).await;
+    let source = server.source(Pace { glance: Duration::from_millis(5), patience: PATIENCE, ..SLOW });
+    source.look_now().await;
+    // Its first look is long ago.
+    source.looks().began = None;
+    server.answer(Answer::Stalled);
+    for kid in ["2", "3", "2"] {
+        let keys = source.keys_for(Some(kid)).await.unwrap();
+        assert!(!keys.has(Some(kid)), "refused by the keys that are there");
+        assert_eq!(source.looks().under_way, 1, "while the look still goes on");
+    }
+    assert!(source.keys_for(Some("1")).await.unwrap().has(Some("1")), "a known key waits for nothing");
+    until("one look for all", || server.asked() == 2).await;
 }
 
 #[tokio::test]

@@ -82,11 +82,57 @@ fn the_uploads_of_who_may_only_sign_are_small() {
     let target = format!("/v2/dev/app/blobs/uploads/?digest={digest}");
     refused(&guarded.send("signer", post(&target).body(&large)), 413, "DENIED");
     guarded.send("ci", post(&target).body(&large)).is(201);
+    // Nor by a mount of what others have pushed: it is as if that were not there.
+    for from in ["&from=dev/app", ""] {
+        let mount = |repo: &str| post(format!("/v2/{repo}/blobs/uploads/?mount={digest}{from}"));
+        guarded.send("signer", mount("dev/signatures")).is(202);
+        guarded.send("ci", mount("dev/other")).is(201);
+    }
+    let small = push_blob(&guarded, "signer", "{}")["digest"].as_str().unwrap().to_owned();
+    let target = format!("/v2/dev/signatures/blobs/uploads/?mount={small}&from=dev/app");
+    guarded.send("signer", post(target)).is(201);
     // Nor in pieces.
     let upload =
         guarded.send("signer", post("/v2/dev/app/blobs/uploads/")).is(202).must("location").to_owned();
     guarded.send("signer", patch(&upload).body(&large[..8 << 20])).is(202);
     refused(&guarded.send("signer", patch(&upload).body("x")), 413, "DENIED");
+}
+
+/// The most memory that the server has had, in bytes.
+fn peak(guarded: &Guarded) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", guarded.server.process())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn many_large_and_deep_documents_at_once_are_read_within_bounds() {
+    const AT_ONCE: usize = 12;
+    const SIZE: usize = 4 << 20;
+    let guarded = Guarded::start();
+    let digest = sha256("x");
+    let fill = SIZE - 400;
+    let large = payload(&digest).replace("null", &format!("[{}0]", "0,".repeat(fill / 2)));
+    let deep = payload(&digest).replace("null", &format!("{}{}", "[".repeat(fill / 2), "]".repeat(fill / 2)));
+    let long = payload(&"x".repeat(fill));
+    assert!([&large, &deep, &long].iter().all(|text| text.len() > fill && text.len() <= SIZE));
+    let manifests = [(&large, 201), (&deep, 201), (&long, 403)]
+        .map(|(text, status)| (manifest(&guarded, "ci", SIMPLE, text), status));
+    let before = peak(&guarded);
+    std::thread::scope(|scope| {
+        for number in 0..AT_ONCE {
+            let (guarded, (manifest, status)) = (&guarded, &manifests[number % manifests.len()]);
+            let tag = format!("sha256-{}.sig", sha256(number.to_string()).trim_start_matches("sha256:"));
+            scope.spawn(move || {
+                let answer = put_as(guarded, "signer", &tag, manifest);
+                assert!([*status, 503].contains(&answer.status), "{answer}");
+            });
+        }
+    });
+    let grown = peak(&guarded).saturating_sub(before);
+    // Two are read at once, each with what is found in it.
+    assert!(grown < 5 * SIZE as u64, "{grown}");
+    guarded.send("signer", get("/v2/dev/app/tags/list")).is(200);
 }
 
 #[test]

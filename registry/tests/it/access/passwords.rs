@@ -3,8 +3,10 @@
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::{Guarded, basic, line};
-use crate::client::get;
+use crate::client::{get, post};
 use crate::role::refused;
 use crate::server::eventually;
 
@@ -74,6 +76,72 @@ fn what_is_made_up_stays_on_its_line_of_the_log() {
     eventually("it is logged", || guarded.server.log().contains("quoted"));
     let log = guarded.server.log();
     assert!(!log.contains('\u{2028}') && !log.contains("\u{1b}[31m"), "{log:?}");
+}
+
+#[test]
+fn the_audit_trail_names_who_tried_to_log_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let guarded = Guarded::with(&[("STELLA_AUDIT__FILE", file.to_str().unwrap())]);
+    let long = "x".repeat(120) + "\u{202e}gpj.";
+    let posted = "a\nb".to_owned() + &"y".repeat(200);
+    get("/token").header("Authorization", basic("mallory", "hunter2")).to(&guarded.server).is(401);
+    get("/v2/").header("Authorization", basic(&long, "hunter2")).to(&guarded.server).is(401);
+    let form = format!("grant_type=password&username={}&password=hunter2", posted.replace('\n', "%0A"));
+    post("/token").body(form).to(&guarded.server).is(401);
+    // Of a token that is wrong nobody knows whose it is.
+    get("/v2/").header("Authorization", "Bearer x.y.z").to(&guarded.server).is(401);
+    eventually("it has to wait", || {
+        get("/v2/").header("Authorization", basic("mallory", "hunter2")).to(&guarded.server).status == 429
+    });
+    let text = || std::fs::read_to_string(&file).unwrap();
+    eventually("it is written", || text().contains("429"));
+    let text = text();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let claimed = |line: &Value| line["claimed"].as_str().map(str::to_owned);
+    let expected = [
+        Some("mallory".to_owned()),
+        Some(long.replace('\u{202e}', "\\u{202e}")),
+        Some(format!("a\\u{{a}}b{}…", "y".repeat(125))),
+        None,
+    ];
+    assert_eq!(lines.iter().take(4).map(claimed).collect::<Vec<_>>(), expected, "{text}");
+    for line in &lines {
+        assert_eq!(
+            (&line["action"], &line["client"], &line["actor"]),
+            (&"login".into(), &"127.0.0.1".into(), &"".into())
+        );
+    }
+    let last = lines.iter().find(|line| line["status"] == 429).unwrap();
+    assert_eq!(last["claimed"], "mallory");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn names_that_nobody_sees_are_not_given_and_old_ones_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let guarded = Guarded::with(&[("STELLA_AUDIT__FILE", file.to_str().unwrap())]);
+    let name = "ecila\u{202e}";
+    for args in [["user", "add", name].as_slice(), &["robot", "create", name, "--allow", "pull=**"]] {
+        let outcome = guarded.stella(args);
+        assert_ne!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.stderr.contains(r#"nobody sees, as "ecila\u{202e}" shows"#), "{outcome:?}");
+        assert!(!outcome.stderr.contains('\u{202e}'), "{outcome:?}");
+    }
+    std::fs::write(guarded.users(), line(name, "x")).unwrap();
+    assert_eq!(guarded.stella(&["user", "list"]).stdout, "ecila\\u{202e}\n");
+    guarded.server.hang_up();
+    let refused_push = || {
+        let push = post("/v2/dev/app/blobs/uploads/").header("Authorization", basic(name, "x"));
+        push.to(&guarded.server).status
+    };
+    eventually("it may log in", || refused_push() == 403);
+    eventually("it is in the log", || guarded.server.log().contains("202e"));
+    assert!(!guarded.server.log().contains('\u{202e}'));
+    let trail = || std::fs::read_to_string(&file).unwrap();
+    eventually("it is in the audit trail", || trail().contains(r#""actor":"ecila\u202e""#));
+    assert!(!trail().contains('\u{202e}'), "{}", trail());
 }
 
 #[test]

@@ -52,6 +52,22 @@ fn a_robot_may_do_what_it_was_given_and_rules_can_only_deny_it() {
 }
 
 #[test]
+fn help_says_what_ends_when_and_how_exact_a_list_is() {
+    let guarded = Guarded::start();
+    let help = guarded.stella(&["token", "revoke", "--help"]).stdout;
+    for words in [
+        "go on until they expire",
+        "auth.token.lifetime",
+        "stella user passwd NAME",
+        "stella robot revoke NAME",
+    ] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+    let help = guarded.stella(&["robot", "list", "--help"]).stdout;
+    assert!(help.contains("exact to the hour") && help.contains("within a minute"), "{help}");
+}
+
+#[test]
 fn robots_can_be_kept_out() {
     let guarded = Guarded::with(&[("STELLA_AUTH__ROBOTS", "false")]);
     let secret = create(&guarded, &["build", "--allow", "pull=**"]);

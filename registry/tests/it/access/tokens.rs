@@ -79,7 +79,12 @@ fn a_token_answers_as_the_specification_has_it() {
         (&json!("stella-registry"), &json!("stella-registry"), &json!("ci"))
     );
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3600);
-    assert_eq!(claims["stella"]["session"].as_str().unwrap().len(), 64);
+    // What it need not say it does not say: each request carries it.
+    assert!(claims["stella"].get("session").is_none() && claims.get("nbf").is_none(), "{claims}");
+    let token = body["token"].as_str().unwrap();
+    assert!(token.len() < 520, "{}", token.len());
+    let again = guarded.token("ci", "repository:dev/app:pull");
+    assert_ne!(claims["jti"], super::claims(&again)["jti"], "no two tokens have one name");
     // Whoever wants to check it finds the key.
     let keys = get("/.well-known/jwks.json").to(&guarded.server).is(200).json();
     let token = body["token"].as_str().unwrap();
@@ -216,6 +221,32 @@ fn a_refresh_token_gives_tokens_until_it_is_revoked() {
 }
 
 #[test]
+fn a_token_that_no_request_could_carry_is_not_given() {
+    let guarded = Guarded::start();
+    let name = |number: usize| format!("dev/{number}/{}", "x".repeat(200));
+    let ask = |count: usize| {
+        let scopes: Vec<_> =
+            (0..count).map(|number| format!("repository:{}:pull,push", name(number))).collect();
+        let body = format!(
+            "grant_type=password&username=ci&password={}&scope={}",
+            backwards("ci"),
+            scopes.join("+")
+        );
+        post("/token")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(body)
+            .to(&guarded.server)
+    };
+    let answer = ask(100);
+    let message = refused(&answer, 400, "UNSUPPORTED")["message"].clone();
+    assert!(message.as_str().unwrap().contains("ask for fewer repositories at once (`scope`)"), "{message}");
+    // What is given is taken.
+    let answer = ask(20).is(200).json();
+    let token = answer["token"].as_str().unwrap();
+    bearer(get("/v2/"), token).to(&guarded.server).is(200);
+}
+
+#[test]
 fn a_password_can_be_posted() {
     let guarded = Guarded::start();
     let body = format!(
@@ -235,6 +266,60 @@ fn a_password_can_be_posted() {
     form("grant_type=magic").is(400);
     form(&"x".repeat(70_000)).is(413);
     form("grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x.y.z").is(401);
+}
+
+#[test]
+fn what_is_given_for_an_id_token_ends_with_it() {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+    let folder = tempfile::tempdir().unwrap();
+    let (file, pair) = (folder.path().join("issuer.pem"), rcgen::KeyPair::generate().unwrap());
+    std::fs::write(&file, pair.public_key_pem()).unwrap();
+    let issuers = format!(
+        "[{{name: ci, issuer: 'https://ci.example', audience: registry.example, jwks: {}}}]",
+        file.display()
+    );
+    let guarded = Guarded::with(&[("STELLA_AUTH__ISSUERS", &issuers)]);
+    // The server's time, by a token that it makes.
+    let now = claims(&guarded.token("ci", ""))["iat"].as_u64().unwrap();
+    let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+    for (ends_in, ours_ends_in) in [(300, 300), (7200, 3600)] {
+        let claims_of_it = json!({
+            "iss": "https://ci.example", "aud": "registry.example", "sub": "job", "iat": now, "exp": now + ends_in
+        });
+        let id_token = encode(&Header::new(Algorithm::ES256), &claims_of_it, &key).unwrap();
+        let login = get("/token?offline_token=true").header("Authorization", basic("ci", &id_token));
+        let answer = login.to(&guarded.server).is(200).json();
+        assert!(answer.get("refresh_token").is_none(), "{answer}");
+        let ours = claims(answer["token"].as_str().unwrap());
+        assert_eq!(ours["sub"], "ci:job");
+        let (exp, iat) = (ours["exp"].as_u64().unwrap(), ours["iat"].as_u64().unwrap());
+        assert_eq!(answer["expires_in"], exp - iat);
+        assert_eq!(exp, if ours_ends_in == ends_in { now + ends_in } else { iat + ours_ends_in });
+    }
+}
+
+#[test]
+fn two_credentials_get_no_token_and_one_refresh_token_can_be_revoked() {
+    let guarded = Guarded::start();
+    let ask = || guarded.authorized("ci", get("/token?offline_token=true"));
+    for second in [basic("alice", "wrong"), basic("alice", "ecila"), "Bearer x".to_owned()] {
+        ask().header("Authorization", second).to(&guarded.server).is(401);
+    }
+    let login = || ask().to(&guarded.server).is(200).json()["refresh_token"].as_str().unwrap().to_owned();
+    let (one, other) = (login(), login());
+    let status = |token: &str| {
+        post("/token")
+            .body(format!("grant_type=refresh_token&refresh_token={token}"))
+            .to(&guarded.server)
+            .status
+    };
+    assert_eq!((status(&one), status(&other)), (200, 200));
+    let listed = guarded.stella(&["token", "list"]).stdout;
+    let id = listed.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(guarded.stella(&["token", "revoke", &id]).code, Some(0));
+    let mut statuses = [status(&one), status(&other)];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 401]);
 }
 
 #[test]

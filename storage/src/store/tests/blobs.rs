@@ -87,7 +87,8 @@ async fn a_mount_from_what_its_client_cannot_read_finds_nothing() {
             (Some(&shared), &open, Mounted::Yes),
             (None, &open, Mounted::Yes),
         ] {
-            let mounted = store.mount_readable(&to, from, digest, &who, Arc::clone(&readable)).await.unwrap();
+            let mounted =
+                store.mount_readable(&to, from, digest, &who, None, Arc::clone(&readable)).await.unwrap();
             assert_eq!(mounted, expected, "{from:?} {digest}");
         }
     })

@@ -89,16 +89,17 @@ pub(super) async fn forward<S, E>(
                 Some(Err(error)) => end = Some(End::cut(&error)),
             }
         }
-        let batch = if end.is_some() {
+        let mut gathered = if end.is_some() {
             None
         } else {
             tokio::select! {
                 biased;
                 () = sender.closed() => return,
-                batch = intake.begin(begin + received) => batch,
+                // Boxed, as what a client that is waited for does not need.
+                batch = Box::pin(intake.begin(begin + received)) => batch,
             }
         };
-        let Some(mut batch) = batch else {
+        let Some(batch) = &mut gathered else {
             let end = end.unwrap_or_else(|| End::Cut(Error::Unavailable("the store is closing".to_owned())));
             place.send(Box::new(Message { batch: None, end: Some(end) }));
             return;
@@ -132,7 +133,7 @@ pub(super) async fn forward<S, E>(
             end = Some(End::of(received, Some(expected)));
         }
         let ended = end.is_some();
-        place.send(Box::new(Message { batch: Some(batch), end }));
+        place.send(Box::new(Message { batch: gathered, end }));
         if ended {
             return;
         }

@@ -126,7 +126,7 @@ impl Writer {
     pub(super) async fn run(
         mut self: Box<Self>,
         mut inbox: mpsc::Receiver<Box<Message>>,
-        digest: Option<Digest>,
+        digest: Option<Box<Digest>>,
         whole: bool,
     ) -> Result<Written> {
         let holder = Arc::clone(&self.held.holder);
@@ -152,7 +152,7 @@ impl Writer {
                     self = Box::pin(self.checkpoint()).await?;
                 }
                 if let (Some(End::Complete), Some(digest)) = (&end, &digest) {
-                    return Box::pin(self.finish(digest.clone(), Some(batch))).await;
+                    return Box::pin(self.finish(Digest::clone(digest), Some(batch))).await;
                 }
                 self = Box::pin(self.append(batch)).await?;
             }
@@ -161,7 +161,7 @@ impl Writer {
             }
         };
         match (end, digest) {
-            (End::Complete, Some(digest)) => Box::pin(self.finish(digest, None)).await,
+            (End::Complete, Some(digest)) => Box::pin(self.finish(*digest, None)).await,
             (End::Complete, None) => {
                 let writer = Box::pin(self.checkpoint()).await?;
                 Ok(Written { offset: writer.written(), reread: false })
