@@ -14,6 +14,7 @@ mod yaml;
 pub(crate) use files::of_text;
 pub(crate) use files::read;
 
+use crate::TrustRoot;
 use crate::image_policy::ImagePolicy;
 use crate::registry_policy::RegistryPolicy;
 use section::{Faults, Section};
@@ -32,6 +33,18 @@ pub struct RootNames {
     pub timestamp_authorities: usize,
     /// Of its content.
     pub hash: crate::Digest,
+}
+
+impl From<&TrustRoot> for RootNames {
+    fn from(root: &TrustRoot) -> Self {
+        RootNames {
+            name: root.name().to_owned(),
+            log_urls: root.log_urls().map(str::to_owned).collect(),
+            ca_urls: root.authority_urls().map(str::to_owned).collect(),
+            timestamp_authorities: root.trusted().timestamp_authorities.len(),
+            hash: root.hash().clone(),
+        }
+    }
 }
 
 /// A document that was read.

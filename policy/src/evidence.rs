@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{ANNOTATION_BYTES, ATTESTATION_BYTES, SIGNATURE_BYTES};
-use crate::{Descriptor, Digest, Error, Result};
+use crate::{Claim, Descriptor, Digest, Error, Result};
 
 /// The media type of a layer with a simple-signing payload.
 pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -67,6 +67,14 @@ impl Evidence {
             annotations: BTreeMap::new(),
             media_type: BUNDLE.to_owned(),
         })
+    }
+
+    /// The predicate type of the statement in it, if it has one; said, not proven.
+    pub fn said_predicate(&self) -> Option<String> {
+        match parsed::Parsed::read(self).ok()?.meaning {
+            parsed::Meaning::Claim(Claim::Statement { predicate_type, .. }) => Some(predicate_type),
+            _ => None,
+        }
     }
 
     /// A Sigstore bundle in a file, of which no more is read than a bundle may have.

@@ -51,6 +51,7 @@ impl PolicySet {
             repository: rules.bind_repository.then_some(name.as_str()),
             logged: rules.transparency == Transparency::Required,
             max_age: rules.max_age,
+            now,
             aged_at: subject.released_at.unwrap_or(now),
             strikes: Question::no_strikes(),
         };
@@ -69,6 +70,13 @@ impl PolicySet {
             (Some(age), Some(at), None) => Some(Time(at.0.saturating_add(age))),
             _ => None,
         };
+        // A time that is later than now counts once the clock here has caught up with it.
+        let caught_up = facts
+            .iter()
+            .flat_map(|fact| &fact.times)
+            .filter(|time| binding::is_ahead(time.at, now))
+            .map(|time| Time(time.at.0 - binding::LEEWAY - 1))
+            .min();
         Decision {
             reference: subject.reference.clone(),
             repository: subject.repository.clone(),
@@ -78,7 +86,7 @@ impl PolicySet {
             fix: decided.fix,
             policy_set: self.hash().clone(),
             trust_root: self.trust_root().clone(),
-            valid_until: flips,
+            valid_until: flips.into_iter().chain(caught_up).min(),
             policies: judged.into_iter().map(|judged| judged.outcome).collect(),
             why: decided.why,
             signed_at,

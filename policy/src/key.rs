@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Public keys that an operator trusts: P-256, P-384, RSA (2048 to 4096 bits, PKCS #1 v1.5) and Ed25519, from PEM. A key
-//! is known by the SHA-256 of its `SubjectPublicKeyInfo`, whatever a signature says of itself.
+//! is known by the SHA-256 of its `SubjectPublicKeyInfo`, whatever a signature says of itself. This is the only place
+//! where public keys are read.
 
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
 use sigstore_types::{DerPublicKey, HashAlgorithm, SignatureBytes};
@@ -18,25 +20,54 @@ const RSA_ALGORITHM: &[u8] =
 /// Smaller ones are broken, larger ones only cost time.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
+/// The most keys in one text.
+const MOST_KEYS: usize = 64;
+
+/// How what is signed is hashed, where it is not as the key's type has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyHash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
 /// A key that signatures are checked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     spki: DerPublicKey,
     fingerprint: String,
     algorithm: KeyAlgorithm,
+    /// The only scheme that it is used with, if somebody has chosen a hash.
+    only: Option<(KeyHash, SigningScheme)>,
 }
 
 impl PublicKey {
     /// The only key in a PEM text: `PUBLIC KEY` or `RSA PUBLIC KEY`.
     pub fn from_pem(text: &str) -> Result<Self> {
-        let key = |why: Refusal| Error::Key(why.why);
-        if text.len() > TRUST_BYTES {
-            return Err(Error::Key(format!("the key has more than {TRUST_BYTES} bytes")));
+        match blocks(text, 2)?.as_slice() {
+            [block] => PublicKey::from_block(block),
+            _ => Err(Error::Key("one public key in PEM is expected, `-----BEGIN PUBLIC KEY-----`".into())),
         }
-        let mut blocks = pem::blocks(text, 2).map_err(key)?;
-        let (Some(block), None) = (blocks.pop(), blocks.pop()) else {
-            return Err(Error::Key("one public key in PEM is expected, `-----BEGIN PUBLIC KEY-----`".into()));
-        };
+    }
+
+    /// All keys in a PEM text, none of them twice.
+    pub fn all_of_pem(text: &str) -> Result<Vec<Self>> {
+        let mut keys: Vec<PublicKey> = Vec::new();
+        for block in &blocks(text, MOST_KEYS)? {
+            let key = PublicKey::from_block(block)?;
+            if keys.iter().any(|other| other.fingerprint == key.fingerprint) {
+                return Err(Error::Key(format!("the key {} is there twice", key.fingerprint)));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    fn from_block(block: &pem::Block) -> Result<Self> {
         match block.label.as_str() {
             "PUBLIC KEY" => PublicKey::from_spki(&block.bytes),
             "RSA PUBLIC KEY" => {
@@ -78,7 +109,28 @@ impl PublicKey {
         if algorithm == KeyAlgorithm::Ed25519 && raw.as_bytes().len() != 32 {
             return Err(unusable("an Ed25519 key has 32 bytes".into()));
         }
-        Ok(PublicKey { fingerprint: ::hex::encode(Sha256::digest(bytes)), spki, algorithm })
+        Ok(PublicKey { fingerprint: ::hex::encode(Sha256::digest(bytes)), spki, algorithm, only: None })
+    }
+
+    /// The same key, used with this hash and no other.
+    pub fn with_hash(mut self, hash: KeyHash) -> Result<Self> {
+        if self.algorithm == KeyAlgorithm::Ed25519 && hash != KeyHash::Sha512 {
+            return Err(Error::Key("an Ed25519 key hashes with SHA-512 alone".into()));
+        }
+        let unusable = |why: String| Error::Key(format!("the key is not used with this hash: {why}"));
+        let scheme = self
+            .algorithm
+            .resolve_signing_scheme(hash.into())
+            .map_err(|error| unusable(error.to_string()))?;
+        VerificationKey::from_spki_with_scheme(&self.spki, scheme)
+            .map_err(|error| unusable(error.to_string()))?;
+        self.only = Some((hash, scheme));
+        Ok(self)
+    }
+
+    /// The only hash that it is used with, if one was chosen.
+    pub fn hash(&self) -> Option<KeyHash> {
+        self.only.map(|(hash, _)| hash)
     }
 
     /// SHA-256 of its `SubjectPublicKeyInfo`, in hexadecimal.
@@ -110,9 +162,9 @@ impl PublicKey {
     /// messages, not hashes, so it never does.
     pub fn verifies_prehashed(&self, hash: &[u8], signature: &[u8]) -> bool {
         let signature = SignatureBytes::new(signature.to_vec());
-        self.schemes().iter().any(|scheme| {
+        self.schemes().any(|scheme| {
             length(scheme.hash_algorithm()) == Some(hash.len())
-                && VerificationKey::from_spki_with_scheme(&self.spki, *scheme)
+                && VerificationKey::from_spki_with_scheme(&self.spki, scheme)
                     .is_ok_and(|key| key.verify_prehashed(hash, &signature).is_ok())
         })
     }
@@ -120,7 +172,7 @@ impl PublicKey {
     /// How `signature` was made, if it is of `message` by this key.
     pub(crate) fn scheme_of(&self, message: &[u8], signature: &[u8]) -> Option<SigningScheme> {
         let signature = SignatureBytes::new(signature.to_vec());
-        self.schemes().iter().copied().find(|scheme| {
+        self.schemes().find(|scheme| {
             VerificationKey::from_spki_with_scheme(&self.spki, *scheme)
                 .is_ok_and(|key| key.verify(message, &signature).is_ok())
         })
@@ -130,9 +182,11 @@ impl PublicKey {
         &self.spki
     }
 
-    /// How cosign signs with such a key, now and formerly: P-384 with SHA-384, by older clients with SHA-256.
-    fn schemes(&self) -> &'static [SigningScheme] {
-        match self.algorithm {
+    /// With the hash that was chosen; else how cosign signs with such a key, now and formerly: P-384 with SHA-384, by
+    /// older clients with SHA-256.
+    fn schemes(&self) -> impl Iterator<Item = SigningScheme> {
+        let usual: &[SigningScheme] = match self.algorithm {
+            _ if self.only.is_some() => &[],
             KeyAlgorithm::EcdsaP256 => &[SigningScheme::EcdsaP256Sha256],
             KeyAlgorithm::EcdsaP384 => &[SigningScheme::EcdsaP384Sha384, SigningScheme::EcdsaP384Sha256],
             KeyAlgorithm::Rsa => {
@@ -140,7 +194,8 @@ impl PublicKey {
             }
             KeyAlgorithm::Ed25519 => &[SigningScheme::Ed25519],
             _ => &[],
-        }
+        };
+        usual.iter().copied().chain(self.only.map(|(_, scheme)| scheme))
     }
 
     /// The name of its algorithm in a trust root.
@@ -151,6 +206,30 @@ impl PublicKey {
             KeyAlgorithm::Rsa => "PKIX_RSA_PKCS1V15_2048_SHA256",
             _ => "PKIX_ED25519",
         }
+    }
+}
+
+fn blocks(text: &str, most: usize) -> Result<Vec<pem::Block>> {
+    if text.len() > TRUST_BYTES {
+        return Err(Error::Key(format!("more than {TRUST_BYTES} bytes of keys")));
+    }
+    pem::blocks(text, most).map_err(|refusal| Error::Key(refusal.why))
+}
+
+impl From<KeyHash> for HashAlgorithm {
+    fn from(hash: KeyHash) -> Self {
+        match hash {
+            KeyHash::Sha256 => HashAlgorithm::Sha2256,
+            KeyHash::Sha384 => HashAlgorithm::Sha2384,
+            KeyHash::Sha512 => HashAlgorithm::Sha2512,
+        }
+    }
+}
+
+/// For hashes of policies: which key, and how it is used.
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        (&self.fingerprint, self.hash()).serialize(serializer)
     }
 }
 
@@ -215,6 +294,21 @@ mod tests {
         let signature = crate::json::base64(P384_SHA256).unwrap();
         assert!(key.verifies_prehashed(&Sha256::digest(b"message"), &signature));
         assert!(!key.verifies_prehashed(&Sha384::digest(b"message"), &signature));
+    }
+
+    #[test]
+    fn a_key_with_a_hash_of_its_own_verifies_with_that_hash_alone() {
+        let key = |hash| PublicKey::from_pem(P384).unwrap().with_hash(hash).unwrap();
+        let of = |text| crate::json::base64(text).unwrap();
+        for (hash, sha256, sha384) in [(KeyHash::Sha256, true, false), (KeyHash::Sha384, false, true)] {
+            assert_eq!(key(hash).verifies(b"message", &of(P384_SHA256)), sha256);
+            assert_eq!(key(hash).verifies(b"message", &of(P384_SHA384)), sha384);
+            assert_eq!(key(hash).verifies_prehashed(&Sha256::digest(b"message"), &of(P384_SHA256)), sha256);
+        }
+        assert!(PublicKey::from_pem(P384).unwrap().with_hash(KeyHash::Sha512).is_err());
+        let rsa = PublicKey::from_pem(RSA).unwrap();
+        assert_eq!(rsa.hash(), None);
+        assert_eq!(rsa.with_hash(KeyHash::Sha512).unwrap().hash(), Some(KeyHash::Sha512));
     }
 
     #[test]

@@ -96,9 +96,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether these two are meant.
+    /// Whether these two are meant. A certificate that does not say who vouches for it is nobody's, whatever the pattern.
     pub fn matches(&self, issuer: &str, subject: &str) -> bool {
-        self.issuer.matches(issuer) && self.subject.matches(subject)
+        !issuer.is_empty()
+            && !subject.is_empty()
+            && self.issuer.matches(issuer)
+            && self.subject.matches(subject)
     }
 }
 
@@ -165,6 +168,9 @@ mod tests {
         assert!(!identity.matches("https://other", "joe@x"));
         assert!(!identity.matches("https://issuer", "ann@x"));
         assert!(Pattern::exact("").is_err());
+        let any = Identity { issuer: matching(".*"), subject: matching(".*") };
+        assert!(any.matches("https://issuer", "joe@x"));
+        assert!(!any.matches("", "joe@x") && !any.matches("https://issuer", ""));
     }
 
     proptest! {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Texts between `-----BEGIN X-----` and `-----END X-----` (RFC 7468): keys and certificates. Text outside of them is
-//! ignored, as everybody does; within them everything must be in order.
+//! ignored, as everybody does; within them everything must be in order. Private keys are read here too, so nothing of a text
+//! stays behind in memory.
+
+use zeroize::Zeroizing;
 
 use crate::json;
 use crate::refusal::Refusal;
 
-/// A label and what stands under it.
-#[derive(Debug, PartialEq, Eq)]
+/// A label and what stands under it. It is not to be shown: it may be a private key.
 pub(crate) struct Block {
     pub(crate) label: String,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
 }
 
 /// All blocks, at most `most` of them.
@@ -26,7 +28,8 @@ pub(crate) fn blocks(text: &str, most: usize) -> Result<Vec<Block>, Refusal> {
         if blocks.len() == most {
             return Err(Refusal::over(format!("PEM: more than {most} blocks")));
         }
-        let mut body = String::new();
+        // Never larger than what it is cut from, so that it is not moved while it grows.
+        let mut body = Zeroizing::new(String::with_capacity(text.len()));
         loop {
             match lines.next() {
                 None => return Err(Refusal::malformed(format!("PEM: no end of `{label}`"))),
@@ -34,10 +37,15 @@ pub(crate) fn blocks(text: &str, most: usize) -> Result<Vec<Block>, Refusal> {
                 Some(line) if line.starts_with("-----") => {
                     return Err(Refusal::malformed(format!("PEM: another mark within `{label}`")));
                 }
+                Some(line) if line.contains(':') => {
+                    return Err(Refusal::malformed(
+                        "PEM: headers, such as those of old encrypted keys, are not read",
+                    ));
+                }
                 Some(line) => body.push_str(line),
             }
         }
-        let bytes = json::base64(&body).map_err(|refusal| refusal.at("PEM"))?;
+        let bytes = Zeroizing::new(json::base64(&body).map_err(|refusal| refusal.at("PEM"))?);
         blocks.push(Block { label: label.to_owned(), bytes });
     }
     Ok(blocks)
@@ -46,7 +54,7 @@ pub(crate) fn blocks(text: &str, most: usize) -> Result<Vec<Block>, Refusal> {
 /// The certificates in a text, all blocks being ones.
 pub(crate) fn certificates(text: &str, most: usize) -> Result<Vec<Vec<u8>>, Refusal> {
     let certificate = |block: Block| match block.label.as_str() {
-        "CERTIFICATE" => Ok(block.bytes),
+        "CERTIFICATE" => Ok(block.bytes.to_vec()),
         other => Err(Refusal::malformed(format!("PEM: `{other}` where a certificate is expected"))),
     };
     blocks(text, most)?.into_iter().map(certificate).collect()
@@ -65,8 +73,8 @@ mod tests {
         let text =
             "hello\n-----BEGIN A B-----\r\naG\nk=\n-----END A B-----\n-----BEGIN C-----\n-----END C-----";
         let found = blocks(text, 2).unwrap();
-        assert_eq!(found[0], Block { label: "A B".to_owned(), bytes: b"hi".to_vec() });
-        assert_eq!(found[1].bytes, b"");
+        assert!(found[0].label == "A B" && found[0].bytes.as_slice() == b"hi");
+        assert!(found[1].bytes.is_empty());
         assert!(blocks(text, 1).is_err());
         for bad in [
             "-----BEGIN A-----\naGk=",

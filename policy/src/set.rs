@@ -2,6 +2,8 @@
 //! All documents together, as one set with a hash of its content: what means the same has the same hash, whatever the
 //! order of files and documents, their comments and their layout. The hash is what verdicts are kept under.
 
+mod summary;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,8 +12,9 @@ use serde_json::{Value, json};
 use crate::document::{self, Document, RootNames};
 use crate::image_policy::ImagePolicy;
 use crate::registry_policy::{RegistryPolicy, Rules};
-use crate::trusted_key::{TrustedKey, Window};
-use crate::{Digest, Error, Result};
+use crate::{Digest, Error, PublicKey, Result, Trust, TrustRoot};
+
+pub use summary::Summary;
 
 /// The policies of a registry.
 #[derive(Clone, Debug)]
@@ -20,7 +23,7 @@ pub struct PolicySet {
     /// In the order of their names.
     pub(crate) images: Vec<ImagePolicy>,
     pub(crate) registry: Vec<RegistryPolicy>,
-    keys: BTreeMap<String, TrustedKey>,
+    keys: BTreeMap<String, PublicKey>,
     hash: Digest,
     trust_root: Digest,
 }
@@ -74,8 +77,19 @@ impl PolicySet {
     }
 
     /// The keys that evidence must be checked with, each once. When each is trusted is for its policy to say.
-    pub fn keys(&self) -> impl Iterator<Item = &TrustedKey> {
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.keys.values()
+    }
+
+    /// What evidence must be checked against, so that this set can judge it: all of its keys, and `roots`, which are
+    /// those that it was loaded with.
+    pub fn trust(&self, roots: &[TrustRoot]) -> Result<Trust> {
+        let mut trust = Trust::new();
+        for root in roots {
+            trust.add_root(root.clone())?;
+        }
+        self.keys().for_each(|key| trust.add_key(key.clone()));
+        Ok(trust)
     }
 
     /// What holds in a repository: of all documents about it, the strictest of each field.
@@ -90,21 +104,22 @@ impl PolicySet {
 }
 
 /// Every key once, under its fingerprint. A signature is checked with one hash, so a key cannot have two.
-fn keys(images: &[ImagePolicy]) -> Result<BTreeMap<String, TrustedKey>> {
-    let mut keys: BTreeMap<String, TrustedKey> = BTreeMap::new();
+fn keys(images: &[ImagePolicy]) -> Result<BTreeMap<String, PublicKey>> {
+    let mut keys: BTreeMap<String, PublicKey> = BTreeMap::new();
     let all =
         images.iter().flat_map(|policy| policy.authorities.iter().map(move |authority| (policy, authority)));
     for (policy, authority) in all {
         for key in authority.keys() {
-            let key = TrustedKey { window: Window::default(), ..key.clone() };
-            if keys.get(&key.fingerprint).is_some_and(|other| other.hash != key.hash) {
+            if keys.get(key.fingerprint()).is_some_and(|other| other.hash() != key.key.hash()) {
                 return Err(Error::Load(format!(
                     "{}: key.hashAlgorithm: the key {} of the authority {:?} has another hashAlgorithm, or none, at \
                      another place; say the same at each",
-                    policy.at, key.fingerprint, authority.name
+                    policy.at,
+                    key.fingerprint(),
+                    authority.name
                 )));
             }
-            keys.insert(key.fingerprint.clone(), key);
+            keys.insert(key.fingerprint().to_owned(), key.key.clone());
         }
     }
     Ok(keys)

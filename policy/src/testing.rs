@@ -27,7 +27,7 @@ pub(crate) const NOW: Time = Time(1_800_000_000);
 
 pub(crate) fn fingerprint(pem: &str) -> String {
     let keys = crate::TrustedKey::all_of_pem(pem, None, crate::Window::default()).unwrap();
-    keys[0].fingerprint.clone()
+    keys[0].fingerprint().to_owned()
 }
 
 /// The PEM text as a block below a key that is indented by `depth`.

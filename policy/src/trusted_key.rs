@@ -3,38 +3,14 @@
 //! nothing, so a key that has one needs a time from a trusted clock (GHSA-wqqc-jjcq-vfxm).
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use sigstore_crypto::{KeyAlgorithm, VerificationKey};
-use sigstore_types::{DerPublicKey, HashAlgorithm};
 
-use crate::Time;
-
-/// The most keys at one place.
-const MOST_KEYS: usize = 64;
-const BEGIN: &str = "-----BEGIN ";
-const END: &str = "-----END PUBLIC KEY-----";
-
-/// How what is signed is hashed, where it is not as the key's type has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyHash {
-    /// SHA-256.
-    Sha256,
-    /// SHA-384.
-    Sha384,
-    /// SHA-512.
-    Sha512,
-}
+use crate::{KeyHash, PublicKey, Time};
 
 /// A public key that is trusted, perhaps for some time only.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrustedKey {
-    /// One PEM block, `PUBLIC KEY`.
-    pub pem: String,
-    /// SHA-256 of its `SubjectPublicKeyInfo` (DER), in hex.
-    pub fingerprint: String,
-    /// The hash, where a document says one.
-    pub hash: Option<KeyHash>,
+    /// The key, with the hash that a document says, where it says one.
+    pub key: PublicKey,
     /// When the key is trusted.
     pub window: Window,
 }
@@ -72,63 +48,33 @@ impl Window {
 }
 
 impl TrustedKey {
-    /// All keys of a PEM text, which holds nothing else. The error is a sentence for a person.
+    /// All keys of a PEM text, which begins with one and ends with one. The error is a sentence for a person.
     pub fn all_of_pem(text: &str, hash: Option<KeyHash>, window: Window) -> Result<Vec<Self>, String> {
-        let mut keys: Vec<TrustedKey> = Vec::new();
-        let mut rest = text.trim();
-        if rest.is_empty() {
-            return Err("no key in it".to_owned());
+        let text = text.trim();
+        if !text.starts_with("-----BEGIN ") || !text.ends_with("-----") {
+            return Err("not PEM: keys, each from -----BEGIN PUBLIC KEY----- to its END line".to_owned());
         }
-        while !rest.is_empty() {
-            if !rest.starts_with(BEGIN) {
-                return Err("not PEM: a key begins with -----BEGIN PUBLIC KEY-----".to_owned());
-            }
-            let end = rest.find(END).ok_or("not a PEM block `PUBLIC KEY` with its END line")? + END.len();
-            let (block, after) = rest.split_at(end);
-            let key = TrustedKey::of_block(block, hash, window)?;
-            if keys.iter().any(|other| other.fingerprint == key.fingerprint) {
-                return Err(format!("the key {} is there twice", key.fingerprint));
-            }
-            if keys.len() == MOST_KEYS {
-                return Err(format!("more than {MOST_KEYS} keys"));
-            }
-            keys.push(key);
-            rest = after.trim_start();
-        }
-        Ok(keys)
+        let keys = PublicKey::all_of_pem(text).map_err(|error| error.to_string())?;
+        let trusted = |key: PublicKey| {
+            let key = match hash {
+                Some(hash) => key.with_hash(hash).map_err(|error| error.to_string())?,
+                None => key,
+            };
+            Ok(TrustedKey { key, window })
+        };
+        keys.into_iter().map(trusted).collect()
     }
 
-    fn of_block(block: &str, hash: Option<KeyHash>, window: Window) -> Result<Self, String> {
-        if block.matches(BEGIN).count() != 1 || !block.starts_with("-----BEGIN PUBLIC KEY-----") {
-            return Err("not a PEM block `PUBLIC KEY`".to_owned());
-        }
-        let key = DerPublicKey::from_pem(block).map_err(|_| "not a PEM block `PUBLIC KEY`".to_owned())?;
-        let unusable = |why: &dyn std::fmt::Display| {
-            format!("not a key that is used here (ECDSA P-256 or P-384, RSA, Ed25519): {why}")
-        };
-        let algorithm = KeyAlgorithm::from_spki(&key).map_err(|e| unusable(&e))?;
-        match hash {
-            None => VerificationKey::from_spki(&key).map(drop).map_err(|e| unusable(&e))?,
-            Some(hash) => {
-                if algorithm == KeyAlgorithm::Ed25519 && hash != KeyHash::Sha512 {
-                    return Err("an Ed25519 key hashes with SHA-512 alone".to_owned());
-                }
-                let scheme = algorithm.resolve_signing_scheme(hash.into()).map_err(|e| unusable(&e))?;
-                VerificationKey::from_spki_with_scheme(&key, scheme).map(drop).map_err(|e| unusable(&e))?;
-            }
-        }
-        let fingerprint = hex::encode(Sha256::digest(key.as_bytes()));
-        Ok(TrustedKey { pem: key.to_pem(), fingerprint, hash, window })
+    /// SHA-256 of its `SubjectPublicKeyInfo`, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        self.key.fingerprint()
     }
 }
 
-impl From<KeyHash> for HashAlgorithm {
-    fn from(hash: KeyHash) -> Self {
-        match hash {
-            KeyHash::Sha256 => HashAlgorithm::Sha2256,
-            KeyHash::Sha384 => HashAlgorithm::Sha2384,
-            KeyHash::Sha512 => HashAlgorithm::Sha2512,
-        }
+/// A key that is trusted whenever it signs.
+impl From<PublicKey> for TrustedKey {
+    fn from(key: PublicKey) -> Self {
+        TrustedKey { key, window: Window::default() }
     }
 }
 

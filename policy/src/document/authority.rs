@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use super::section::{Field, Section, Told};
 use super::{RootNames, image_policy};
 use crate::authority::{Attestation, Authority, Demand, Forms, LogRule, Roots, Who, predicate_uri};
-use crate::trusted_key::{KeyHash, TrustedKey, Window};
-use crate::{Identity, Pattern, Time, rfc3339};
+use crate::{Identity, KeyHash, Pattern, Time, TrustedKey, Window, rfc3339};
 
 /// What `keyless` means that says no address: the public Fulcio.
 const DEFAULT_CA: &str = "https://fulcio.sigstore.dev";

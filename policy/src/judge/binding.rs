@@ -9,10 +9,13 @@ use serde_json::Value;
 
 use crate::authority::{Authority, Demand, LogRule, Roots, SIGN_V1, Who};
 use crate::decision::told_of;
-use crate::{Claim, Digest, Fact, Log, Reason, Signer, Time, TimeSource, Window};
+use crate::{Claim, Digest, Fact, Form, Log, Reason, Signer, Time, TimeSource, Window};
 
 /// How often rules may run out of time before the rest is refused without being asked.
 const MOST_STRIKES: u8 = 4;
+
+/// How far a trusted clock may be ahead of the one here, in seconds.
+pub(super) const LEEWAY: i64 = 60;
 
 /// What is asked of every fact, whichever authority looks at it.
 pub(super) struct Question<'a> {
@@ -22,6 +25,7 @@ pub(super) struct Question<'a> {
     /// Whether it must be in a log, even if the authority does not ask for it.
     pub(super) logged: bool,
     pub(super) max_age: Option<i64>,
+    pub(super) now: Time,
     /// When it is how old.
     pub(super) aged_at: Time,
     pub(super) strikes: Cell<u8>,
@@ -39,9 +43,9 @@ pub(super) fn refuse<T>(reason: Reason, why: impl Into<String>) -> Result<T, Ref
 
 impl Question<'_> {
     /// Nothing but the artifact.
-    pub(super) fn plain(artifact: &Digest) -> Question<'_> {
+    pub(super) fn plain(artifact: &Digest, now: Time) -> Question<'_> {
         let strikes = Question::no_strikes();
-        Question { artifact, repository: None, logged: false, max_age: None, aged_at: Time(0), strikes }
+        Question { artifact, repository: None, logged: false, max_age: None, now, aged_at: now, strikes }
     }
 
     pub(super) fn no_strikes() -> Cell<u8> {
@@ -68,7 +72,7 @@ pub(super) fn bind(
 fn signer(who: &Who, signer: &Signer) -> Result<Window, Refusal> {
     match (who, signer) {
         (Who::Keys(keys), Signer::Key { fingerprint }) => {
-            match keys.iter().find(|key| key.fingerprint == *fingerprint) {
+            match keys.iter().find(|key| key.fingerprint() == fingerprint) {
                 Some(key) => Ok(key.window),
                 None => refuse(Reason::WrongIdentity, "signed with another key"),
             }
@@ -196,15 +200,18 @@ fn log(authority: &Authority, question: &Question<'_>, fact: &Fact) -> Result<()
         Log::Absent => refuse(Reason::TlogMissing, "nothing says that a transparency log has it"),
         Log::Wrong(why) => refuse(Reason::TlogInvalid, why.clone()),
         Log::Proven(entries) => {
+            // A promise that a log will take an entry in is all that cosign 1 and 2 kept; a bundle has the proof.
+            let promises = fact.form != Form::Bundle;
             let counts = entries.iter().any(|entry| {
-                roots.contain(&entry.root)
+                (entry.included || promises)
+                    && roots.contain(&entry.root)
                     && own.is_none_or(|own| *own == entry.root)
                     && url.as_ref().is_none_or(|url| *url == entry.url)
             });
             if counts {
                 Ok(())
             } else {
-                refuse(Reason::TlogMissing, "it is in another log than the policy asks for")
+                refuse(Reason::TlogMissing, "no proof that it is in a log which the policy asks for")
             }
         }
     }
@@ -222,6 +229,9 @@ fn time(
     let stamped = authority.timestamp.is_some();
     let is_needed = certificate || stamped || !window.is_open() || question.max_age.is_some();
     let times: Vec<_> = fact.times.iter().filter(|time| is_trusted(authority, &fact.signer, time)).collect();
+    if times.iter().any(|time| is_ahead(time.at, question.now)) {
+        return refuse(Reason::NoTrustedTime, "a trusted clock says that it was signed later than now");
+    }
     let earliest = times.iter().map(|time| time.at).min();
     if !is_needed {
         // Whoever needs it after all (noRollback) shall not take it from beside a bad one.
@@ -243,6 +253,11 @@ fn time(
         return refuse(Reason::TooOld, "signed longer ago than maxAge");
     }
     Ok(Some(earliest))
+}
+
+/// Whether a time is later than now. Such a clock, or the one here, is wrong.
+pub(super) fn is_ahead(time: Time, now: Time) -> bool {
+    time.0 > now.0.saturating_add(LEEWAY)
 }
 
 /// A certificate's clocks are those of its root; a key's are those that the authority names, or any.

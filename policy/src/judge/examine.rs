@@ -49,9 +49,10 @@ impl Authority {
         artifact: &Digest,
         facts: &'f [Verified<Fact>],
         rejected: &[Rejected],
+        now: Time,
     ) -> Examined<'f> {
-        let opinion =
-            examine(self, &Question::plain(artifact), &in_order(facts), &rejected_in_order(rejected));
+        let question = Question::plain(artifact, now);
+        let opinion = examine(self, &question, &in_order(facts), &rejected_in_order(rejected));
         let facts = opinion.found.into_iter().map(|found| found.fact).collect();
         Examined { facts, outcome: opinion.outcome }
     }

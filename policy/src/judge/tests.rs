@@ -264,32 +264,32 @@ fn the_command_line_asks_with_the_same_fold() {
     let of_key = Authority::of_keys("--key", keys);
     let facts = verified([signed_by(KEY_A), signed_by(KEY_B)]);
     let artifact = crate::testing::artifact();
-    assert_eq!(of_key.examine(&artifact, &facts, &[]).outcome.reason, Reason::TlogMissing);
+    assert_eq!(of_key.examine(&artifact, &facts, &[], NOW).outcome.reason, Reason::TlogMissing);
     let offline = of_key.clone().with_log(LogRule::Ignored);
-    let found = offline.examine(&artifact, &facts, &[]);
+    let found = offline.examine(&artifact, &facts, &[], NOW);
     assert!(found.outcome.passed && found.facts.len() == 1);
     let wanted = [("team".to_owned(), "a".to_owned())].into();
     let annotated = offline.clone().with_annotations(wanted);
-    assert_eq!(annotated.examine(&artifact, &facts, &[]).outcome.reason, Reason::PredicateRejected);
+    assert_eq!(annotated.examine(&artifact, &facts, &[], NOW).outcome.reason, Reason::PredicateRejected);
     let mut with = signed_by(KEY_A);
     if let crate::Claim::Statement { subjects, .. } = &mut with.claim {
         subjects[0].1.insert("team".to_owned(), "a".into());
     }
-    assert!(annotated.examine(&artifact, &verified([with]), &[]).outcome.passed);
+    assert!(annotated.examine(&artifact, &verified([with]), &[], NOW).outcome.passed);
     let stamped = offline.clone().with_timestamp(crate::Roots::Any);
-    assert_eq!(stamped.examine(&artifact, &facts, &[]).outcome.reason, Reason::NoTrustedTime);
+    assert_eq!(stamped.examine(&artifact, &facts, &[], NOW).outcome.reason, Reason::NoTrustedTime);
     let blob = Fact { claim: crate::Claim::Blob { digest: artifact.clone() }, ..signed_by(KEY_A) };
     let blob = verified([blob]);
-    assert!(!offline.examine(&artifact, &blob, &[]).outcome.passed);
+    assert!(!offline.examine(&artifact, &blob, &[], NOW).outcome.passed);
     let other = crate::Digest::of(b"other");
     assert_eq!(
-        offline.clone().for_artifact().examine(&other, &blob, &[]).outcome.reason,
+        offline.clone().for_artifact().examine(&other, &blob, &[], NOW).outcome.reason,
         Reason::WrongSubject
     );
-    assert!(offline.clone().for_artifact().examine(&artifact, &blob, &[]).outcome.passed);
-    assert!(offline.clone().for_artifact().examine(&artifact, &facts, &[]).outcome.passed);
+    assert!(offline.clone().for_artifact().examine(&artifact, &blob, &[], NOW).outcome.passed);
+    assert!(offline.clone().for_artifact().examine(&artifact, &facts, &[], NOW).outcome.passed);
     let attested = offline.for_attestation("custom", Some("package sigstore\nisCompliant { true }")).unwrap();
     let custom = verified([Fact { claim: statement(CUSTOM, "{}"), ..signed_by(KEY_A) }]);
-    assert!(attested.examine(&artifact, &custom, &[]).outcome.passed);
-    assert!(!attested.examine(&artifact, &facts, &[]).outcome.passed);
+    assert!(attested.examine(&artifact, &custom, &[], NOW).outcome.passed);
+    assert!(!attested.examine(&artifact, &facts, &[], NOW).outcome.passed);
 }

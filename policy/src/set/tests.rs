@@ -53,7 +53,7 @@ fn every_key_is_there_once() {
             .unwrap();
     let mut wanted = vec![fingerprint(KEY_A), fingerprint(KEY_B)];
     wanted.sort();
-    assert_eq!(set.keys().map(|key| key.fingerprint.clone()).collect::<Vec<_>>(), wanted);
+    assert_eq!(set.keys().map(|key| key.fingerprint().to_owned()).collect::<Vec<_>>(), wanted);
     let hashed = images("two", &format!("{}      hashAlgorithm: sha384", with_key(KEY_B)));
     let why = load(&(images("one", &with_key(KEY_B)) + &hashed)).unwrap_err();
     assert!(why.contains("hashAlgorithm"), "{why}");

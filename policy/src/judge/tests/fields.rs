@@ -311,3 +311,27 @@ fn the_gate_asks_for_the_rest() {
     let none = load(&images("app", &with_key(&block(KEY_A, 0)))).unwrap().rules("prod/app");
     assert_eq!((none.push, none.pull), (crate::Enforcement::Off, crate::Enforcement::Off));
 }
+
+#[test]
+fn a_time_later_than_now_is_no_time() {
+    let documents = images("app", &with_identity("joe@.*"));
+    let at =
+        |seconds: i64| Fact { times: vec![time(seconds, TimeSource::Log, "private")], ..signed_as("joe@x") };
+    pair(&documents, at(NOW.0 + 60), at(NOW.0 + 61), Reason::NoTrustedTime);
+    let decision = judge(&documents, [at(NOW.0 + 100)]);
+    assert_eq!(decision.valid_until, Some(Time(NOW.0 + 39)), "until the clock here has caught up");
+    let set = load(&documents).unwrap();
+    let later = set.judge(&subject(), &verified([at(NOW.0 + 100)]), &[], Time(NOW.0 + 40));
+    assert_eq!(says(&later), ALLOWED);
+}
+
+#[test]
+fn a_promise_of_a_log_is_enough_where_cosign_kept_no_proof() {
+    let documents = images("app", &with_identity("joe@.*"));
+    let promised = |form: Form| {
+        let Log::Proven(mut entries) = logged("private") else { unreachable!() };
+        entries[0].included = false;
+        Fact { form, log: Log::Proven(entries), ..signed_as("joe@x") }
+    };
+    pair(&documents, promised(Form::LegacySignature), promised(Form::Bundle), Reason::TlogMissing);
+}
