@@ -34,6 +34,7 @@ mod health;
 mod inspect;
 mod key_files;
 mod password;
+mod policy;
 mod progress;
 mod robot;
 mod sign;
@@ -43,7 +44,6 @@ mod table;
 mod tags;
 mod upgrade;
 mod user;
-#[cfg_attr(not(test), expect(dead_code, reason = "registered once the engine is called"))]
 mod verify;
 
 use access::AccessCommand;
@@ -57,12 +57,14 @@ use gc::GcArgs;
 use generate_key_pair::GenerateKeyPairArgs;
 use health::HealthArgs;
 use inspect::InspectArgs;
+use policy::PolicyCommand;
 use robot::{RobotCommand, TokenCommand};
 use sign::SignArgs;
 use sign_blob::SignBlobArgs;
 use tags::TagsArgs;
 use upgrade::UpgradeArgs;
 use user::UserCommand;
+use verify::{VerifyArgs, VerifyAttestationArgs, VerifyBlobArgs, VerifyBundleArgs};
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -126,6 +128,17 @@ enum Command {
     Attest(AttestArgs),
     /// Make a private key under a password, and its public half
     GenerateKeyPair(GenerateKeyPairArgs),
+    /// Verify that an image is signed as demanded
+    Verify(VerifyArgs),
+    /// Verify what is said about an image, and print it
+    VerifyAttestation(VerifyAttestationArgs),
+    /// Verify a Sigstore bundle about a file or a digest
+    VerifyBundle(VerifyBundleArgs),
+    /// Verify a signature of a file
+    VerifyBlob(VerifyBlobArgs),
+    /// Check policy documents, or tell what they say of an image
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 #[derive(Subcommand)]
@@ -194,6 +207,11 @@ pub fn run(
         Command::SignBlob(args) => sign_blob::sign_blob(args, &all),
         Command::Attest(args) => attest::attest(args, &all),
         Command::GenerateKeyPair(args) => generate_key_pair::generate_key_pair(&args, &all),
+        Command::Verify(args) => verify::verify(args, &all),
+        Command::VerifyAttestation(args) => verify::verify_attestation(args, &all),
+        Command::VerifyBundle(args) => verify::verify_bundle(args),
+        Command::VerifyBlob(args) => verify::verify_blob(args),
+        Command::Policy(command) => policy::policy(command, &all),
     });
     match outcome {
         Ok(code) => ExitCode::from(code),

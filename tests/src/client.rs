@@ -36,6 +36,8 @@ pub enum Client {
     Cosign,
     /// cosign, version 2.
     Cosign2,
+    /// A timestamp authority, of Sigstore.
+    TimestampServer,
     /// curl, which is no registry's client.
     Curl,
     /// nginx, which stands before the registry.
@@ -63,6 +65,7 @@ impl Client {
             Self::Regctl => &["regctl"],
             Self::Cosign => &["cosign"],
             Self::Cosign2 => &["cosign2"],
+            Self::TimestampServer => &["timestamp-server"],
             Self::Curl => &["curl"],
             Self::Nginx => &["nginx"],
             Self::Prometheus => &["prometheus", "promtool"],

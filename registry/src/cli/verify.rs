@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The commands that verify, as far as they are not the engine: their flags and what of them goes together, what they
-//! are about (a file, a digest, an image at a registry or in a layout, resolved once), and what they print. The engine
-//! is called in one place, `engine.rs`. None of them is part of the command line before it works.
+//! The commands that verify: `verify` and `verify-attestation` (images), `verify-bundle` and `verify-blob` (files). Their
+//! flags and what of them goes together, what they are about (a file, a digest, an image at a registry or in a layout,
+//! resolved once), and what they print. The policy engine is called in one place, `engine.rs`, for all of them.
 
-pub(super) mod arguments;
-pub(super) mod engine;
-pub(super) mod identity;
-pub(super) mod output;
-pub(super) mod target;
+mod arguments;
+mod artifact;
+mod engine;
+mod identity;
+mod image;
+mod output;
+mod target;
+
+pub(super) use arguments::{Form, VerifyArgs, VerifyAttestationArgs, VerifyBlobArgs, VerifyBundleArgs};
+pub(super) use artifact::{verify_blob, verify_bundle};
+pub(super) use engine::{built_in, root};
+pub(super) use image::{verify, verify_attestation};
+pub(super) use target::{Found, Target};

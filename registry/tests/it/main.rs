@@ -50,3 +50,4 @@ mod smuggling;
 mod tags;
 mod tls;
 mod upgrade;
+mod verify;

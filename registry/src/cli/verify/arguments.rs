@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::identity::IdentityArgs;
 use crate::cli::signing::{Annotations, AtRegistry};
@@ -17,8 +17,28 @@ pub(crate) enum Form {
     Text,
 }
 
+const IMAGES: &str = "\
+Examples:
+  stella verify --key cosign.pub --insecure-ignore-tlog registry.example/team/app@sha256:…
+  stella verify --certificate-identity me@example.com --certificate-oidc-issuer https://accounts.example \\
+    --trusted-root root.json oci-layout:saved:1.0";
+const ATTESTATIONS: &str = "\
+Examples:
+  stella verify-attestation --key cosign.pub --insecure-ignore-tlog --type spdxjson registry.example/team/app:1.0
+  stella verify-attestation --key cosign.pub --insecure-ignore-tlog --type custom --policy rule.rego oci-layout:saved";
+const BUNDLES: &str = "\
+Examples:
+  stella verify-bundle --bundle app.sigstore.json --key cosign.pub --insecure-ignore-tlog app.tar
+  stella verify-bundle --bundle app.sigstore.json --certificate-identity-regexp '.*@example[.]com' \\
+    --certificate-oidc-issuer https://accounts.example sha256:…";
+const BLOBS: &str = "\
+Examples:
+  stella verify-blob --signature app.sig --key cosign.pub --insecure-ignore-tlog app.tar
+  stella verify-blob --bundle app.sigstore.json --key cosign.pub --insecure-ignore-tlog app.tar";
+
 /// `stella verify`.
 #[derive(Args)]
+#[command(after_help = IMAGES)]
 pub(crate) struct VerifyArgs {
     /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST], or oci-layout:DIR[:TAG|@DIGEST]
     #[arg(value_name = "REF")]
@@ -31,11 +51,14 @@ pub(crate) struct VerifyArgs {
     #[arg(short, long, value_enum, default_value_t = Form::Json)]
     pub(crate) output: Form,
     #[command(flatten)]
+    pub(crate) forms: Forms,
+    #[command(flatten)]
     pub(crate) registry: AtRegistry,
 }
 
 /// `stella verify-attestation`.
 #[derive(Args)]
+#[command(after_help = ATTESTATIONS)]
 pub(crate) struct VerifyAttestationArgs {
     /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST], or oci-layout:DIR[:TAG|@DIGEST]
     #[arg(value_name = "REF")]
@@ -49,11 +72,14 @@ pub(crate) struct VerifyAttestationArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) forms: Forms,
+    #[command(flatten)]
     pub(crate) registry: AtRegistry,
 }
 
 /// `stella verify-bundle`.
 #[derive(Args)]
+#[command(after_help = BUNDLES)]
 pub(crate) struct VerifyBundleArgs {
     /// What was signed: a file, or sha256:HEX
     #[arg(value_name = "FILE|DIGEST")]
@@ -67,7 +93,7 @@ pub(crate) struct VerifyBundleArgs {
 
 /// `stella verify-blob`.
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("evidence").required(true).args(["bundle", "signature"]))]
+#[command(after_help = BLOBS, group = clap::ArgGroup::new("evidence").required(true).args(["bundle", "signature"]))]
 pub(crate) struct VerifyBlobArgs {
     /// What was signed
     #[arg(value_name = "FILE")]
@@ -75,55 +101,24 @@ pub(crate) struct VerifyBlobArgs {
     /// The bundle
     #[arg(long, value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
-    /// The signature alone, in base64
+    /// The signature alone, in base64, as `sign-blob --output-signature` writes it
     #[arg(long, value_name = "FILE")]
     pub(crate) signature: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
 }
 
-/// `stella policy`.
-#[derive(Subcommand)]
-pub(crate) enum PolicyCommand {
-    /// Check policy documents, and judge nothing
-    Check(PolicyCheckArgs),
-    /// Tell what policies say of an image
-    Test(PolicyTestArgs),
-}
-
-/// `stella policy check`.
+/// In which forms signatures are taken.
 #[derive(Args)]
-pub(crate) struct PolicyCheckArgs {
-    /// Files, or folders of them
-    #[arg(value_name = "PATH", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
-}
-
-/// `stella policy test`.
-#[derive(Args)]
-pub(crate) struct PolicyTestArgs {
-    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST], or oci-layout:DIR[:TAG|@DIGEST]
-    #[arg(value_name = "REF")]
-    pub(crate) image: String,
-    /// A file with policies, or a folder of them
-    #[arg(long, value_name = "PATH", required = true)]
-    pub(crate) policy: Vec<PathBuf>,
-    /// A trust root, under a name that policies use; without a name it is the default one
-    #[arg(long, value_name = "[NAME=]FILE")]
-    pub(crate) trusted_root: Vec<String>,
-    /// Judge it as an image of this repository
-    #[arg(long, value_name = "HOST/NAME")]
-    pub(crate) repository: Option<String>,
-    /// Print the decision as JSON, or for a person
-    #[arg(short, long, value_enum, default_value_t = Form::Text)]
-    pub(crate) output: Form,
-    #[command(flatten)]
-    pub(crate) registry: AtRegistry,
+pub(crate) struct Forms {
+    /// Take Sigstore bundles alone; with =false, older forms alone [default: older forms where there is no bundle]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) new_bundle_format: Option<bool>,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::{CommandFactory, Parser, Subcommand};
 
     use super::*;
 
@@ -140,8 +135,6 @@ mod tests {
         VerifyAttestation(VerifyAttestationArgs),
         VerifyBundle(VerifyBundleArgs),
         VerifyBlob(VerifyBlobArgs),
-        #[command(subcommand)]
-        Policy(PolicyCommand),
     }
 
     #[test]
@@ -154,8 +147,7 @@ mod tests {
             format!("verify-bundle --bundle b {key} --staging sha256:00"),
             format!("verify-blob f --signature s {key}"),
             format!("verify-blob f --bundle s {key}"),
-            "policy check a b".to_owned(),
-            "policy test --policy p --trusted-root x=f --repository r.test/a oci-layout:d -o json".to_owned(),
+            "verify r.test/a --key k --new-bundle-format=false".to_owned(),
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("stella").chain(line.split_whitespace()));
             assert!(parsed.is_ok(), "{line}: {:?}", parsed.err().map(|error| error.to_string()));
@@ -164,8 +156,6 @@ mod tests {
             "verify",
             "verify-blob f --key k",
             "verify-bundle f --key k",
-            "policy check",
-            "policy test x",
             "verify-attestation x --key k",
             "verify-blob f --key k --bundle b --signature s",
         ] {

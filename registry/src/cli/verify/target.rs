@@ -2,6 +2,7 @@
 //! What is verified. A name is resolved to a digest once; everything after that is about the digest, so that a registry
 //! cannot answer one thing for the check and another for the use.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -116,6 +117,16 @@ impl Source for Place {
         match self {
             Place::Remote(source) => source.blob(digest, most).await,
             Place::Layout(source) => source.blob(digest, most).await,
+        }
+    }
+}
+
+/// The repository of an image, or the layout, without what names the image in it.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Image(name) => f.write_str(&name.signed_place()),
+            Target::Layout { folder, .. } => write!(f, "{LAYOUT}{}", folder.display()),
         }
     }
 }
