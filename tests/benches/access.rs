@@ -73,7 +73,7 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         .filter(|(_, _, name)| plan.wants(FAMILY, name))
         .collect();
     let tokens = format!("/token for one repository, {CLIENTS} clients");
-    let beside_http = format!("{tokens}, beside HTTP and a signature");
+    let beside_http = format!("/token beside HTTP and a signature, {CLIENTS} clients");
     let wants = [&tokens, &beside_http].map(|name| plan.wants(FAMILY, name));
     if cases.is_empty() && wants == [false; 2] {
         return Ok(Vec::new());
