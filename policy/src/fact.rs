@@ -54,7 +54,7 @@ pub struct Fact {
 pub enum Signer {
     /// Whoever has the private key.
     Key {
-        /// SHA-256 of its SubjectPublicKeyInfo (DER), in hex.
+        /// SHA-256 of its `SubjectPublicKeyInfo` (DER), in hex.
         fingerprint: String,
     },
     /// Whoever a certificate authority says that it was.
