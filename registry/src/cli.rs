@@ -22,31 +22,44 @@ use crate::{logging, server};
 
 mod access;
 mod administer;
+mod attest;
 mod backup;
 mod connection;
 mod copy;
 mod digest;
 mod fsck;
 mod gc;
+mod generate_key_pair;
 mod health;
 mod inspect;
+mod key_files;
+mod password;
 mod progress;
 mod robot;
+mod sign;
+mod sign_blob;
+mod signing;
 mod table;
 mod tags;
 mod upgrade;
 mod user;
+#[cfg_attr(not(test), expect(dead_code, reason = "registered once the engine is called"))]
+mod verify;
 
 use access::AccessCommand;
+use attest::AttestArgs;
 use backup::BackupCommand;
 use connection::AllVariables;
 use copy::CopyArgs;
 use digest::DigestArgs;
 use fsck::FsckArgs;
 use gc::GcArgs;
+use generate_key_pair::GenerateKeyPairArgs;
 use health::HealthArgs;
 use inspect::InspectArgs;
 use robot::{RobotCommand, TokenCommand};
+use sign::SignArgs;
+use sign_blob::SignBlobArgs;
 use tags::TagsArgs;
 use upgrade::UpgradeArgs;
 use user::UserCommand;
@@ -105,6 +118,14 @@ enum Command {
     Inspect(InspectArgs),
     /// Copy an image between registries, or to and from an OCI layout on disk
     Copy(CopyArgs),
+    /// Sign an image at a registry with a private key
+    Sign(SignArgs),
+    /// Sign a file with a private key
+    SignBlob(SignBlobArgs),
+    /// Sign what you say about an image: an SBOM, how it was built, what scanners found
+    Attest(AttestArgs),
+    /// Make a private key under a password, and its public half
+    GenerateKeyPair(GenerateKeyPairArgs),
 }
 
 #[derive(Subcommand)]
@@ -169,6 +190,10 @@ pub fn run(
         Command::Digest(args) => digest::digest(args, &all),
         Command::Inspect(args) => inspect::inspect(args, &all),
         Command::Copy(args) => copy::copy(args, &all),
+        Command::Sign(args) => sign::sign(args, &all),
+        Command::SignBlob(args) => sign_blob::sign_blob(args, &all),
+        Command::Attest(args) => attest::attest(args, &all),
+        Command::GenerateKeyPair(args) => generate_key_pair::generate_key_pair(&args, &all),
     });
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -7,7 +7,8 @@
 //! answers it, and whatever fails on the way becomes a body in `error.rs`.
 //!
 //! Apart from the server, and used by the command line alone: `remote.rs` is a client of any registry,
-//! `layout.rs` an OCI layout on disk, `copy.rs` carries images between them.
+//! `layout.rs` an OCI layout on disk, `copy.rs` carries images between them; `signer.rs` puts signatures beside
+//! images, and `source.rs` shows a registry to the policy engine.
 
 pub mod access;
 mod admin;
@@ -42,5 +43,7 @@ mod request;
 mod route;
 pub mod server;
 mod signals;
+mod signer;
+mod source;
 mod tls;
 mod unseen;

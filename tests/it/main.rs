@@ -27,6 +27,7 @@ mod regctl;
 mod restart;
 mod resume;
 mod samples;
+mod sign;
 mod skopeo;
 mod soak;
 mod systemd;

@@ -39,7 +39,7 @@ impl Connection {
 pub(super) struct AllVariables(pub(super) Vec<(OsString, OsString)>);
 
 impl AllVariables {
-    fn get(&self, name: &str) -> Option<&OsStr> {
+    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
     }
 }
@@ -72,25 +72,9 @@ impl Format {
         }
     }
 
-    /// Runs a command to its end, or until it is interrupted. Whoever reads JSON is told of an error as JSON too.
+    /// Runs a command. Whoever reads JSON is told of an error as JSON too.
     pub(super) fn run(self, command: impl Future<Output = anyhow::Result<u8>>) -> Outcome {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start threads")?;
-        let outcome = runtime.block_on(async {
-            // Before anything begins that could be interrupted.
-            let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-            tokio::select! {
-                outcome = command => outcome,
-                _ = interrupt.recv() => {
-                    Err(Failed { error: "interrupted".to_owned(), exit: exit::INTERRUPTED }.into())
-                }
-            }
-        });
-        // What still runs gets a moment to tidy up; a read that blocks is not waited for.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        outcome.inspect_err(|error| {
+        run(command).inspect_err(|error| {
             if self.is_json() {
                 let last = Failed { error: format!("{error:#}"), exit: super::exit_code(error) };
                 // The error goes to stderr all the same.
@@ -98,6 +82,25 @@ impl Format {
             }
         })
     }
+}
+
+/// Runs a command to its end, or until it is interrupted.
+pub(super) fn run(command: impl Future<Output = anyhow::Result<u8>>) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let outcome = runtime.block_on(async {
+        // Before anything begins that could be interrupted.
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+        tokio::select! {
+            outcome = command => outcome,
+            _ = interrupt.recv() => {
+                Err(Failed { error: "interrupted".to_owned(), exit: exit::INTERRUPTED }.into())
+            }
+        }
+    });
+    // What still runs gets a moment to tidy up; a read that blocks is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 impl From<Error> for Failed {

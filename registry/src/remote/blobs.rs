@@ -46,6 +46,17 @@ impl Remote {
         }
     }
 
+    /// A blob of at most `most` bytes, whose size is not known; it has that digest.
+    pub(crate) async fn small_blob(&self, digest: &Digest, most: usize) -> Result<Bytes> {
+        let algorithm = digest.supported().map_err(|error| Error::Failed(error.to_string()))?;
+        let call = self.call(Method::GET, Access::Pull, &format!("blobs/{digest}"))?;
+        let bytes = self.registry.exchange(&call, most).await.map_err(|error| error.about(digest))?.body;
+        if algorithm.digest(&bytes) != *digest {
+            return Err(Error::Integrity(format!("{digest}: the registry sent something else")));
+        }
+        Ok(bytes)
+    }
+
     /// The bytes of a blob, of which `size` is known from its descriptor.
     pub(crate) async fn blob(&self, digest: &Digest, size: u64) -> Result<Content> {
         let mut reading = Reading {

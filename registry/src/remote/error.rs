@@ -37,6 +37,9 @@ pub(crate) enum Error {
     /// The registry does not want it so big in one piece.
     #[error("{0}")]
     TooLarge(String),
+    /// There is more of it than is read.
+    #[error("{0}")]
+    OverLimit(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -52,7 +55,7 @@ impl Error {
             Error::Usage(_) => exit::USAGE,
             Error::Auth(_) => exit::AUTH,
             Error::NotFound(_) => exit::NOT_FOUND,
-            Error::Integrity(_) => exit::INTEGRITY,
+            Error::Integrity(_) | Error::OverLimit(_) => exit::INTEGRITY,
             Error::Transient { .. } => exit::RETRY,
             Error::TooLarge(_) | Error::Failed(_) => exit::INTERNAL,
         }
@@ -72,6 +75,7 @@ impl Error {
             Error::Integrity(message) => Error::Integrity(with(message)),
             Error::Transient { message, after } => Error::Transient { message: with(message), after },
             Error::TooLarge(message) => Error::TooLarge(with(message)),
+            Error::OverLimit(message) => Error::OverLimit(with(message)),
             Error::Failed(message) => Error::Failed(with(message)),
         }
     }

@@ -27,14 +27,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Checks bytes that were received as `digest` and as `media_type`, where those are known.
     pub(crate) fn checked(digest: Option<&Digest>, media_type: Option<&str>, bytes: Bytes) -> Result<Self> {
-        let algorithm = match digest {
-            None => Algorithm::Sha256,
-            Some(digest) => digest.supported().map_err(|error| Error::Failed(error.to_string()))?,
-        };
-        let found = algorithm.digest(&bytes);
-        if let Some(digest) = digest.filter(|digest| **digest != found) {
-            return Err(Error::Integrity(format!("the manifest's digest is {found}, and not {digest}")));
-        }
+        let found = verified(digest, &bytes)?;
         let document = Document::parse(&bytes)?;
         Ok(Manifest { digest: found, media_type: document.media_type_or(media_type), bytes, document })
     }
@@ -84,16 +77,30 @@ impl Remote {
 
     /// What a tag or digest names.
     pub(crate) async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
+        let (digest, media_type, bytes) = self.fetch(reference).await?;
+        Manifest::checked(digest.as_ref(), media_type.as_deref(), bytes)
+    }
+
+    /// The same, whatever its bytes are; only that they have the digest is checked.
+    pub(crate) async fn raw_manifest(&self, reference: &Reference) -> Result<(Digest, String, Bytes)> {
+        let (digest, media_type, bytes) = self.fetch(reference).await?;
+        let digest = verified(digest.as_ref(), &bytes)?;
+        let media_type = media_type.unwrap_or_default();
+        Ok((digest, media_type.split(';').next().unwrap_or_default().trim().to_owned(), bytes))
+    }
+
+    /// The digest that it must have, where one is known, the media type that is said of it, and its bytes.
+    async fn fetch(&self, reference: &Reference) -> Result<(Option<Digest>, Option<String>, Bytes)> {
         let call = self.call(Method::GET, Access::Pull, &format!("manifests/{reference}"))?;
         let answer = self.registry.exchange(&call.header(header::ACCEPT, accept()), MAX_MANIFEST).await?;
         let told = content_digest(&answer.headers);
         let digest = match reference {
-            Reference::Digest(digest) => Some(digest),
+            Reference::Digest(digest) => Some(digest.clone()),
             // What the registry tells of itself is checked too. It may be a digest that we cannot compute.
-            Reference::Tag(_) => told.as_ref().filter(|told| told.algorithm().is_some()),
+            Reference::Tag(_) => told.filter(|told| told.algorithm().is_some()),
         };
         let media_type = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        Manifest::checked(digest, media_type, answer.body)
+        Ok((digest, media_type.map(str::to_owned), answer.body))
     }
 
     /// Puts a manifest there, under a tag or its digest; whether the registry takes care of its `subject`.
@@ -111,6 +118,19 @@ impl Remote {
             return Err(Error::Integrity(format!("the registry made {stored} of manifest {wanted}")));
         }
         Ok(answer.headers.contains_key(SUBJECT))
+    }
+}
+
+/// The digest of a manifest's bytes, which is the one that is known.
+fn verified(digest: Option<&Digest>, bytes: &[u8]) -> Result<Digest> {
+    let algorithm = match digest {
+        None => Algorithm::Sha256,
+        Some(digest) => digest.supported().map_err(|error| Error::Failed(error.to_string()))?,
+    };
+    let found = algorithm.digest(bytes);
+    match digest.filter(|digest| **digest != found) {
+        Some(digest) => Err(Error::Integrity(format!("the manifest's digest is {found}, and not {digest}"))),
+        None => Ok(found),
     }
 }
 

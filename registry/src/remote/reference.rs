@@ -108,6 +108,12 @@ impl ImageName {
         }
     }
 
+    /// Host and repository as signatures name them: Docker Hub as go-containerregistry does.
+    pub(crate) fn signed_place(&self) -> String {
+        let host = if self.host.is_hub() { "index.docker.io" } else { self.host.as_str() };
+        format!("{host}/{}", self.repository)
+    }
+
     /// Host and repository.
     pub(crate) fn place(&self) -> String {
         format!("{}/{}", self.host, self.repository)

@@ -26,6 +26,21 @@ struct Page {
 impl Remote {
     /// What refers to `subject`.
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let all = self.first_referrers(subject, MAX_REFERRERS + 1).await?;
+        if all.len() > MAX_REFERRERS {
+            return Err(Error::Failed(format!("{subject} has more than {MAX_REFERRERS} referrers")));
+        }
+        Ok(all)
+    }
+
+    /// What refers to `subject`, as far as the first `limit` of it.
+    pub(crate) async fn first_referrers(&self, subject: &Digest, limit: usize) -> Result<Vec<Descriptor>> {
+        let mut all = self.paged_referrers(subject, limit).await?;
+        all.truncate(limit);
+        Ok(all)
+    }
+
+    async fn paged_referrers(&self, subject: &Digest, limit: usize) -> Result<Vec<Descriptor>> {
         let call = self.call(Method::GET, Access::Pull, &format!("referrers/{subject}"))?;
         let mut pages = self.pages(call.header(header::ACCEPT, HeaderValue::from_static(OCI_INDEX)));
         let mut all = Vec::new();
@@ -48,8 +63,8 @@ impl Remote {
             }
             let page: Page = serde_json::from_slice(&page.body).map_err(|error| not_understood(&error))?;
             all.extend(page.manifests.unwrap_or_default());
-            if all.len() > MAX_REFERRERS {
-                return Err(Error::Failed(format!("{subject} has more than {MAX_REFERRERS} referrers")));
+            if all.len() >= limit {
+                return Ok(all);
             }
         }
     }

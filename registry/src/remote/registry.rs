@@ -4,7 +4,7 @@
 //!
 //! Plain HTTP is spoken with this machine only, as docker does: a loopback address is tried over TLS first,
 //! and over plain HTTP if it does not speak TLS (a certificate that is not trusted stays an error). Anywhere
-//! else it takes `--plain-http`. What is shown to log in goes to the registry's own origin only, and no answer
+//! else it takes `--plain-http`, or `--allow-http-registry`, which asks both in turn, as cosign does. What is shown to log in goes to the registry's own origin only, and no answer
 //! leads from TLS to plain HTTP.
 
 use std::ffi::OsString;
@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) cacert: Option<PathBuf>,
     /// Whether to speak plain HTTP.
     pub(crate) plain_http: bool,
+    /// Whether to speak it, as with this machine, where a registry does not speak TLS.
+    pub(crate) allow_http: bool,
     /// Where credentials are.
     pub(crate) credentials: CredentialStore,
     /// How long we wait.
@@ -53,6 +55,7 @@ impl Options {
         Options {
             cacert: None,
             plain_http: false,
+            allow_http: false,
             credentials: CredentialStore::from_environment(environment),
             patience: Patience::default(),
         }
@@ -287,11 +290,8 @@ pub(super) fn location(response: &Response) -> Result<Url> {
 
 /// Whether to speak TLS with a host.
 pub(super) async fn scheme(options: &Options, client: &Client, host: &Host) -> &'static str {
-    if options.plain_http || (host.is_loopback() && !speaks_tls(client, host).await) {
-        "http"
-    } else {
-        "https"
-    }
+    let may_be_plain = host.is_loopback() || options.allow_http;
+    if options.plain_http || (may_be_plain && !speaks_tls(client, host).await) { "http" } else { "https" }
 }
 
 /// Whether a host speaks TLS, trusted or not.

@@ -58,7 +58,7 @@ impl Patience {
 /// The body of an answer, at most `limit` bytes of it, which must be there within `patience.small`.
 pub(super) async fn whole(mut response: Response, limit: usize, patience: &Patience) -> Result<Bytes> {
     let deadline = Instant::now() + patience.small;
-    let too_large = || Error::Failed(format!("the answer is larger than {limit} bytes"));
+    let too_large = || Error::OverLimit(format!("the answer is larger than {limit} bytes"));
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
