@@ -97,7 +97,33 @@ impl fmt::Display for Digest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_that_is_a_digest_is_written_as_it_was(text in "(sha256|sha512|SHA256|sha1)?:?[0-9a-fA-F]{62,66}") {
+            if let Ok(digest) = text.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), text.clone());
+                prop_assert_eq!(text.to_lowercase(), text);
+                prop_assert_eq!(digest.hex().len(), 64);
+            }
+        }
+
+        #[test]
+        fn the_digest_of_bytes_is_theirs_alone(bytes: Vec<u8>, other: Vec<u8>) {
+            let digest = Digest::of(&bytes);
+            prop_assert!(digest.is_of(&bytes));
+            prop_assert_eq!(digest.is_of(&other), bytes == other);
+            prop_assert_eq!(digest.as_str().parse::<Digest>(), Ok(digest));
+        }
+
+        #[test]
+        fn any_text_is_a_digest_or_refused(text: String) {
+            let _ = text.parse::<Digest>();
+        }
+    }
 
     #[test]
     fn only_the_two_algorithms_in_lower_case_and_full_length_are_digests() {

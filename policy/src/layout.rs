@@ -11,8 +11,9 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::{Algorithm, Descriptor, Digest, Error, Manifest, Reference, Result, Source};
+use crate::{Algorithm, Descriptor, Digest, Error, Manifest, Reference, Result, Source, json};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const KIND: &str = "kind";
@@ -201,7 +202,7 @@ impl LayoutSource {
         if bytes.first() != Some(&b'{') || !digest.is_of(&bytes) {
             return Ok(None);
         }
-        let Ok(found) = serde_json::from_slice::<Referring>(&bytes) else { return Ok(None) };
+        let Ok(found) = json::read::<Referring>(&bytes, most(MOST_REFERRER)) else { return Ok(None) };
         if found.subject.is_none_or(|named| named.digest != *subject) {
             return Ok(None);
         }
@@ -230,7 +231,7 @@ impl Source for LayoutSource {
         let media_type = match said {
             Some(entry) => entry.media_type.clone(),
             // Below an index: as it says itself.
-            None => serde_json::from_slice::<Referring>(&bytes)
+            None => json::read::<Referring>(&bytes, most(Manifest::MOST))
                 .ok()
                 .and_then(|manifest| manifest.media_type)
                 .unwrap_or_else(|| crate::sign::MANIFEST.to_owned()),
@@ -296,8 +297,13 @@ fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(path: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Malformed(format!("{}: {error}", path.display())))
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    json::read(bytes, most(Manifest::MOST))
+        .map_err(|refusal| Error::Malformed(format!("{}: {}", path.display(), refusal.why)))
+}
+
+fn most(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

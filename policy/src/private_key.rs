@@ -86,13 +86,13 @@ impl PrivateKey {
 
     /// Whether the text is a key that needs a password. An empty one is a password too.
     pub fn needs_password(text: &str) -> Result<bool> {
-        Ok(matches!(pem::first(text)?.0, SIGSTORE | COSIGN))
+        Ok(matches!(pem::first(text)?.0.as_str(), SIGSTORE | COSIGN))
     }
 
     /// Reads a key in PEM. The password counts only where the key is encrypted.
     pub fn from_pem(text: &str, password: &[u8]) -> Result<Self> {
         let (label, bytes) = pem::first(text)?;
-        let pair = match label {
+        let pair = match label.as_str() {
             SIGSTORE | COSIGN => Pair::from_pkcs8(&sealed::open(&bytes, password)?),
             PKCS8 => Pair::from_pkcs8(&bytes),
             SEC1 => Pair::from_sec1(&bytes),

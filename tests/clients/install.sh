@@ -14,7 +14,8 @@ set -euo pipefail
 cache=${STELLA_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/stella-clients}
 mkdir -p "$cache/bin" "$cache/versions"
 
-# name, Go package, version. The versions are exact: clients differ between releases.
+# name, Go package, version, and the Go toolchain where the package needs a newer one than the installed. The versions
+# are exact: clients differ between releases.
 go_tools='
 crane       github.com/google/go-containerregistry/cmd/crane             v0.22.1
 oras        oras.land/oras/cmd/oras                                      v1.3.6
@@ -23,6 +24,7 @@ regctl      github.com/regclient/regclient/cmd/regctl                    v0.11.7
 cosign      github.com/sigstore/cosign/v3/cmd/cosign                     v3.1.3
 cosign2     github.com/sigstore/cosign/v2/cmd/cosign                     v2.6.5
 conformance github.com/opencontainers/distribution-spec/conformance      v0.0.0-20260831232431-97274622c111
+timestamp-server github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server v2.1.5 go1.27.3
 '
 # What the benches compare with (tests/benches/run.sh names them): only when named.
 peer_go_tools='
@@ -84,7 +86,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-while read -r name package version; do
+while read -r name package version toolchain; do
   [ -n "$name" ] && wanted "$name" "$@" || continue
   if [ -x "$cache/bin/$name" ] && [ "$(cat "$cache/versions/$name" 2>/dev/null)" = "$version" ]; then
     echo "$name $version is there"
@@ -93,7 +95,7 @@ while read -r name package version; do
   command -v go >/dev/null || { echo "error: $name is built with Go, which is not installed" >&2; exit 1; }
   echo "building $name $version"
   staging=$(mktemp -d "$cache/build.XXXXXX")
-  CGO_ENABLED=0 GOFLAGS= GOBIN=$staging go install -ldflags '-s -w' "$package@$version"
+  CGO_ENABLED=0 GOFLAGS= GOBIN=$staging GOTOOLCHAIN=${toolchain:-${GOTOOLCHAIN:-auto}} go install -ldflags '-s -w' "$package@$version"
   mv -f "$staging/$(basename "$package")" "$cache/bin/$name"
   rmdir "$staging"
   echo "$version" >"$cache/versions/$name"

@@ -1,33 +1,21 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! PEM (RFC 7468) around a key: one block is read, text before and after it is ignored, as openssl does.
+//! PEM (RFC 7468) around a key: one block is read, others after it are ignored, as openssl does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::{Error, Result};
+use crate::{Error, Result, pem};
 
-/// The label and the bytes of the first block that is a key. `openssl ecparam` writes its parameters before it.
-pub(super) fn first(text: &str) -> Result<(&str, Zeroizing<Vec<u8>>)> {
+/// The most blocks of a file with a key: `openssl ecparam` writes its parameters before it.
+const BLOCKS: usize = 8;
+
+/// The label and the bytes of the first block that is a key.
+pub(super) fn first(text: &str) -> Result<(String, Zeroizing<Vec<u8>>)> {
     let wrong = |why: &str| Error::Key(format!("not a key in PEM: {why}"));
-    let mut rest = text;
-    loop {
-        let (_, after) = rest.split_once("-----BEGIN ").ok_or_else(|| wrong("it has no BEGIN line"))?;
-        let (label, after) = after.split_once("-----").ok_or_else(|| wrong("its BEGIN line does not end"))?;
-        let end = format!("-----END {label}-----");
-        let (body, after) = after.split_once(&end).ok_or_else(|| wrong("it has no END line"))?;
-        rest = after;
-        if label.ends_with(" PARAMETERS") {
-            continue;
-        }
-        if body.contains(':') {
-            return Err(wrong("it has headers, such as those of old encrypted keys, which are not read"));
-        }
-        let packed: Zeroizing<String> =
-            Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-        let bytes = STANDARD.decode(packed.as_bytes()).map_err(|_| wrong("its text is not base64"))?;
-        return Ok((label, Zeroizing::new(bytes)));
-    }
+    let blocks = pem::blocks(text, BLOCKS).map_err(|refusal| wrong(&refusal.why))?;
+    let key = blocks.into_iter().find(|block| !block.label.ends_with(" PARAMETERS"));
+    key.map(|block| (block.label, block.bytes)).ok_or_else(|| wrong("it has no BEGIN line"))
 }
 
 /// A block, in lines of 64 letters.

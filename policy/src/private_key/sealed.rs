@@ -12,7 +12,7 @@ use scrypt::Params;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 const SCRYPT: &str = "scrypt";
 const SECRETBOX: &str = "nacl/secretbox";
@@ -22,6 +22,7 @@ const SALT: usize = 32;
 const NONCE: usize = 24;
 /// More than any file has.
 const MOST_SALT: usize = 1024;
+const MOST_FILE: usize = 64 << 10;
 
 // The order of the fields is that of cosign's files.
 #[derive(Serialize, Deserialize)]
@@ -55,11 +56,11 @@ struct Cipher {
 /// The bytes that were hidden.
 pub(super) fn open(file: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let damaged = |what: &str| Error::Key(format!("the encrypted key is damaged: {what}"));
-    let sealed: Sealed = serde_json::from_slice(file).map_err(|_| damaged("it is not the JSON of cosign"))?;
+    let sealed: Sealed = json::read(file, MOST_FILE).map_err(|_| damaged("it is not the JSON of cosign"))?;
     if sealed.kdf.name != SCRYPT || sealed.cipher.name != SECRETBOX {
         return Err(Error::Key("the key is encrypted in a way that is not known here".to_owned()));
     }
-    let decode = |text: &str, what: &str| STANDARD.decode(text).map_err(|_| damaged(what));
+    let decode = |text: &str, what: &str| json::base64(text).map_err(|_| damaged(what));
     let salt = decode(&sealed.kdf.salt, "its salt is not base64")?;
     if salt.len() > MOST_SALT {
         return Err(damaged("its salt is too long"));

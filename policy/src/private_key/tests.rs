@@ -16,7 +16,7 @@ fn spoilt(from: &str, to: &str) -> String {
     let (label, bytes) = pem::first(COSIGN3).unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     assert!(text.contains(from), "{text}");
-    pem::write(label, text.replace(from, to).as_bytes())
+    pem::write(&label, text.replace(from, to).as_bytes())
 }
 
 fn why(text: &str, password: &[u8]) -> Error {
