@@ -96,14 +96,6 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Exit code and message of a command that must fail.
-#[track_caller]
-fn failure(tool: &Tool, arguments: &str) -> (i32, String) {
-    let outcome = tool.try_run(arguments);
-    assert!(!outcome.status.success(), "{outcome}");
-    (outcome.status.code().unwrap(), outcome.stderr)
-}
-
 #[test]
 fn cosign_verifies_images_and_indexes_that_stella_signed() {
     let Some(signing) = Signing::enter() else { return };
@@ -281,10 +273,10 @@ fn keys_are_private_and_nothing_is_replaced_unasked() {
     let (shop, stella) = (&desk.shop, &desk.stella);
     assert_eq!((desk.mode("cosign.key"), desk.mode("cosign.pub")), (0o600, 0o644));
     let before = shop.read("cosign.key");
-    let (code, said) = failure(stella, "generate-key-pair");
+    let (code, said) = stella.failure("generate-key-pair");
     assert!(code == 2 && said.contains("cosign.key and cosign.pub would be replaced"), "{said}");
     fs::remove_file(shop.path("cosign.key")).unwrap();
-    assert_eq!(failure(stella, "generate-key-pair").0, 2, "a public key is not replaced either");
+    assert_eq!(stella.failure("generate-key-pair").0, 2, "a public key is not replaced either");
     shop.write("cosign.key", &before);
     let left: Vec<_> = fs::read_dir(shop.folder()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
@@ -329,11 +321,11 @@ fn what_cannot_be_signed_is_said_with_its_exit_code() {
         (2, "sign-blob --key cosign.key --bundle b --output-signature s file".to_owned(), "--bundle"),
         (2, "sign-blob --key cosign.key --bundle b nothing".to_owned(), "nothing"),
     ] {
-        let (found, said) = failure(stella, &arguments);
+        let (found, said) = stella.failure(&arguments);
         assert!(found == code && said.contains(words), "{arguments}: {found}: {said}");
     }
     let wrong = bench.stella().env("COSIGN_PASSWORD", "not this one");
-    let (code, said) = failure(&wrong, &format!("sign --key cosign.key {image}"));
+    let (code, said) = wrong.failure(&format!("sign --key cosign.key {image}"));
     assert!(code == 2 && said.contains("password") && !said.contains("not this one"), "{said}");
     let key = String::from_utf8(bench.read("cosign.key")).unwrap();
     stella.clone().env("THE_KEY", key).run(&format!("sign --key env://THE_KEY {image}"));
