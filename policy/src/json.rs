@@ -10,12 +10,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::Reason;
 use crate::limits::JSON_DEPTH;
 use crate::refusal::Refusal;
 
 const DEEP: &str = "nested too deep";
 
-/// The value in `bytes`, and nothing but it.
+/// The value in `bytes`, and nothing but it: no name twice at any depth, no more than 64 levels, at most `most` bytes.
+///
+/// # Errors
+///
+/// [`crate::Error::Malformed`] or [`crate::Error::OverLimit`], with the reason.
+pub fn strict_json<T: DeserializeOwned>(bytes: &[u8], most: usize) -> crate::Result<T> {
+    read(bytes, most).map_err(|Refusal { reason, why }| match reason {
+        Reason::OverLimit => crate::Error::OverLimit(why),
+        _ => crate::Error::Malformed(why),
+    })
+}
+
+/// As [`strict_json`], for what verifies.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, Refusal> {
     check(bytes, most)?;
     serde_json::from_slice(bytes).map_err(|error| Refusal::malformed(error.to_string()))
@@ -125,7 +138,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::Reason;
 
     fn value(text: &str) -> Result<Value, Refusal> {
         read(text.as_bytes(), 1 << 20)

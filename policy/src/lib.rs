@@ -63,6 +63,7 @@ pub use fact::{Claim, Fact, Log, LogEntry, ProvenTime, Rejected, Signer, TimeSou
 pub use findings::Findings;
 pub use gather::{Gathered, gather};
 pub use glob::{ImageGlob, RepositoryGlob};
+pub use json::strict_json;
 pub use judge::{Examined, Subject};
 pub use key::{KeyHash, PublicKey};
 pub use layout::LayoutSource;

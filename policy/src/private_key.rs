@@ -161,7 +161,7 @@ impl PrivateKey {
         pem::write("PUBLIC KEY", &self.public)
     }
 
-    /// Its public half, a SubjectPublicKeyInfo in DER.
+    /// Its public half, a `SubjectPublicKeyInfo` in DER.
     pub fn public_der(&self) -> &[u8] {
         &self.public
     }

@@ -41,7 +41,6 @@ mod service;
 mod signer;
 mod tokens;
 mod turns;
-mod unique_json;
 
 pub use action::Action;
 pub(crate) use challenge::Wanted;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Who asks: what it costs the registry that a client says who it is, beside one that does not, and how many tokens
-//! `/token` gives, beside signing alone, and beside answers over HTTP that are signatures and nothing else. One rule decides about all that is pulled here, so that nothing differs but the
-//! credentials. No other registry is asked: none of them gives tokens.
+//! `/token` gives, beside signing alone, and beside answers over HTTP that are signatures and nothing else. One rule
+//! decides about all that is pulled here, so that nothing differs but the credentials. No other registry is asked: none
+//! of them gives tokens.
 
 use std::fs;
 use std::time::Duration;
@@ -54,6 +55,8 @@ enum What {
 enum By {
     Token,
     Password,
+    /// Not at all: a token's bytes stand in a header that nobody reads. What then costs more is HTTP.
+    Nothing,
 }
 
 pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
@@ -61,6 +64,7 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         (What::Manifest, By::Token),
         (What::Blob, By::Token),
         (What::Manifest, By::Password),
+        (What::Manifest, By::Nothing),
         (What::Blob, By::Password),
     ];
     let cases: Vec<_> = cases
@@ -69,7 +73,7 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         .filter(|(_, _, name)| plan.wants(FAMILY, name))
         .collect();
     let tokens = format!("/token for one repository, {CLIENTS} clients");
-    let beside_http = format!("{tokens}, beside HTTP and a signature");
+    let beside_http = format!("/token beside HTTP and a signature, {CLIENTS} clients");
     let wants = [&tokens, &beside_http].map(|name| plan.wants(FAMILY, name));
     if cases.is_empty() && wants == [false; 2] {
         return Ok(Vec::new());
@@ -93,10 +97,10 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             .map(|(what, by, name)| {
                 let aims = match by {
                     By::Token => vec![Aim::AtMost(1.03)],
-                    By::Password => Vec::new(),
+                    By::Password | By::Nothing => Vec::new(),
                 };
                 let anonymous = content.load(&server, what, None);
-                let known = content.load(&server, what, Some(credentials.header(by)));
+                let known = content.load(&server, what, Some((by.header(), credentials.value(by))));
                 Pair { name, aims, plain: anonymous, other: known }
             })
             .collect();
@@ -122,8 +126,18 @@ fn name(what: What, by: By) -> String {
     let by = match by {
         By::Token => "a token",
         By::Password => "a password",
+        By::Nothing => "a header as long as a token, which nobody reads",
     };
     format!("{what} with {by}, {CLIENTS} clients")
+}
+
+impl By {
+    fn header(self) -> &'static str {
+        match self {
+            By::Token | By::Password => "Authorization",
+            By::Nothing => "X-Nobody-Reads",
+        }
+    }
 }
 
 /// The values of `Authorization`.
@@ -149,9 +163,9 @@ impl Credentials {
         Ok(Self { token: format!("Bearer {token}"), password, signed, answered })
     }
 
-    fn header(&self, by: By) -> &str {
+    fn value(&self, by: By) -> &str {
         match by {
-            By::Token => &self.token,
+            By::Token | By::Nothing => &self.token,
             By::Password => &self.password,
         }
     }
@@ -208,8 +222,8 @@ impl Content {
     /// Puts everything onto a server, and looks whether everybody gets it back as it was.
     fn fill(&self, server: &Server, credentials: &Credentials) -> anyhow::Result<()> {
         let talk = |who| Ok::<_, std::io::Error>(Talk::open(server.host())?.with_credentials(who));
-        let all = [None, Some(credentials.header(By::Token)), Some(credentials.header(By::Password))];
-        let mut owner = talk(Some(credentials.header(By::Password)))?;
+        let all = [None, Some(credentials.value(By::Token)), Some(credentials.value(By::Password))];
+        let mut owner = talk(Some(credentials.value(By::Password)))?;
         for blob in self.image.blobs().chain(&self.blobs) {
             prepare::blob(&mut owner, REPOSITORY, blob)?;
         }
@@ -228,12 +242,11 @@ impl Content {
         Ok(())
     }
 
-    /// Asks a server for one kind of thing again and again, with these credentials.
-    fn load<'a>(&self, server: &'a Server, what: What, credentials: Option<&str>) -> Load<'a> {
+    /// Asks a server for one kind of thing again and again, with one header more.
+    fn load<'a>(&self, server: &'a Server, what: What, header: Option<(&str, &str)>) -> Load<'a> {
         let host = server.host();
-        let credentials = credentials.map(|credentials| ("Authorization", credentials));
         let get = |target: String, headers: &[(&str, &str)]| {
-            let headers: Vec<_> = headers.iter().copied().chain(credentials).collect();
+            let headers: Vec<_> = headers.iter().copied().chain(header).collect();
             request("GET", host, &target, &headers)
         };
         match what {

@@ -21,14 +21,6 @@ fn json(tool: &Tool, arguments: &str) -> Value {
     serde_json::from_str(&tool.run(arguments)).unwrap()
 }
 
-/// Exit code and message of a command that must fail.
-#[track_caller]
-fn failure(tool: &Tool, arguments: &str) -> (i32, String) {
-    let outcome = tool.try_run(arguments);
-    assert!(!outcome.status.success(), "{outcome}");
-    (outcome.status.code().unwrap(), outcome.stderr)
-}
-
 #[test]
 fn images_go_to_another_registry_and_back_as_they_were() {
     let Some((bench, peer, stella)) = bench(&[Client::Crane]) else { return };
@@ -139,26 +131,26 @@ fn layouts_are_exchanged_with_other_clients() {
 fn whoever_is_not_let_in_is_told_why() {
     let Some((bench, peer, stella)) = bench(&[]) else { return };
     let theirs = peer.host();
-    let (code, text) = failure(&stella, &format!("digest {theirs}/app:1"));
+    let (code, text) = stella.failure(&format!("digest {theirs}/app:1"));
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("error response from registry: manifest unknown"), "{text}");
 
     // The CA by a flag, by the variable, or not at all.
     let bare = bench.stella();
-    let (code, text) = failure(&bare, &format!("digest {theirs}/app:1"));
+    let (code, text) = bare.failure(&format!("digest {theirs}/app:1"));
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("certificate is not trusted") && text.contains("--cacert"), "{text}");
-    let (code, text) = failure(&bare, &format!("digest --cacert {} {theirs}/app:1", peer.ca().display()));
+    let (code, text) = bare.failure(&format!("digest --cacert {} {theirs}/app:1", peer.ca().display()));
     assert_eq!(code, 4, "{text}");
-    let (code, text) = failure(&stella, &format!("digest --plain-http {theirs}/app:1"));
+    let (code, text) = stella.failure(&format!("digest --plain-http {theirs}/app:1"));
     assert_eq!(code, 1, "{text}");
 
     bench.write("docker/config.json", peer.docker_config("wr0ng"));
-    let (code, text) = failure(&stella, &format!("tags {theirs}/app"));
+    let (code, text) = stella.failure(&format!("tags {theirs}/app"));
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("were refused") && !text.contains("wr0ng"), "{text}");
     bench.write("docker/config.json", "{}");
-    let (code, text) = failure(&stella, &format!("tags {theirs}/app"));
+    let (code, text) = stella.failure(&format!("tags {theirs}/app"));
     assert_eq!(code, 3, "{text}");
     assert!(text.contains(&format!("docker login {theirs}")), "{text}");
     let json = stella.try_run(&format!("tags --output json {theirs}/app"));
@@ -184,7 +176,7 @@ fn a_token_service_is_asked_for_what_a_copy_needs_and_no_more() {
 
     bench.write("docker/config.json", "{}");
     assert_eq!(stella.run(&format!("digest {theirs}/app:1")), image.digest());
-    let (code, text) = failure(&stella, &format!("copy {ours}/app:1 {theirs}/third:1"));
+    let (code, text) = stella.failure(&format!("copy {ours}/app:1 {theirs}/third:1"));
     assert_eq!(code, 3, "{text}");
     assert!(text.contains(&format!("docker login {theirs}")), "{text}");
 }

@@ -6,10 +6,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
-use stella_tests::{Bench, Client, Content, Image, Tool, Transport};
+use stella_tests::{Bench, Client, Content, Image, Tool, Transport, Workshop};
 
 /// Asks no log, and no network for roots: the file is empty.
 const OFFLINE: &str = "--insecure-ignore-tlog=true --private-infrastructure --trusted-root root.json";
+/// What cosign says of what nobody signed.
+const UNSIGNED: [&str; 3] = ["no signatures", "no matching", "no valid bundles"];
 const PASSWORD: &str = "a p\u{e4}ssword with a blank";
 /// The flags that make cosign's commands of one version write and read one form, and stella's to the same end.
 const FORMS: [Form; 4] = [
@@ -64,16 +66,34 @@ impl Signing {
     }
 }
 
-fn json(text: &str) -> Value {
-    serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"))
+/// Without a registry.
+struct Desk {
+    shop: Workshop,
+    stella: Tool,
 }
 
-/// Exit code and message of a command that must fail.
-#[track_caller]
-fn failure(tool: &Tool, arguments: &str) -> (i32, String) {
-    let outcome = tool.try_run(arguments);
-    assert!(!outcome.status.success(), "{outcome}");
-    (outcome.status.code().unwrap(), outcome.stderr)
+impl Desk {
+    #[track_caller]
+    fn enter() -> Option<Self> {
+        let shop = Workshop::with(&[Client::Cosign, Client::Cosign2])?;
+        let stella = shop.stella().env("COSIGN_PASSWORD", PASSWORD);
+        stella.run("generate-key-pair");
+        shop.write("file", "hello\n");
+        Some(Self { shop, stella })
+    }
+
+    fn cosign(&self, client: Client) -> Tool {
+        let program = if client == Client::Cosign { "cosign" } else { "cosign2" };
+        self.shop.program(program)
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.shop.path(name)).unwrap().permissions().mode() & 0o777
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 #[test]
@@ -88,7 +108,7 @@ fn cosign_verifies_images_and_indexes_that_stella_signed() {
             |what: &str| signing.stella.run(&format!("sign --key cosign.key {} {what}", form.sign()));
         let cosign = signing.cosign(form.client);
         let verify = |what: &str| cosign.try_run(&format!("{} {what}", form.verify("verify")));
-        verify(&index).must_fail_saying(&["no signatures", "no matching"]);
+        verify(&index).must_fail_saying(&UNSIGNED);
 
         // By a tag; only the index, then all below it.
         let by_tag = format!("{}/{repository}:1", signing.bench.server.host());
@@ -109,13 +129,13 @@ fn cosign_verifies_images_and_indexes_that_stella_signed() {
         }
         let child =
             |content: &Content| format!("{}/{repository}@{}", signing.bench.server.host(), content.digest());
-        verify(&child(&children[1])).must_fail_saying(&["no signatures", "no matching"]);
+        verify(&child(&children[1])).must_fail_saying(&UNSIGNED);
         stella(&format!("-r --tlog-upload=false -y {index}"));
         for content in &children {
             verify(&child(content)).must_succeed();
         }
         verify(&index).must_succeed();
-        verify(&other).must_fail_saying(&["no signatures", "no matching"]);
+        verify(&other).must_fail_saying(&UNSIGNED);
     }
 }
 
@@ -158,14 +178,13 @@ fn cosign_verifies_attestations_that_stella_signed() {
         ("https://example.test/checked", r#"{"by": ["us"]}"#),
     ];
     for (number, form) in FORMS.into_iter().enumerate() {
-        let repository = format!("app{number}");
-        let image = signing.push(&repository, &Image::sample(1).build(), "1");
         let cosign = signing.cosign(form.client);
-        for (kind, predicate) in predicates {
+        for (place, (kind, predicate)) in predicates.into_iter().enumerate() {
             // A predicate that is a text is read by cosign 2 below a tag alone, its own too.
             if kind == "spdx" && (form.is_bundle || form.client == Client::Cosign) {
                 continue;
             }
+            let image = signing.push(&format!("app{number}/{place}"), &Image::sample(1).build(), "1");
             signing.bench.write("predicate", predicate);
             let verify = form.verify(&format!("verify-attestation --type {kind}"));
             cosign.fails(&format!("{verify} {image}"));
@@ -180,10 +199,10 @@ fn cosign_verifies_attestations_that_stella_signed() {
 
 #[test]
 fn cosign_verifies_files_that_stella_signed() {
-    let Some(signing) = Signing::enter() else { return };
-    signing.bench.write("file", "hello\n");
-    signing.bench.write("other", "hallo\n");
-    let stella = |what: &str| signing.stella.run(&format!("sign-blob --key cosign.key {what} file"));
+    let Some(desk) = Desk::enter() else { return };
+    desk.shop.write("other", "hallo\n");
+    let stella = |what: &str| desk.stella.run(&format!("sign-blob --key cosign.key {what} file"));
+    desk.cosign(Client::Cosign).run("trusted-root create --out root.json");
     stella("--bundle new.json");
     stella("--bundle old.json --new-bundle-format=false");
     stella("--output-signature file.sig");
@@ -191,7 +210,7 @@ fn cosign_verifies_files_that_stella_signed() {
     let (old, new) = ("--new-bundle-format=false", "--new-bundle-format --trusted-root root.json");
     let verify = "verify-blob --key cosign.pub --insecure-ignore-tlog=true";
     for client in [Client::Cosign, Client::Cosign2] {
-        let cosign = signing.cosign(client);
+        let cosign = desk.cosign(client);
         for evidence in [
             format!("--bundle new.json {new}"),
             format!("--bundle old.json {old}"),
@@ -201,19 +220,17 @@ fn cosign_verifies_files_that_stella_signed() {
             cosign.fails(&format!("{verify} {evidence} other"));
         }
     }
-    let mode = |name: &str| fs::metadata(signing.bench.path(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("new.json"), mode("file.sig")), (0o600, 0o600));
+    assert_eq!((desk.mode("new.json"), desk.mode("file.sig")), (0o600, 0o600));
 }
 
 #[test]
 fn encrypted_keys_work_both_ways() {
-    let Some(signing) = Signing::enter() else { return };
-    signing.bench.write("file", "hello\n");
+    let Some(desk) = Desk::enter() else { return };
     for client in [Client::Cosign, Client::Cosign2] {
         for (number, password) in ["", PASSWORD].into_iter().enumerate() {
             let name = format!("{}{number}", if client == Client::Cosign { "three" } else { "two" });
-            let cosign = signing.bench.tool(client).env("COSIGN_PASSWORD", password);
-            let stella = signing.bench.stella().env("COSIGN_PASSWORD", password);
+            let cosign = desk.cosign(client).env("COSIGN_PASSWORD", password);
+            let stella = desk.shop.stella().env("COSIGN_PASSWORD", password);
             cosign.run(&format!("generate-key-pair --output-key-prefix {name}"));
             stella.run(&format!("generate-key-pair --output-key-prefix ours-{name}"));
             stella.run(&format!("sign-blob --key {name}.key --output-signature {name}.sig file"));
@@ -221,8 +238,8 @@ fn encrypted_keys_work_both_ways() {
             cosign.run(&format!("{verify} --key {name}.pub --signature {name}.sig file"));
             // cosign reads ours: it tells the public half, which is the one that we told.
             let public = cosign.run_for_bytes(&format!("public-key --key ours-{name}.key"));
-            assert_eq!(public, signing.bench.read(&format!("ours-{name}.pub")));
-            let wrong = signing.bench.tool(client).env("COSIGN_PASSWORD", "wrong");
+            assert_eq!(public, desk.shop.read(&format!("ours-{name}.pub")));
+            let wrong = desk.cosign(client).env("COSIGN_PASSWORD", "wrong");
             wrong.fails(&format!("public-key --key ours-{name}.key"));
         }
     }
@@ -252,23 +269,21 @@ fn plain_keys_of_other_kinds_sign_for_cosign() {
 
 #[test]
 fn keys_are_private_and_nothing_is_replaced_unasked() {
-    let Some(signing) = Signing::enter() else { return };
-    let (bench, stella) = (&signing.bench, &signing.stella);
-    let mode = |name: &str| fs::metadata(bench.path(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("cosign.key"), mode("cosign.pub")), (0o600, 0o644));
-    let before = bench.read("cosign.key");
-    let (code, said) = failure(stella, "generate-key-pair");
+    let Some(desk) = Desk::enter() else { return };
+    let (shop, stella) = (&desk.shop, &desk.stella);
+    assert_eq!((desk.mode("cosign.key"), desk.mode("cosign.pub")), (0o600, 0o644));
+    let before = shop.read("cosign.key");
+    let (code, said) = stella.failure("generate-key-pair");
     assert!(code == 2 && said.contains("cosign.key and cosign.pub would be replaced"), "{said}");
-    fs::remove_file(bench.path("cosign.key")).unwrap();
-    assert_eq!(failure(stella, "generate-key-pair").0, 2, "a public key is not replaced either");
-    bench.write("cosign.key", &before);
-    let left: Vec<_> = fs::read_dir(bench.path("")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    fs::remove_file(shop.path("cosign.key")).unwrap();
+    assert_eq!(stella.failure("generate-key-pair").0, 2, "a public key is not replaced either");
+    shop.write("cosign.key", &before);
+    let left: Vec<_> = fs::read_dir(shop.folder()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
     // The password from a pipe, to the last byte.
-    let piped = bench.write("piped", "secret");
-    let unset = bench.stella();
+    let piped = shop.write("piped", "secret");
+    let unset = shop.stella();
     unset.clone().input(&piped).run("generate-key-pair --output-key-prefix piped");
-    bench.write("file", "hello\n");
     unset.env("COSIGN_PASSWORD", "secret").run("sign-blob --key piped.key --output-signature s file");
 }
 
@@ -306,11 +321,11 @@ fn what_cannot_be_signed_is_said_with_its_exit_code() {
         (2, "sign-blob --key cosign.key --bundle b --output-signature s file".to_owned(), "--bundle"),
         (2, "sign-blob --key cosign.key --bundle b nothing".to_owned(), "nothing"),
     ] {
-        let (found, said) = failure(stella, &arguments);
+        let (found, said) = stella.failure(&arguments);
         assert!(found == code && said.contains(words), "{arguments}: {found}: {said}");
     }
     let wrong = bench.stella().env("COSIGN_PASSWORD", "not this one");
-    let (code, said) = failure(&wrong, &format!("sign --key cosign.key {image}"));
+    let (code, said) = wrong.failure(&format!("sign --key cosign.key {image}"));
     assert!(code == 2 && said.contains("password") && !said.contains("not this one"), "{said}");
     let key = String::from_utf8(bench.read("cosign.key")).unwrap();
     stella.clone().env("THE_KEY", key).run(&format!("sign --key env://THE_KEY {image}"));

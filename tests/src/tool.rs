@@ -84,6 +84,14 @@ impl Tool {
         outcome.stderr
     }
 
+    /// Runs one command, which must fail; gives its exit code and what it says on stderr.
+    #[track_caller]
+    pub fn failure(&self, arguments: &str) -> (i32, String) {
+        let outcome = self.try_run(arguments);
+        assert!(!outcome.status.success(), "{outcome}");
+        (outcome.status.code().unwrap(), outcome.stderr)
+    }
+
     /// Runs one command, whatever comes of it.
     #[track_caller]
     pub fn try_run(&self, arguments: &str) -> Outcome {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A scratch directory for programs that are no registry's clients, such as Prometheus. They see nothing of
+//! A scratch directory for programs that are no registry's clients, such as Prometheus, or that work on files alone. They see nothing of
 //! the user's own configuration.
 
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::client::{Client, find, path_variable, usable};
+use crate::program::stella;
 use crate::tool::Tool;
 
 /// A scratch directory, and what can be run in it.
@@ -31,6 +32,12 @@ impl Workshop {
         self.0.path().join(name)
     }
 
+    /// Reads a file from it.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("cannot read {name}: {error}"))
+    }
+
     /// Writes a file into it.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
@@ -38,9 +45,18 @@ impl Workshop {
         path
     }
 
-    /// A program, ready to run there.
+    /// A program, ready to run there. What it asks of other machines fails at once.
     pub fn program(&self, name: &str) -> Tool {
-        let path = find(name).unwrap_or_else(|| panic!("{name} is not installed"));
-        Tool::new(path, self.folder()).env("PATH", path_variable()).env("HOME", self.folder())
+        self.at(find(name).unwrap_or_else(|| panic!("{name} is not installed")))
+    }
+
+    /// Our own command line.
+    pub fn stella(&self) -> Tool {
+        self.at(stella().to_owned())
+    }
+
+    fn at(&self, path: PathBuf) -> Tool {
+        let tool = Tool::new(path, self.folder()).env("PATH", path_variable()).env("HOME", self.folder());
+        tool.env("HTTPS_PROXY", "http://127.0.0.1:9")
     }
 }

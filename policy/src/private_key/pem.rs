@@ -27,6 +27,5 @@ pub(super) fn write(label: &str, bytes: &[u8]) -> String {
         }
         text.push(letter);
     }
-    text.push_str(&format!("\n-----END {label}-----\n"));
-    text
+    text + &format!("\n-----END {label}-----\n")
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! How cosign puts a key under a password (go-securesystemslib, `encrypted`): scrypt makes a key of the password, and
-//! NaCl's secretbox hides the PKCS#8 bytes with it. A file says with what effort, and only three are believed: more
+//! `NaCl`'s secretbox hides the PKCS#8 bytes with it. A file says with what effort, and only three are believed: more
 //! would let a file take all memory, less would protect nothing.
 
 use aws_lc_rs::rand;

@@ -95,7 +95,7 @@ fn a_new_key_is_written_as_cosign_writes_it_and_read_again() {
         let length = |at: &str| value.pointer(at).unwrap().as_str().unwrap().len();
         let names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
         let sizes = ["/kdf/salt", "/cipher/nonce", "/ciphertext"].map(length);
-        (label.to_owned(), names, value["kdf"]["params"].clone(), sizes, text.lines().map(str::len).max())
+        (label.clone(), names, value["kdf"]["params"].clone(), sizes, text.lines().map(str::len).max())
     };
     assert_eq!(shape(&text), shape(COSIGN3));
     assert!(matches!(why(&text, b"x"), Error::Password(_)));

@@ -6,6 +6,7 @@ use crate::authority::{Authority, Demand, Forms, LogRule, Roots, Who};
 use crate::image_policy::{ImagePolicy, Mode};
 use crate::registry_policy::{Enforcement, NoMatch, RegistryPolicy, Rules, Transparency, WhileWaiting};
 use crate::{Identity, TrustedKey};
+use std::fmt::Write as _;
 
 /// What one document demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ fn of_authority(authority: &Authority) -> String {
 fn of_key(key: &TrustedKey) -> String {
     let mut text = format!("the {} key {}", key.key.kind(), key.fingerprint());
     if let Some(hash) = key.key.hash() {
-        text.push_str(&format!(" with {hash:?}"));
+        let _ = write!(text, " with {hash:?}");
     }
     for (word, time) in [
         ("from", key.window.valid_from),
@@ -93,7 +94,7 @@ fn of_key(key: &TrustedKey) -> String {
         ("compromised at", key.window.compromised_at),
     ] {
         if let Some(time) = time {
-            text.push_str(&format!(", {word} {time}"));
+            let _ = write!(text, ", {word} {time}");
         }
     }
     text

@@ -186,7 +186,7 @@ impl LegacyManifest {
 /// The config with one more layer, in the order in which go-containerregistry writes its fields.
 fn with_layer(config: &[u8], digest: &Digest) -> Result<Vec<u8>> {
     #[derive(Serialize, Deserialize)]
-    struct Config {
+    struct Image {
         #[serde(default)]
         architecture: String,
         #[serde(default = "never")]
@@ -212,9 +212,9 @@ fn with_layer(config: &[u8], digest: &Digest) -> Result<Vec<u8>> {
     fn nothing() -> Value {
         json!({})
     }
-    let mut config: Config = serde_json::from_slice(config)
+    let mut image: Image = serde_json::from_slice(config)
         .map_err(|error| Error::Malformed(format!("the config beside the signatures is none: {error}")))?;
-    config.history.push(json!({"created": NEVER}));
-    config.rootfs.diff_ids.push(digest.to_string());
-    go_json(&config)
+    image.history.push(json!({"created": NEVER}));
+    image.rootfs.diff_ids.push(digest.to_string());
+    go_json(&image)
 }

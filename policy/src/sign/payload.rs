@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The simple-signing payload: what a legacy signature signs (cosign, specs/SIGNATURE_SPEC.md).
+//! The simple-signing payload: what a legacy signature signs (cosign, `specs/SIGNATURE_SPEC.md`).
 
 use std::collections::BTreeMap;
 

@@ -11,12 +11,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use serde_json::{Map, Value};
+use stella_policy::strict_json;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
 use x509_cert::der::{self, Decode as _, Encode as _};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
-
-use super::unique_json;
 
 /// The largest set of keys that is read, in bytes.
 pub(super) const MAX_SIZE: usize = 256 << 10;
@@ -102,7 +101,8 @@ impl PublicKeys {
     /// out, as section 5 wants it.
     pub(crate) fn from_jwks(bytes: &[u8]) -> Result<Self, String> {
         fits(bytes)?;
-        let set = unique_json::object(bytes).map_err(|error| format!("it is no JWKS: {error}"))?;
+        let set: Map<String, Value> =
+            strict_json(bytes, bytes.len()).map_err(|error| format!("it is no JWKS: {error}"))?;
         let Some(Value::Array(list)) = set.get("keys") else {
             return Err("it is no JWKS: it has no list `keys`".to_owned());
         };

@@ -10,11 +10,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
+use stella_policy::strict_json;
 use stella_storage::Timestamp;
 use thiserror::Error;
 
 use super::keys::{PublicKeys, SignatureAlgorithm};
-use super::unique_json;
 
 /// The longest token, in bytes.
 pub(crate) const MAX_TOKEN: usize = 16 << 10;
@@ -115,7 +115,8 @@ impl<'a> Unproven<'a> {
         let (header, claims) = signed.split_once('.').ok_or(malformed("it has two parts"))?;
         // Base64url has no dots, so more than three parts do not pass.
         let decode = |part: &str, why| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(why));
-        let object = |bytes: &[u8], why| unique_json::object(bytes).map_err(|_| malformed(why));
+        // RFC 8725, section 2.4: two readers must not take a token for different ones.
+        let object = |bytes: &[u8], why| strict_json(bytes, MAX_TOKEN).map_err(|_| malformed(why));
         Ok(Unproven {
             header: object(&decode(header, "its header is no base64url")?, "its header is no JSON object")?,
             claims: object(&decode(claims, "its claims are no base64url")?, "its claims are no JSON object")?,

@@ -70,7 +70,7 @@ pub(super) struct TestArgs {
 
 #[derive(Args)]
 struct TrustedRoots {
-    /// A trust root (trusted_root.json) under the name that policies have for it; `default` if it is given none
+    /// A trust root (a `trusted_root.json`) under the name that policies have for it; `default` if it is given none
     #[arg(long, value_name = "[NAME=]FILE")]
     trusted_root: Vec<String>,
 }
@@ -95,7 +95,9 @@ fn test(args: TestArgs, env: &AllVariables) -> Outcome {
         (Some(text), _) => Some(text.as_str()),
         (None, Target::Image(_)) => None,
         (None, Target::Layout { .. }) => {
-            return Err(usage("policies are about repositories: say with --repository HOST/NAME where it would be"));
+            return Err(usage(
+                "policies are about repositories: say with --repository HOST/NAME where it would be",
+            ));
         }
     };
     let place = match named {
@@ -103,7 +105,9 @@ fn test(args: TestArgs, env: &AllVariables) -> Outcome {
         Some(text) => {
             let name: ImageName = told(text.parse(), "--repository")?;
             if name.tag.is_some() || name.digest.is_some() {
-                return Err(usage(format!("--repository {text}: write HOST/NAME, without a tag or a digest")));
+                return Err(usage(format!(
+                    "--repository {text}: write HOST/NAME, without a tag or a digest"
+                )));
             }
             name.signed_place()
         }
@@ -174,7 +178,8 @@ mod tests {
     #[test]
     fn the_commands_are_consistent_and_take_what_was_agreed() {
         Cli::command().debug_assert();
-        let parse = |line: &str| Cli::try_parse_from(std::iter::once("policy").chain(line.split_whitespace()));
+        let parse =
+            |line: &str| Cli::try_parse_from(std::iter::once("policy").chain(line.split_whitespace()));
         for line in [
             "check a b",
             "check a --trusted-root ours=f --trusted-root g",

@@ -24,7 +24,7 @@ const MOST_SERVICES: u64 = 4 << 20;
 /// Who signs, and what else it involves.
 #[derive(Args)]
 pub(super) struct Signing {
-    /// The private key: a PEM file, as `generate-key-pair` writes it, or env://VARIABLE
+    /// The private key: a PEM file, as `generate-key-pair` writes it, or `env://VARIABLE`
     #[arg(long, value_name = "FILE")]
     pub(super) key: String,
     /// Write Sigstore bundles; with =false, signatures as cosign 2 writes them
@@ -34,8 +34,8 @@ pub(super) struct Signing {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tlog_upload: Option<bool>,
     /// Which services take part in signing (JSON, as `cosign signing-config` writes it); only none is supported yet
-    #[arg(long, value_name = "FILE")]
-    signing_config: Option<PathBuf>,
+    #[arg(long = "signing-config", value_name = "FILE")]
+    services: Option<PathBuf>,
     /// Checked to be a trusted root; a signature by a key alone needs none
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
@@ -102,7 +102,7 @@ impl Signing {
                 "uploading to a transparency log is not supported yet; leave --tlog-upload out",
             ));
         }
-        if let Some(path) = &self.signing_config {
+        if let Some(path) = &self.services {
             let services: Services = document(path)?;
             if !services.media_type.starts_with("application/vnd.dev.sigstore.signingconfig.") {
                 return Err(usage(format!("{}: not a signing configuration", path.display())));

@@ -19,6 +19,7 @@ mod evil;
 mod login;
 mod pulls;
 mod pushes;
+mod source;
 
 use evil::{Evil, Reply, Request};
 
@@ -51,7 +52,7 @@ impl Client {
         let file = home.path().join("config.json");
         fs::write(&file, config.replace("HOST", evil.host())).unwrap();
         let credentials = CredentialStore::for_test(vec![file], Path::new("/nowhere"), patience.small);
-        let options = Options { cacert: None, plain_http: true, credentials, patience };
+        let options = Options { cacert: None, plain_http: true, allow_http: false, credentials, patience };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let name: ImageName = format!("{}/app:1", evil.host()).parse().unwrap();
         let remote = runtime.block_on(Remote::connect(&options, &name)).unwrap();

@@ -32,10 +32,7 @@ pub(in crate::cli) fn verify_blob(args: VerifyBlobArgs) -> Outcome {
     })
 }
 
-fn check(
-    identity: IdentityArgs,
-    read: impl FnOnce() -> anyhow::Result<(Blob, Evidence)>,
-) -> Outcome {
+fn check(identity: IdentityArgs, read: impl FnOnce() -> anyhow::Result<(Blob, Evidence)>) -> Outcome {
     let Engine { verifier, authority } = Engine::new(&identity.demand()?)?;
     let (blob, evidence) = read()?;
     let artifact = Artifact { digest: blob.digest.clone(), bytes: blob.bytes.as_deref() };

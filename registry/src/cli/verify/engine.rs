@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use stella_policy::{
-    Authority, Digest, Fact, Identity, LogRule, Pattern, PublicKey, Reason, Rejected, Roots, Trust, TrustRoot,
-    Verified, Verifier, limits,
+    Authority, Digest, Fact, Identity, LogRule, Pattern, PublicKey, Reason, Rejected, Roots, Trust,
+    TrustRoot, Verified, Verifier, limits,
 };
 
 use super::identity::{Demand, Root, Wanted, Who};
@@ -87,7 +87,9 @@ pub(super) fn demanded<'f>(
 /// What mends it, where that is not said by what is wrong.
 fn mend(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::NoEvidence => Some("sign it (stella sign, stella attest), or name the repository that has the signature"),
+        Reason::NoEvidence => {
+            Some("sign it (stella sign, stella attest), or name the repository that has the signature")
+        }
         Reason::BadSignature => Some("is it the signer's key, or root?"),
         Reason::TlogMissing => Some("--insecure-ignore-tlog does without a log"),
         Reason::NoTrustedTime => {

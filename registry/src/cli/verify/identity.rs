@@ -25,7 +25,7 @@ pub(crate) struct IdentityArgs {
     /// Who vouched for that name; matches the whole URL
     #[arg(long, value_name = "REGEX")]
     certificate_oidc_issuer_regexp: Option<String>,
-    /// Trust the certificate authorities, logs and clocks in this file (trusted_root.json)
+    /// Trust the certificate authorities, logs and clocks in this file (`trusted_root.json`)
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
     /// The file with roots is that of Sigstore's staging

@@ -31,7 +31,9 @@ pub(in crate::cli) fn verify(args: VerifyArgs, env: &AllVariables) -> Outcome {
         let is_left_out = question.narrow(&mut found.findings);
         let facts = question.answered(&found, is_left_out, &image)?;
         print(&match output {
-            arguments::Form::Json => output::signatures(&facts, &found.findings.evidence, &found.digest, &found.place),
+            arguments::Form::Json => {
+                output::signatures(&facts, &found.findings.evidence, &found.digest, &found.place)
+            }
             arguments::Form::Text => output::told(&facts),
         })?;
         Ok(0)
@@ -81,8 +83,7 @@ async fn find(
     verifier: &stella_policy::Verifier,
 ) -> anyhow::Result<Found> {
     let found = target.find(options).await?;
-    let findings =
-        verifier.examine(&found.place, &found.digest).await.map_err(|error| failed(&error))?;
+    let findings = verifier.examine(&found.place, &found.digest).await.map_err(|error| failed(&error))?;
     findings.cut.iter().for_each(|cut| note(&format!("note: {cut}")));
     let place = found.repository.unwrap_or_else(|| target.to_string());
     Ok(Found { place, digest: found.digest, findings })
@@ -112,7 +113,12 @@ impl Question {
     }
 
     /// The facts that answer it.
-    fn answered<'f>(&self, found: &'f Found, is_left_out: bool, about: &str) -> anyhow::Result<Vec<&'f Fact>> {
+    fn answered<'f>(
+        &self,
+        found: &'f Found,
+        is_left_out: bool,
+        about: &str,
+    ) -> anyhow::Result<Vec<&'f Fact>> {
         let Findings { facts, rejected, .. } = &found.findings;
         let proven = demanded(&self.authority, &found.digest, facts, rejected, about).inspect_err(|_| {
             if is_left_out {

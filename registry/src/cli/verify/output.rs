@@ -87,7 +87,7 @@ fn beside(fact: &Fact, evidence: Option<&Evidence>) -> Map<String, Value> {
 /// cosign's `verify-attestation`: the envelopes as they were signed, each in a line of its own.
 pub(super) fn envelopes(facts: &[&Fact], evidence: &[Evidence]) -> String {
     let lines = facts.iter().filter_map(|fact| envelope(of(fact, evidence)?));
-    lines.map(|envelope| format!("{envelope}\n")).collect()
+    lines.fold(String::new(), |lines, envelope| lines + &format!("{envelope}\n"))
 }
 
 fn envelope(evidence: &Evidence) -> Option<Value> {
@@ -132,12 +132,10 @@ fn one(fact: &Fact) -> String {
         Claim::Blob { .. } => BTreeMap::new(),
     };
     lines.extend(annotations.into_iter().map(|(name, value)| ("annotation", format!("{name}={value}"))));
-    let mut text = format!("{}\n", fact.evidence);
-    for (name, value) in lines {
+    lines.into_iter().fold(format!("{}\n", fact.evidence), |text, (name, value)| {
         let clean: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        text.push_str(&format!("  {name:<14}{clean}\n"));
-    }
-    text
+        text + &format!("  {name:<14}{clean}\n")
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +153,8 @@ mod tests {
     #[test]
     fn a_payload_is_printed_as_it_was_signed_with_whom_the_certificate_names() {
         let image = Digest::of(b"");
-        let payload = json!({"critical": {"image": {"docker-manifest-digest": image.as_str()}}, "optional": null});
+        let payload =
+            json!({"critical": {"image": {"docker-manifest-digest": image.as_str()}}, "optional": null});
         let claim = Claim::Image {
             digest: image.clone(),
             repository: "r.test/a".to_owned(),
@@ -179,7 +178,10 @@ mod tests {
         );
         let optional = &printed(&named)[0]["optional"];
         assert_eq!(optional["Subject"], "me@i.test");
-        assert_eq!((&optional["Issuer"], &optional[ISSUER]), (&json!("https://i.test"), &json!("https://i.test")));
+        assert_eq!(
+            (&optional["Issuer"], &optional[ISSUER]),
+            (&json!("https://i.test"), &json!("https://i.test"))
+        );
         assert_eq!(optional["1.3.6.1.4.1.57264.1.6"], "main");
         assert!(told(&[&named]).contains("signed by     me@i.test\n"));
     }
@@ -199,8 +201,7 @@ mod tests {
             root: "r".to_owned(),
             authority: "l".to_owned(),
         });
-        let printed: Value =
-            serde_json::from_str(&signatures(&[&fact], &[], &image, "r.test/a")).unwrap();
+        let printed: Value = serde_json::from_str(&signatures(&[&fact], &[], &image, "r.test/a")).unwrap();
         let reference = format!("r.test/a@{image}");
         assert_eq!(printed[0]["critical"]["identity"]["docker-reference"], reference);
         assert_eq!(printed[0]["optional"], json!({"a": "b"}));

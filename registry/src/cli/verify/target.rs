@@ -185,6 +185,31 @@ mod tests {
     }
 
     #[test]
+    fn a_name_becomes_a_digest_once_and_all_else_is_asked_of_that_place() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let blobs = folder.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let bytes = br#"{"schemaVersion":2}"#;
+        let digest = Digest::of(bytes);
+        std::fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let index = format!(r#"{{"manifests":[{{"mediaType":"a/b","digest":"{digest}","size":19}}]}}"#);
+        std::fs::write(folder.path().join("index.json"), index).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let options = Options::new(|_| None);
+        let target = Target::parse(&format!("{LAYOUT}{}", folder.path().display())).unwrap();
+        let found = runtime.block_on(target.find(&options)).unwrap();
+        assert_eq!((&found.digest, found.repository), (&digest, None));
+        let manifest = runtime.block_on(found.place.manifest(&Reference::Digest(digest.clone())));
+        assert_eq!(manifest.unwrap().unwrap().media_type, "a/b");
+        assert_eq!(runtime.block_on(found.place.referrers(&digest, 9)).unwrap(), []);
+        assert!(runtime.block_on(found.place.blob(&digest, 99)).unwrap().is_some());
+        let target = Target::parse(&format!("{LAYOUT}{}:none", folder.path().display())).unwrap();
+        let error = runtime.block_on(target.find(&options)).err().unwrap();
+        assert_eq!(error.downcast_ref::<crate::admin::Failed>().unwrap().exit, crate::exit::NOT_FOUND);
+    }
+
+    #[test]
     fn a_digest_is_taken_at_its_word_and_a_file_is_hashed() {
         let digest = Digest::of(b"x");
         let named = Blob::read(digest.as_str()).unwrap();

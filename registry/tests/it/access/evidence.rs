@@ -130,8 +130,9 @@ fn many_large_and_deep_documents_at_once_are_read_within_bounds() {
         }
     });
     let grown = peak(&guarded).saturating_sub(before);
-    // Two are read at once, each with what is found in it.
-    assert!(grown < 5 * SIZE as u64, "{grown}");
+    // Two are read at once, each with what is found in it, and the allocator keeps something for each thread; all at
+    // once would take more than twelve.
+    assert!(grown < 10 * SIZE as u64, "{grown}");
     guarded.send("signer", get("/v2/dev/app/tags/list")).is(200);
 }
 

@@ -33,8 +33,11 @@ fn cases() -> Option<PathBuf> {
 fn every_bundle_gets_the_answer_of_its_folder() {
     let Some(folder) = cases() else { return };
     let folder = folder.join("bundle-verify");
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut names: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     names.sort();
     assert!(names.len() > 40, "{} cases", names.len());
     let wrong: Vec<String> = names.iter().flat_map(|case| answers(&folder, case)).collect();
@@ -53,8 +56,14 @@ fn answers(folder: &Path, case: &Path) -> Vec<String> {
     if case.join("key.pub").exists() {
         flags.extend(["--key".to_owned(), path("key.pub")]);
     } else {
-        flags.extend(["--certificate-identity".to_owned(), text("identity").unwrap_or_else(|| BEACON.to_owned())]);
-        flags.extend(["--certificate-oidc-issuer".to_owned(), text("issuer").unwrap_or_else(|| GITHUB.to_owned())]);
+        flags.extend([
+            "--certificate-identity".to_owned(),
+            text("identity").unwrap_or_else(|| BEACON.to_owned()),
+        ]);
+        flags.extend([
+            "--certificate-oidc-issuer".to_owned(),
+            text("issuer").unwrap_or_else(|| GITHUB.to_owned()),
+        ]);
     }
     if case.join("trusted_root.json").exists() {
         flags.extend(["--trusted-root".to_owned(), path("trusted_root.json")]);
@@ -119,8 +128,18 @@ fn legacy_signatures_in_a_layout_get_their_answers() {
     let folder = folder.join("legacy-signatures");
     let key = folder.join("cosign.pub");
     let key = ["--key", key.to_str().unwrap(), "--insecure-ignore-tlog"];
-    let named = ["--certificate-identity", "mitr@redhat.com", "--certificate-oidc-issuer", "https://github.com/login/oauth"];
-    let other = ["--certificate-identity", "other@redhat.com", "--certificate-oidc-issuer", "https://github.com/login/oauth"];
+    let named = [
+        "--certificate-identity",
+        "mitr@redhat.com",
+        "--certificate-oidc-issuer",
+        "https://github.com/login/oauth",
+    ];
+    let other = [
+        "--certificate-identity",
+        "other@redhat.com",
+        "--certificate-oidc-issuer",
+        "https://github.com/login/oauth",
+    ];
     for (case, flags, code) in [
         ("dir-img-cosign-valid", &key[..], 0),
         ("dir-img-cosign-valid", &key[..2], 8),

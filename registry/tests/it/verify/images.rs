@@ -13,7 +13,9 @@ fn an_image_is_verified_in_each_form_at_a_server_and_in_a_layout() {
         assert!(said.contains("no-evidence") && said.contains("stella sign"), "{said}");
         desk.ok(&format!("sign --key cosign.key {form} -a build=7 {tag}"));
         desk.ok(&format!("copy --referrers {tag} oci:saved{number}:1"));
-        for image in [&tag, &digest, &format!("oci-layout:saved{number}:1"), &format!("oci-layout:saved{number}")] {
+        for image in
+            [&tag, &digest, &format!("oci-layout:saved{number}:1"), &format!("oci-layout:saved{number}")]
+        {
             let said = json(&desk.ok(&format!("verify {KEY} -a build=7 {image}")));
             assert_eq!(said.as_array().unwrap().len(), 1, "{image}: {said}");
             let critical = &said[0]["critical"];
@@ -72,9 +74,13 @@ fn attestations_are_printed_one_in_a_line_if_their_type_and_rule_fit() {
         assert!(envelope["payload"].is_string() && envelope["signatures"][0]["sig"].is_string(), "{said}");
         desk.ok(&format!("verify-attestation {KEY} --type https://spdx.dev/Document {image}"));
         desk.ok(&format!("verify-attestation {KEY} --type spdxjson --policy yes.rego {image}"));
-        let said = desk.fails(&format!("verify-attestation {KEY} --type spdxjson --policy no.rego {image}"), 9);
+        let said =
+            desk.fails(&format!("verify-attestation {KEY} --type spdxjson --policy no.rego {image}"), 9);
         assert!(said.contains("predicate-rejected"), "{said}");
         desk.fails(&format!("verify-attestation {KEY} --type cyclonedx {image}"), 7);
-        desk.fails(&format!("verify-attestation --key other.pub --insecure-ignore-tlog --type spdxjson {image}"), 7);
+        desk.fails(
+            &format!("verify-attestation --key other.pub --insecure-ignore-tlog --type spdxjson {image}"),
+            7,
+        );
     }
 }

@@ -29,14 +29,20 @@ fn a_decision_is_told_as_a_tree_and_as_json_and_nine_is_not_allowed() {
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     };
     let (code, said) = test(&format!("--policy p.yaml {image}"));
-    assert!(code == 9 && said.contains("waiting: no-evidence") && said.contains("fix: cosign sign"), "{said}");
+    assert!(
+        code == 9 && said.contains("waiting: no-evidence") && said.contains("fix: cosign sign"),
+        "{said}"
+    );
     desk.ok(&format!("sign --key cosign.key {image}"));
     let (code, said) = test(&format!("--policy p.yaml {image}"));
     assert!(code == 0 && said.contains("allowed"), "{said}");
     let (code, said) = test(&format!("--policy p.yaml --output json {image}"));
     let decision = json(&said);
     assert_eq!((code, &decision["verdict"], &decision["reason"]), (0, &json("\"allowed\""), &json("\"ok\"")));
-    assert_eq!((&decision["ref"], &decision["digest"]), (&json(&format!("{image:?}")), &json(&format!("{digest:?}"))));
+    assert_eq!(
+        (&decision["ref"], &decision["digest"]),
+        (&json(&format!("{image:?}")), &json(&format!("{digest:?}")))
+    );
     assert_eq!(decision["repository"], "app");
     let evidence = &decision["policies"][0]["authorities"][0]["evidence"][0];
     assert_eq!((&evidence["form"], &evidence["passed"]), (&json("\"bundle\""), &json("true")), "{said}");
@@ -44,7 +50,9 @@ fn a_decision_is_told_as_a_tree_and_as_json_and_nine_is_not_allowed() {
     let decision = json(&said);
     assert_eq!((code, &decision["reason"]), (9, &json("\"bad-signature\"")), "{said}");
     // Both must be satisfied; two of one name in one set are an error.
-    assert!(desk.fails(&format!("policy test --policy p.yaml --policy other.yaml {image}"), 2).contains("signed"));
+    assert!(
+        desk.fails(&format!("policy test --policy p.yaml --policy other.yaml {image}"), 2).contains("signed")
+    );
 
     // The same in a layout, under the name that it would have.
     desk.ok(&format!("copy --referrers {image} oci:saved:1"));
@@ -69,7 +77,10 @@ fn documents_are_told_by_what_they_demand_and_faults_by_their_place() {
     document(&desk, "p.yaml", "cosign.pub");
     let said = desk.ok("policy check p.yaml");
     assert!(said.contains("p.yaml:3:") && said.contains("ClusterImagePolicy \"signed\""), "{said}");
-    assert!(said.contains("us: a signature by the P-256 key ") && said.contains("no log is asked for"), "{said}");
+    assert!(
+        said.contains("us: a signature by the P-256 key ") && said.contains("no log is asked for"),
+        "{said}"
+    );
     let text = fs::read_to_string(desk.path("p.yaml")).unwrap();
     desk.write("bad.yaml", text.replace("  images:", "  unknown: 1\n  images:"));
     let said = desk.fails("policy check p.yaml bad.yaml", 2);
