@@ -41,7 +41,7 @@ impl Verifier {
             results.lock().unwrap_or_else(PoisonError::into_inner).insert(evidence.digest.clone(), checked);
             is_worth
         };
-        let gathered = gather(source, subject, &worth).await?;
+        let gathered = gather(source, subject, self.looked_at, &worth).await?;
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut findings = Findings {
             rejected: gathered.rejected,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::evidence::parsed::Parsed;
 use crate::evidence::{BUNDLE, DSSE, Evidence, Form, SIMPLE_SIGNING, most_of};
 use crate::json;
-use crate::limits::{JUNK_BYTES, LAYERS, LOOKED_AT, MANIFEST_BYTES, REFERRERS};
+use crate::limits::{JUNK_BYTES, LAYERS, MANIFEST_BYTES, REFERRERS};
 use crate::refusal::Refusal;
 use crate::{Algorithm, Descriptor, Digest, Error, Manifest, Reason, Reference, Rejected, Result, Source};
 
@@ -60,16 +60,18 @@ struct Index {
 }
 
 /// Gathers evidence about `subject`. `worth` says whether an item is worth something, as a rule whether it verifies; such
-/// items and others are each taken up to the limit. Where nothing can be said, `|_| true` serves.
+/// items and others are each taken up to the limit, of at most `looked_at` referrers, and layers of each tag. Where nothing
+/// can be said, `|_| true` serves.
 pub async fn gather(
     source: &impl Source,
     subject: &Digest,
+    looked_at: usize,
     worth: &(impl Fn(&Evidence) -> bool + Sync),
 ) -> Result<Gathered> {
     let mut gathered = Gathered::default();
     let mut seen = HashSet::new();
-    let referrers = referrers(source, subject, &mut gathered).await?;
-    take(source, referrers, REFERRERS, "referrers", worth, &mut seen, &mut gathered).await?;
+    let referrers = referrers(source, subject, looked_at, &mut gathered).await?;
+    take(source, referrers, (REFERRERS, looked_at), "referrers", worth, &mut seen, &mut gathered).await?;
     for (suffix, form) in [("sig", Form::LegacySignature), ("att", Form::LegacyAttestation)] {
         let name = format!("{}.{suffix}", tag(subject));
         let Some(manifest) = source.manifest(&Reference::Tag(name.clone())).await? else { continue };
@@ -80,7 +82,7 @@ pub async fn gather(
                 continue;
             }
         };
-        take(source, layers, LAYERS, &name, worth, &mut seen, &mut gathered).await?;
+        take(source, layers, (LAYERS, looked_at), &name, worth, &mut seen, &mut gathered).await?;
     }
     Ok(gathered)
 }
@@ -97,9 +99,10 @@ fn tag(digest: &Digest) -> String {
 async fn referrers(
     source: &impl Source,
     subject: &Digest,
+    looked_at: usize,
     gathered: &mut Gathered,
 ) -> Result<Vec<Candidate>> {
-    let mut list = source.referrers(subject, LOOKED_AT + 1).await?;
+    let mut list = source.referrers(subject, looked_at + 1).await?;
     if list.is_empty() {
         // Registries without the API, or clients that thought so: OCI dist-spec, "Referrers Tag Schema".
         if let Some(manifest) = source.manifest(&Reference::Tag(tag(subject))).await? {
@@ -109,13 +112,10 @@ async fn referrers(
             }
         }
     }
-    list.retain(|referrer| match referrer.artifact_type.as_deref() {
-        None | Some("") => true,
-        Some(kind) => kind.starts_with(BUNDLE) || ARTIFACT_TYPES.contains(&kind),
-    });
-    if list.len() > LOOKED_AT {
-        gathered.cut.push(format!("more than {LOOKED_AT} referrers; the others were not looked at"));
-        list.truncate(LOOKED_AT);
+    list.retain(|referrer| may_be_evidence(referrer.artifact_type.as_deref()));
+    if list.len() > looked_at {
+        gathered.cut.push(format!("more than {looked_at} referrers; the others were not looked at"));
+        list.truncate(looked_at);
     }
     let mut found = Vec::new();
     for referrer in list {
@@ -125,6 +125,14 @@ async fn referrers(
         }
     }
     Ok(found)
+}
+
+/// Whether a referrer of this type is looked at. A source with many others may leave those out.
+pub fn may_be_evidence(artifact_type: Option<&str>) -> bool {
+    match artifact_type {
+        None | Some("") => true,
+        Some(kind) => kind.starts_with(BUNDLE) || ARTIFACT_TYPES.contains(&kind),
+    }
 }
 
 async fn one(
@@ -190,17 +198,17 @@ fn candidates(form: Form, image: Image) -> Vec<Candidate> {
 async fn take(
     source: &impl Source,
     mut candidates: Vec<Candidate>,
-    limit: usize,
+    (limit, looked_at): (usize, usize),
     place: &str,
     worth: &(impl Fn(&Evidence) -> bool + Sync),
     seen: &mut HashSet<Digest>,
     gathered: &mut Gathered,
 ) -> Result<()> {
-    if candidates.len() > LOOKED_AT {
-        gathered.cut.push(format!("{place}: more than {LOOKED_AT} layers; the others were not looked at"));
+    if candidates.len() > looked_at {
+        gathered.cut.push(format!("{place}: more than {looked_at} layers; the others were not looked at"));
     }
     candidates.sort_by(|a, b| (a.layer.size, &a.layer.digest).cmp(&(b.layer.size, &b.layer.digest)));
-    candidates.truncate(LOOKED_AT);
+    candidates.truncate(looked_at);
     let (mut good, mut others) = (Vec::new(), Vec::new());
     let mut junk = 0;
     let mut cut = BTreeSet::new();

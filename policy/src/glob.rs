@@ -81,6 +81,11 @@ impl ImageGlob {
         walk(&self.name, name.as_bytes()) && self.digest.as_ref().is_none_or(of_digest)
     }
 
+    /// Whether it is about any digest in the repository `name`.
+    pub(crate) fn may_match(&self, name: &str) -> bool {
+        walk(&self.name, name.as_bytes())
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text

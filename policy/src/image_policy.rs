@@ -38,4 +38,9 @@ impl ImagePolicy {
     pub(crate) fn is_about(&self, name: &str, digest: &Digest) -> bool {
         self.images.iter().any(|glob| glob.matches(name, digest))
     }
+
+    /// Whether it is about any digest in `HOST/REPOSITORY`.
+    pub(crate) fn may_be_about(&self, name: &str) -> bool {
+        self.images.iter().any(|glob| glob.may_match(name))
+    }
 }

@@ -61,7 +61,7 @@ pub use error::{Error, Result};
 pub use evidence::{BUNDLE, DSSE, Evidence, Form, SIMPLE_SIGNING};
 pub use fact::{Claim, Fact, Log, LogEntry, ProvenTime, Rejected, Signer, TimeSource, Verified};
 pub use findings::Findings;
-pub use gather::{Gathered, gather};
+pub use gather::{Gathered, gather, may_be_evidence};
 pub use glob::{ImageGlob, RepositoryGlob};
 pub use json::strict_json;
 pub use judge::{Examined, Subject};

@@ -6,12 +6,14 @@ mod summary;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::authority::Authority;
 use crate::document::{self, Document, RootNames};
 use crate::image_policy::ImagePolicy;
-use crate::registry_policy::{RegistryPolicy, Rules};
+use crate::registry_policy::{Enforcement, RegistryPolicy, Rules};
 use crate::{Digest, Error, PublicKey, Result, Trust, TrustRoot};
 
 pub use summary::Summary;
@@ -21,8 +23,8 @@ pub use summary::Summary;
 pub struct PolicySet {
     pub(crate) host: String,
     /// In the order of their names.
-    pub(crate) images: Vec<ImagePolicy>,
-    pub(crate) registry: Vec<RegistryPolicy>,
+    pub(crate) images: Vec<Arc<ImagePolicy>>,
+    pub(crate) registry: Vec<Arc<RegistryPolicy>>,
     keys: BTreeMap<String, PublicKey>,
     hash: Digest,
     trust_root: Digest,
@@ -39,20 +41,20 @@ impl PolicySet {
         let (mut images, mut registry) = (Vec::new(), Vec::new());
         for document in documents {
             match document {
-                Document::Images(policy) => images.push(*policy),
-                Document::Registry(policy) => registry.push(policy),
+                Document::Images(policy) => images.push(Arc::from(policy)),
+                Document::Registry(policy) => registry.push(Arc::new(policy)),
             }
         }
-        images.sort_by(|a: &ImagePolicy, b| (&a.name, &a.at).cmp(&(&b.name, &b.at)));
-        registry.sort_by(|a: &RegistryPolicy, b| (&a.name, &a.at).cmp(&(&b.name, &b.at)));
+        images.sort_by(|a: &Arc<ImagePolicy>, b| (&a.name, &a.at).cmp(&(&b.name, &b.at)));
+        registry.sort_by(|a: &Arc<RegistryPolicy>, b| (&a.name, &a.at).cmp(&(&b.name, &b.at)));
         each_once(images.iter().map(|policy| (policy.name.as_str(), policy.at.as_str())))?;
         each_once(registry.iter().map(|policy| (policy.name.as_str(), policy.at.as_str())))?;
         each_once(roots.iter().map(|root| (root.name.as_str(), "trust roots")))?;
         let keys = keys(&images)?;
         let content = json!({
             "host": host,
-            "images": images.iter().map(canonical).collect::<Result<Vec<_>>>()?,
-            "registry": registry.iter().map(canonical).collect::<Result<Vec<_>>>()?,
+            "images": images.iter().map(|policy| canonical(&**policy)).collect::<Result<Vec<_>>>()?,
+            "registry": registry.iter().map(|policy| canonical(&**policy)).collect::<Result<Vec<_>>>()?,
         });
         let trusted: BTreeMap<&str, &str> =
             roots.iter().map(|root| (root.name.as_str(), root.hash.as_str())).collect();
@@ -92,10 +94,49 @@ impl PolicySet {
         Ok(trust)
     }
 
+    /// As much of it as is about one repository, under the same hash: what it says of manifests there is what the whole set
+    /// says, and it needs no other keys. For a registry with policies by the thousand.
+    #[must_use]
+    pub fn of_repository(&self, repository: &str) -> PolicySet {
+        let name = format!("{}/{repository}", self.host);
+        let images: Vec<_> =
+            self.images.iter().filter(|policy| policy.may_be_about(&name)).cloned().collect();
+        let registry = self.registry.iter();
+        let registry = registry
+            .filter(|policy| policy.repositories.iter().any(|glob| glob.matches(repository)))
+            .cloned()
+            .collect();
+        let fingerprints = images.iter().flat_map(|policy| &policy.authorities).flat_map(Authority::keys);
+        let needed = fingerprints.filter_map(|key| self.keys.get_key_value(key.fingerprint()));
+        let keys = needed.map(|(fingerprint, key)| (fingerprint.clone(), key.clone())).collect();
+        PolicySet { images, registry, keys, ..self.clone_without_policies() }
+    }
+
+    fn clone_without_policies(&self) -> PolicySet {
+        PolicySet {
+            host: self.host.clone(),
+            images: Vec::new(),
+            registry: Vec::new(),
+            keys: BTreeMap::new(),
+            hash: self.hash.clone(),
+            trust_root: self.trust_root.clone(),
+        }
+    }
+
+    /// What images are called before the name of their repository.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether pulls are enforced in any repository.
+    pub fn enforces_pull(&self) -> bool {
+        self.registry.iter().any(|policy| policy.rules.pull == Enforcement::Enforce)
+    }
+
     /// What holds in a repository: of all documents about it, the strictest of each field.
     pub fn rules(&self, repository: &str) -> Rules {
         let about =
-            |policy: &&RegistryPolicy| policy.repositories.iter().any(|glob| glob.matches(repository));
+            |policy: &&Arc<RegistryPolicy>| policy.repositories.iter().any(|glob| glob.matches(repository));
         let rules = self.registry.iter().filter(about).map(|policy| &policy.rules);
         rules
             .fold(None, |all: Option<Rules>, one| Some(all.map_or_else(|| one.clone(), |all| all.and(one))))
@@ -104,7 +145,7 @@ impl PolicySet {
 }
 
 /// Every key once, under its fingerprint. A signature is checked with one hash, so a key cannot have two.
-fn keys(images: &[ImagePolicy]) -> Result<BTreeMap<String, PublicKey>> {
+fn keys(images: &[Arc<ImagePolicy>]) -> Result<BTreeMap<String, PublicKey>> {
     let mut keys: BTreeMap<String, PublicKey> = BTreeMap::new();
     let all =
         images.iter().flat_map(|policy| policy.authorities.iter().map(move |authority| (policy, authority)));

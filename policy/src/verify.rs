@@ -20,6 +20,7 @@ mod tests;
 use self::roots::Root;
 use self::subject::Subject;
 use crate::evidence::parsed::{Parsed, SaidSigner};
+use crate::limits::LOOKED_AT;
 use crate::refusal::Refusal;
 use crate::x509::Certificate;
 use crate::{Digest, Evidence, Fact, PublicKey, Reason, Rejected, Result, Trust, Verified};
@@ -46,6 +47,7 @@ pub struct Checked {
 pub struct Verifier {
     keys: Vec<PublicKey>,
     roots: Vec<Root>,
+    pub(crate) looked_at: usize,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -62,7 +64,13 @@ impl Verifier {
     /// Makes everything ready that `trust` has.
     pub fn new(trust: &Trust) -> Result<Self> {
         let roots = trust.roots().iter().map(Root::new).collect::<Result<_>>()?;
-        Ok(Verifier { keys: trust.keys().to_vec(), roots })
+        Ok(Verifier { keys: trust.keys().to_vec(), roots, looked_at: LOOKED_AT })
+    }
+
+    /// The same, looking at another number of referrers and layers than [`LOOKED_AT`].
+    #[must_use]
+    pub fn looking_at(self, looked_at: usize) -> Self {
+        Verifier { looked_at, ..self }
     }
 
     /// Checks one item. With an artifact, what is not about it is refused; without, the facts say what they are about,

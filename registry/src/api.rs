@@ -21,6 +21,7 @@ use crate::connection::Notes;
 use crate::direct::Direct;
 use crate::error::ApiError;
 use crate::evidence;
+use crate::gate::Gated;
 use crate::query::Query;
 use crate::route::{self, Route};
 
@@ -28,6 +29,8 @@ mod blobs;
 mod catalog;
 mod manifests;
 mod paging;
+pub(crate) mod policy;
+mod reading;
 mod referrers;
 mod tags;
 pub(crate) mod token;
@@ -41,7 +44,7 @@ type Answering<'r> = Pin<Box<dyn Future<Output = Answer> + Send + 'r>>;
 
 /// A request below `/v2/`, taken apart.
 struct Call<'r> {
-    app: &'r App,
+    app: &'r Arc<App>,
     method: &'r Method,
     headers: &'r HeaderMap,
     query: Query,
@@ -77,6 +80,21 @@ impl Call<'_> {
         ))
     }
 
+    /// The policies about a repository; none if nothing is asked of what is in it.
+    fn gated(&self, repo: &RepoName) -> Result<Option<Gated>, ApiError> {
+        self.app.gate.gated(repo)
+    }
+
+    /// Whether the client sees what is not released. Anonymous never does, whatever the rules say.
+    fn previews(&self, repo: &RepoName) -> bool {
+        !self.who.is_anonymous() && self.may(Action::Preview, repo)
+    }
+
+    /// Whether the client gets only what the policies let through.
+    fn is_reader(&self, gated: Option<&Gated>, repo: &RepoName) -> bool {
+        gated.is_some_and(Gated::enforces_pull) && !self.previews(repo)
+    }
+
     /// Whether the client may do something in a repository.
     fn may(&self, action: Action, repo: &RepoName) -> bool {
         self.app.access.allowed(self.who, action, Some(repo))
@@ -98,7 +116,7 @@ const DELETE: &[Action] = &[Action::Delete];
 
 /// Answers a request below `/v2/`.
 pub(crate) async fn answer(
-    app: &App,
+    app: &Arc<App>,
     who: &Identity,
     notes: &Notes,
     request: &Request<()>,
@@ -132,7 +150,7 @@ macro_rules! unread {
 /// Chooses who answers. Each is boxed for itself, so that an upload which waits for its client has no room for what other
 /// requests need.
 fn dispatch<'r>(
-    app: &'r App,
+    app: &'r Arc<App>,
     who: &'r Identity,
     request: &'r Request<()>,
     direct: Option<&'r Direct>,

@@ -14,6 +14,7 @@ use crate::audit::Audit;
 use crate::config::{Config, ExternalUrl};
 use crate::error::ApiError;
 use crate::evidence::Readers;
+use crate::gate::Gate;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::proxy::Scheme;
@@ -37,6 +38,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Lets few manifests be looked into at once.
     pub(crate) evidence: Readers,
+    /// What readers get.
+    pub(crate) gate: Gate,
     external_url: Option<ExternalUrl>,
     draining: AtomicBool,
     /// This process's half of request ids, and the next request's number.
@@ -51,12 +54,13 @@ impl App {
         metrics: Metrics,
         audit: Audit,
         access: Access,
+        gate: Gate,
     ) -> Self {
         let (live, audit, access) = (Live::new(config), Arc::new(audit), Arc::new(access));
         let ids = (Uuid::new_v4().as_u64_pair().0, AtomicU64::new(0));
         let (external_url, draining) = (config.external_url.clone(), AtomicBool::new(false));
         let evidence = Readers::default();
-        App { store, max_manifest, live, audit, access, metrics, evidence, external_url, draining, ids }
+        App { store, max_manifest, live, audit, access, metrics, evidence, gate, external_url, draining, ids }
     }
 
     /// An id for a request: unlike any other's, and no secret.

@@ -85,6 +85,9 @@ pub(crate) struct Entry {
     /// The status of the answer; 499 if the client went away first, and then the change may have happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<u16>,
+    /// What the policy gate decided, where it denied it, or showed what is not released to who may see that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decision: Option<serde_json::Value>,
     /// What came of something that is no request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<serde_json::Value>,
@@ -164,12 +167,14 @@ impl Audit {
         let (actor, claimed) = (&*visible(&entry.actor), claimed.as_deref());
         let (repository, digest) = (repository.as_deref(), digest.as_deref());
         let (from, upload) = (from.as_deref(), upload.as_deref());
+        let decision = entry.decision.as_ref().map(json);
+        let decision = decision.as_deref();
         let tags = (!entry.tags.is_empty()).then(|| json(&entry.tags));
         let (tags, outcome) = (tags.as_deref(), entry.outcome.as_ref().map(json));
         let outcome = outcome.as_deref();
         tracing::info!(
             target: "audit",
-            action, client, actor, claimed, proof, rule, repository, digest, tags, from, upload, status, outcome,
+            action, client, actor, claimed, proof, rule, repository, digest, tags, from, upload, status, decision, outcome,
             "audit"
         );
         None

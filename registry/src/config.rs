@@ -29,6 +29,7 @@ mod network;
 mod node;
 mod origin;
 mod period;
+mod policy;
 mod render;
 mod size;
 mod tls;
@@ -45,6 +46,7 @@ pub use monitoring::{Audit, Endpoint, Metrics, Tracing};
 pub use network::Network;
 pub use origin::Origin;
 pub use period::Period;
+pub use policy::Policy;
 pub use size::ByteSize;
 pub use tls::{CertificateFiles, Tls, TlsVersion};
 
@@ -87,6 +89,8 @@ pub struct Config {
     pub access: Vec<AccessRule>,
     /// How clients prove who they are.
     pub auth: Auth,
+    /// What images must satisfy before readers get them.
+    pub policy: Policy,
     /// What happens with data that an older version wrote: `auto` or `wait`. Default `auto`.
     pub upgrade: Upgrade,
     /// What repositories keep; the first entry that matches one decides. Default: everything that is tagged,
@@ -283,6 +287,7 @@ impl Default for Config {
             scrub: Scrub::default(),
             access: Vec::new(),
             auth: Auth::default(),
+            policy: Policy::default(),
             upgrade: Upgrade::default(),
             repositories: Vec::new(),
             origins: BTreeMap::new(),

@@ -7,15 +7,16 @@
 //! [`From<stella_storage::Error>`].
 
 use axum::body::Body;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY};
 use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 use serde_json::json;
 use stella_storage::{DigestError, Error, What};
 
 use crate::access::{Claimed, Refused, Wanted};
+use crate::gate::Judged;
 
 /// An answer that is not a success.
-#[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     code: &'static str,
@@ -30,11 +31,24 @@ pub(crate) struct ApiError {
 }
 
 /// What a refused client is asked for, and why it was refused.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Refusal {
     wanted: Option<Wanted>,
     refused: Option<Refused>,
     claimed: Option<Claimed>,
+    judged: Option<(Judged, Option<ReasonPhrase>)>,
+}
+
+impl std::fmt::Debug for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { status, code, message, cause, .. } = self;
+        f.debug_struct("ApiError")
+            .field("status", status)
+            .field("code", code)
+            .field("message", message)
+            .field("cause", cause)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ApiError {
@@ -142,6 +156,15 @@ impl ApiError {
         self
     }
 
+    /// Notes for the audit trail what the policy gate decided, and puts `phrase` behind the status: all that some clients
+    /// show of a HEAD.
+    pub(crate) fn judged(self, judged: Judged, phrase: &str) -> Self {
+        let mut error = self.refused(Refused { rule: None });
+        let phrase = ReasonPhrase::try_from(phrase.as_bytes()).ok();
+        error.refusal.get_or_insert_default().judged = Some((judged, phrase));
+        error
+    }
+
     /// Who it is does not help.
     pub(crate) fn denied(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
@@ -238,7 +261,16 @@ impl ApiError {
             response.headers_mut().insert(name, value);
         }
         // Who knows what we are called turns it into a header.
-        let Refusal { wanted, refused, claimed } = self.refusal.map(|refusal| *refusal).unwrap_or_default();
+        let Refusal { wanted, refused, claimed, judged } =
+            self.refusal.map(|refusal| *refusal).unwrap_or_default();
+        if let Some((judged, phrase)) = judged {
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Authorization"));
+            response.extensions_mut().insert(judged);
+            if let Some(phrase) = phrase {
+                response.extensions_mut().insert(phrase);
+            }
+        }
         if let Some(wanted) = wanted {
             response.extensions_mut().insert(wanted);
         }
@@ -286,6 +318,8 @@ impl From<Error> for ApiError {
             Error::TagImmutable { .. } | Error::TagProtected { .. } | Error::TagNotEvidence { .. } => {
                 Self::new(StatusCode::FORBIDDEN, "DENIED", message)
             }
+            Error::Unreleased(_) => Self::denied(message),
+            Error::LayersDropped { .. } => Self::new(StatusCode::CONFLICT, "DENIED", message),
             Error::RobotExists(_) => Self::unsupported(message),
             Error::Body(_) => Self::body_broken(message),
             Error::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message),

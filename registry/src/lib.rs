@@ -27,6 +27,7 @@ mod direct;
 mod error;
 mod evidence;
 mod exit;
+mod gate;
 mod health;
 mod in_use;
 mod layout;

@@ -21,7 +21,7 @@ mod listener;
 mod process;
 mod requests;
 mod store;
-mod text;
+pub(crate) mod text;
 mod traffic;
 
 pub(crate) use listener::serve;
@@ -131,6 +131,7 @@ pub(crate) async fn page(app: &App) -> Response<Body> {
     store::commits(&mut page, &store.commit_stats());
     store::collection(&mut page, &collection);
     store::scrub(&mut page, &store.scrub_stats());
+    app.gate.metrics.write(&mut page, app.gate.kept());
     if let Some(tls) = &metrics.tls {
         certificates(&mut page, &tls.stats());
     }

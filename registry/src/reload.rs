@@ -88,7 +88,8 @@ pub(crate) fn parts(
     logging: &Arc<Logging>,
     tls: Option<Arc<Tls>>,
 ) -> Vec<(&'static str, Part)> {
-    let (app, reloaded, logging) = (Arc::clone(app), Arc::clone(app), Arc::clone(logging));
+    let (app, reloaded, judging) = (Arc::clone(app), Arc::clone(app), Arc::clone(app));
+    let logging = Arc::clone(logging);
     let level: Part = Box::new(move |config| {
         let set = logging.set_level(&config.log).map_err(anyhow::Error::from);
         Box::pin(std::future::ready(set))
@@ -110,7 +111,12 @@ pub(crate) fn parts(
             }
         })
     });
-    let mut parts = vec![("log.level", level), ("audit.file", audit), ("auth.htpasswd", passwords)];
+    let policies: Part = Box::new(move |config| {
+        let (app, config) = (Arc::clone(&judging), config.clone());
+        Box::pin(async move { app.gate.reload(&app.store, &config).await })
+    });
+    let mut parts =
+        vec![("log.level", level), ("audit.file", audit), ("auth.htpasswd", passwords), ("policy", policies)];
     if let Some(tls) = tls {
         let certificates: Part = Box::new(move |_| {
             let tls = Arc::clone(&tls);

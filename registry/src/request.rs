@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::audit::Changed;
 use crate::connection::Notes;
 use crate::error::ApiError;
+use crate::gate::{DECISION, Judged};
 use crate::metrics::CLIENT_GONE;
 use crate::proxy::{ClientAddress, Scheme};
 use crate::route::Template;
@@ -83,6 +84,8 @@ pub(crate) async fn handle(
             ApiError::host_missing().into_response()
         } else if path_is_token {
             Box::pin(api::token::answer(&app, &asked.who, peer, &request, body)).await
+        } else if api::policy::is_for(asked.uri.path()) {
+            Box::pin(api::policy::answer(&app, &asked.who, peer, &request)).await
         } else if registry {
             let who = match app.access.identify(&app.store, request.headers(), peer).await {
                 Ok(who) => asked.who.get_or_init(|| who),
@@ -119,8 +122,17 @@ pub(crate) async fn handle(
         }
     }
     let extensions = response.extensions_mut();
-    let outcome =
-        Noted { changed: extensions.remove(), refused: extensions.remove(), claimed: extensions.remove() };
+    let outcome = Noted {
+        changed: extensions.remove(),
+        refused: extensions.remove(),
+        claimed: extensions.remove(),
+        judged: extensions.remove(),
+    };
+    if outcome.judged.is_some()
+        && let Ok(id) = HeaderValue::from_str(id)
+    {
+        response.headers_mut().insert(DECISION, id);
+    }
     let status = response.status().as_u16();
     if let Some(recording) = asked.record(status, &outcome) {
         logging::within(uuid, recording).await;
@@ -135,6 +147,7 @@ struct Noted {
     changed: Option<Changed>,
     refused: Option<Refused>,
     claimed: Option<Claimed>,
+    judged: Option<Judged>,
 }
 
 /// A request whose answer is on its way. If that never comes, because its client went away, then that is
@@ -178,8 +191,9 @@ impl<'r> Asked<'r> {
     }
 
     fn entry(&self, status: u16, noted: &Noted) -> Option<audit::Entry> {
-        let Noted { changed, refused, claimed } = noted;
-        let entry = audit::of_request(&self.method, &self.uri, status, changed.as_ref(), refused.is_some())?;
+        let Noted { changed, refused, claimed, judged } = noted;
+        let noticed = refused.is_some() || judged.is_some();
+        let entry = audit::of_request(&self.method, &self.uri, status, changed.as_ref(), noticed)?;
         let who = self.who.get();
         Some(audit::Entry {
             request_id: Some(self.id.to_owned()),
@@ -188,6 +202,7 @@ impl<'r> Asked<'r> {
             claimed: claimed.as_ref().map(|Claimed(name)| name.clone()),
             proof: who.map(|who| who.proof.text()),
             rule: refused.as_ref().and_then(|refused| refused.rule),
+            decision: judged.as_ref().map(|Judged(decision)| decision.clone()),
             ..entry
         })
     }

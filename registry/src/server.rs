@@ -17,6 +17,7 @@ use crate::admin::Admin;
 use crate::app::App;
 use crate::audit::Audit;
 use crate::config::{Config, Sources};
+use crate::gate::Gate;
 use crate::logging::Logging;
 use crate::metrics::{self, Metrics};
 use crate::notify::Notify;
@@ -51,9 +52,10 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
         tracing::warn!("{why}");
     }
     let access = access.with_tokens(&store, &config.auth.token).await?;
+    let gate = Gate::load(&config, &store).await.context("the policies cannot be used")?;
     let max_manifest = usize::try_from(config.push.max_manifest_size.bytes())?;
     let metrics = Metrics::new(config.data.clone(), tls.clone());
-    let app = Arc::new(App::new(store, max_manifest, &config, metrics, audit, access));
+    let app = Arc::new(App::new(store, max_manifest, &config, metrics, audit, access, gate));
     let others = health::router(Arc::clone(&app), !metrics_addresses.is_empty());
     let server = Arc::new(Server::new(&app, others, tls.clone(), &config, options.memory.total()));
     let listeners = bind("listen", &addresses).await?;
@@ -87,6 +89,7 @@ pub async fn serve(config: Config, sources: Sources, logging: Arc<Logging>) -> a
     if let Some(tokens) = app.access.token_service() {
         background.push(tokio::spawn(Arc::clone(tokens).watch(Arc::clone(&app))));
     }
+    background.push(tokio::spawn(Gate::watch(Arc::clone(&app))));
     background.extend(app.access.watch_issuers());
     if let Some(passwords) = app.access.passwords() {
         background.push(tokio::spawn(passwords.watch()));

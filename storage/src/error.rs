@@ -137,6 +137,17 @@ pub enum Error {
         /// What it names.
         digest: Box<Digest>,
     },
+    /// A tag that readers cannot see yet.
+    #[error("nothing was released under this tag yet; what was pushed to it, {0}, waits for the policy gate")]
+    Unreleased(Digest),
+    /// A tag for evidence was to lose some.
+    #[error(
+        "tag {tag} has signatures that this manifest lacks: read the tag again, and push what has both; who may delete may drop them"
+    )]
+    LayersDropped {
+        /// The tag.
+        tag: String,
+    },
     /// A tag that only some may set, move or delete.
     #[error(
         "tag {tag} is protected (repositories: protected_tags {pattern:?}): it can be set, moved and deleted only \

@@ -75,6 +75,8 @@ pub(crate) const PROBE: &[u8] = b"mprobe";
 pub(crate) const COLLECTION_OFF: &[u8] = b"mcollection";
 /// Until when collection waits, after the clock jumped.
 pub(crate) const COLLECTION_PAUSE: &[u8] = b"mpause";
+/// The policies that were in force last, and their number.
+pub(crate) const POLICY_EPOCH: &[u8] = b"mpolicy";
 /// The rules by which untagged manifests were last judged, and how far a change of them has come.
 pub(crate) const RULES: &[u8] = b"mrules";
 /// How far the reading of everything has come.

@@ -59,6 +59,11 @@ pub(crate) struct Reference {
 }
 
 impl Manifest {
+    /// The digests that it names: its config, layers, children and subject.
+    pub fn named(&self) -> impl Iterator<Item = &Digest> {
+        self.references.iter().map(|reference| &reference.digest)
+    }
+
     /// Parses and checks a manifest. `content_type` is the request's, without parameters.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self> {
         validation::parse(bytes, content_type)

@@ -74,6 +74,13 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The digest of which a tag such as `sha256-<hex>` or `sha256-<hex>.sig` holds evidence, by its name.
+    pub fn subject(&self) -> Option<Digest> {
+        let name = self.0.split_once('.').map_or(&*self.0, |(name, _)| name);
+        let (algorithm, encoded) = name.split_once('-')?;
+        format!("{algorithm}:{encoded}").parse().ok().filter(|digest| !matches!(digest, Digest::Other(_)))
+    }
 }
 
 impl FromStr for Tag {

@@ -104,6 +104,12 @@ pub(crate) struct Manifest {
     /// Whether every layer was read and is a signature, an attestation or a bundle.
     #[cbor(n(11), default)]
     pub(crate) evidence: bool,
+    /// Changes whenever what is said of it does (`store/gate.rs`); unlike any other's that was stored before.
+    #[cbor(n(12), default)]
+    pub(crate) stamp: u64,
+    /// When a tag last released it.
+    #[n(13)]
+    pub(crate) released_at: Option<Timestamp>,
 }
 
 /// What a manifest names, as the edges that it made.
@@ -131,7 +137,8 @@ pub(crate) mod kind {
     pub(crate) const SUBJECT: u8 = 8;
 }
 
-/// Where a tag stands. Without a policy gate, `released` and `candidate` are always the same.
+/// Where a tag stands: `candidate` is what was pushed last, `released` what the policy gate let through. Without a gate
+/// they are always the same.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct Tag {
@@ -148,6 +155,9 @@ pub(crate) struct Tag {
     /// Moves so far: the number of the latest one in its history.
     #[n(5)]
     pub(crate) moves: u64,
+    /// When what it released last was signed, if that was proven.
+    #[n(6)]
+    pub(crate) signed_at: Option<Timestamp>,
 }
 
 /// One move of a tag; `to` is absent when it was deleted.
@@ -208,6 +218,18 @@ pub(crate) struct Rules {
     /// The last manifest that was queued for review under them; absent when all were.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub(crate) queued_to: Option<Vec<u8>>,
+}
+
+/// The policies that were in force last.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct PolicyEpoch {
+    /// What they are known by.
+    #[n(0)]
+    pub(crate) hash: String,
+    /// Counts those that there were.
+    #[n(1)]
+    pub(crate) epoch: u64,
 }
 
 /// When a tag was last pulled, to the day.
@@ -283,6 +305,7 @@ mod tests {
             updated: Timestamp(1),
             pusher: "ci".into(),
             moves: 3,
+            signed_at: Some(Timestamp(5)),
         };
         assert_eq!(decode::<Tag>(&encode(&tag).unwrap()).unwrap(), tag);
         let upload = Upload {
@@ -349,8 +372,8 @@ mod tests {
             pusher: "ci".into(),
         };
         let row: Manifest = decode(&encode(&row).unwrap()).unwrap();
-        assert!(!row.evidence && row.size == 5);
-        let row = Manifest { evidence: true, ..row };
+        assert!(!row.evidence && row.stamp == 0 && row.released_at.is_none() && row.size == 5);
+        let row = Manifest { evidence: true, stamp: u64::MAX, released_at: Some(Timestamp(9)), ..row };
         assert_eq!(decode::<Manifest>(&encode(&row).unwrap()).unwrap(), row);
     }
 

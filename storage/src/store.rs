@@ -9,11 +9,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::cache::{CacheStats, ContentCache};
@@ -29,6 +30,7 @@ mod blobs;
 mod collection;
 mod credentials;
 mod fsck;
+mod gate;
 mod holds;
 mod lease;
 mod manifests;
@@ -48,8 +50,9 @@ pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
 pub use credentials::{Grant, RefreshToken, Robot, SigningKey};
 pub use fsck::{Fault, FaultKind, FsckSummary, Repair};
+pub use gate::{ManifestState, Release, TagMoved, TagState, View};
 pub use lease::Periods;
-pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition};
+pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition, TagRights};
 pub use referrers::ReferrersPage;
 pub use rules::{RELEASED, RepositoryRule};
 pub use scrub::{ScrubNext, ScrubStats};
@@ -140,6 +143,8 @@ pub struct Store {
     /// Whether the data directory is there and has room.
     room: Arc<Room>,
     scrubber: scrub::Scrubber,
+    /// Where the stamps of new manifests stand.
+    stamps: AtomicU64,
 }
 
 impl Store {
@@ -202,6 +207,7 @@ impl Store {
             collected: collection::Counters::default(),
             holds: holds::Holds::default(),
             scrubber: scrub::Scrubber::default(),
+            stamps: Uuid::new_v4().as_u64_pair().1.into(),
         })
     }
 

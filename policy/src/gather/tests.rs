@@ -6,6 +6,7 @@ use serde_json::json;
 use sigstore_crypto::KeyPair;
 
 use super::*;
+use crate::limits::LOOKED_AT;
 use crate::{Trust, Verifier};
 
 /// A repository in memory.
@@ -135,7 +136,7 @@ fn verifier(key: &KeyPair) -> Verifier {
 }
 
 fn all(memory: &Memory) -> Gathered {
-    run(gather(memory, &subject(), &|_: &Evidence| true)).unwrap()
+    run(gather(memory, &subject(), LOOKED_AT, &|_: &Evidence| true)).unwrap()
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn ten_thousand_items_of_junk_do_not_push_out_the_real_one() {
     let verifier = verifier(&key);
     let worth = |evidence: &Evidence| !verifier.verify(evidence, None).facts.is_empty();
     let started = std::time::Instant::now();
-    let gathered = run(gather(&memory, &subject(), &worth)).unwrap();
+    let gathered = run(gather(&memory, &subject(), LOOKED_AT, &worth)).unwrap();
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     assert!(worth(&gathered.evidence[0]));
     // Of the strangers' as many as the limit, of the unreadable the first reasons, and that there was more.

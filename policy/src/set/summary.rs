@@ -22,7 +22,11 @@ pub struct Summary {
 impl PolicySet {
     /// What each document demands, first those about images.
     pub fn summary(&self) -> Vec<Summary> {
-        self.images.iter().map(of_images).chain(self.registry.iter().map(of_registry)).collect()
+        self.images
+            .iter()
+            .map(|policy| of_images(policy))
+            .chain(self.registry.iter().map(|policy| of_registry(policy)))
+            .collect()
     }
 }
 

@@ -11,11 +11,13 @@ use http::{Method, Response, StatusCode};
 use stella_storage::{Blob, Digest, RepoName};
 use uuid::Uuid;
 
+use super::reading::gated_headers;
 use super::{Answer, Call, empty, set, set_digest, set_etag};
 use crate::access::Action;
 use crate::conditional;
 use crate::direct::Pieces;
 use crate::error::ApiError;
+use crate::gate::Gated;
 use crate::range::{self, Wanted};
 
 const OCTETS: &str = "application/octet-stream";
@@ -24,15 +26,20 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     let digest: Digest = digest.parse()?;
     let head = *call.method == Method::HEAD;
     // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise to who may push.
-    let blob = if head && call.may(Action::Push, &repo) {
-        call.app.store.blob_for_push(&repo, &digest).await?
-    } else {
-        call.app.store.blob(&repo, &digest).await?
+    let gated = call.gated(&repo)?.filter(Gated::enforces_pull);
+    let blob = match &gated {
+        _ if head && call.may(Action::Push, &repo) => call.app.store.blob_for_push(&repo, &digest).await?,
+        Some(gated) if !call.previews(&repo) => call.app.gate.blob(call.app, gated, &repo, &digest).await?,
+        _ => call.app.store.blob(&repo, &digest).await?,
     };
     let mut response = empty(StatusCode::OK);
     set_digest(&mut response, &digest);
     set_etag(&mut response, &digest);
-    set(&mut response, CACHE_CONTROL, "max-age=31536000");
+    if gated.is_some() {
+        gated_headers(&mut response);
+    } else {
+        set(&mut response, CACHE_CONTROL, "max-age=31536000");
+    }
     set(&mut response, ACCEPT_RANGES, "bytes");
     if conditional::not_modified(call.headers, &digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

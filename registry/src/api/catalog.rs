@@ -11,7 +11,10 @@ use crate::query::encode;
 const DEFAULT: usize = 1_000;
 
 pub(super) async fn list(call: Call<'_>) -> Answer {
-    let fetch = |after, limit| call.app.store.repositories(after, limit);
+    let fetch = async |after, limit| {
+        let names = call.app.store.repositories(after, limit).await?;
+        Ok(names.into_iter().map(|name| (name, true)).collect())
+    };
     let readable = |name: &str| name.parse().is_ok_and(|repo| readable(&call, &repo));
     let page = paging::page(&call.query, DEFAULT, fetch, readable).await?;
     let mut response = answer(call.method, json!({"repositories": page.names}).to_string())?;

@@ -5,7 +5,8 @@ use axum::body::Body;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use stella_storage::{
-    Algorithm, Deleter, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, Taken,
+    Algorithm, Deleter, Digest, Manifest, ManifestHead, NewManifest, Reference, RepoName, Tag, TagRights,
+    Taken,
 };
 
 use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
@@ -15,6 +16,9 @@ use crate::body::RequestBody;
 use crate::conditional;
 use crate::error::ApiError;
 use crate::evidence;
+use crate::gate::{Gated, VERDICT};
+
+use super::reading::{Reading, Told};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -29,10 +33,12 @@ const MAX_WARNING_BYTES: usize = 4096;
 
 pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let reference: Reference = reference.parse()?;
-    let (head, small) = call.app.store.manifest_within(&repo, &reference, LARGE as u64).await?;
+    let reading = Reading::new(&call, &repo, &reference)?;
+    let (head, small) = reading.find(LARGE as u64).await?;
+    let told = reading.pass(&head).await?;
     note_pull(&call, &repo, &reference);
     if conditional::not_modified(call.headers, &head.digest) {
-        return Ok(not_modified(&head.digest));
+        return Ok(told.on(not_modified(&head.digest)));
     }
     let room = call.app.answer_memory(head.size).await?;
     let body = match small {
@@ -42,28 +48,32 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answ
     let mut response = bytes(call.method, media_type(&head), room.hold(body));
     set_digest(&mut response, &head.digest);
     set_etag(&mut response, &head.digest);
-    Ok(response)
+    Ok(told.on(response))
 }
 
 pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let reference: Reference = reference.parse()?;
-    // Only to who may push it is a promise, and only a promise is written down.
-    let head = if call.may(Action::Push, &repo) {
-        call.app.store.manifest_for_push(&repo, &reference).await?
+    // Only to who may push it is a promise, and only a promise is written down. Clients look before they push, so the
+    // gate does not stop them.
+    let (head, told) = if call.may(Action::Push, &repo) {
+        (call.app.store.manifest_for_push(&repo, &reference).await?, Told::default())
     } else {
-        call.app.store.manifest_within(&repo, &reference, 0).await?.0
+        let reading = Reading::new(&call, &repo, &reference)?;
+        let head = reading.find(0).await?.0;
+        let told = reading.pass(&head).await?;
+        (head, told)
     };
     // docker and containerd resolve a tag with HEAD and then pull its digest.
     note_pull(&call, &repo, &reference);
     if conditional::not_modified(call.headers, &head.digest) {
-        return Ok(not_modified(&head.digest));
+        return Ok(told.on(not_modified(&head.digest)));
     }
     let mut response = empty(StatusCode::OK);
     response.headers_mut().insert(CONTENT_TYPE, media_type(&head));
     response.headers_mut().insert(CONTENT_LENGTH, head.size.into());
     set_digest(&mut response, &head.digest);
     set_etag(&mut response, &head.digest);
-    Ok(response)
+    Ok(told.on(response))
 }
 
 pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: RequestBody) -> Answer {
@@ -87,6 +97,12 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
     if only_evidence && !evidence {
         return Err(call.not_evidence(&repo));
     }
+    let gated = call.gated(&repo)?;
+    if let Some(gated) = &gated {
+        let sha256 = Algorithm::Sha256.digest(&bytes);
+        let named: Vec<&Digest> = std::iter::once(&sha256).chain(manifest.named()).collect();
+        call.app.gate.may_push(call.app, gated, &repo, &named).await?;
+    }
     let mut tags = match reference {
         Reference::Tag(tag) => vec![tag],
         Reference::Digest(_) => Vec::new(),
@@ -102,21 +118,39 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         condition,
         actor: call.actor(),
         evidence,
-        may_change_protected: call.is_admin(&repo),
-        only_evidence,
+        held: gated.as_ref().is_some_and(Gated::enforces_pull),
+        rights: TagRights {
+            may_change_protected: call.is_admin(&repo),
+            only_evidence,
+            append_only: gated.is_some() && !call.may(Action::Delete, &repo),
+        },
     };
     let stored = call.app.store.put_manifest(new).await?;
     let mut response = empty(StatusCode::CREATED);
     set(&mut response, LOCATION, &format!("/v2/{repo}/manifests/{digest}"));
     set_digest(&mut response, &digest);
     set_etag(&mut response, &digest);
-    if let Some(subject) = subject {
+    if let Some(subject) = &subject {
         set(&mut response, OCI_SUBJECT, &subject.to_string());
     }
     for tag in parameters {
         set(&mut response, OCI_TAG, tag.as_str());
     }
-    warn(&mut response, &stored.warnings);
+    let mut warnings = stored.warnings;
+    if let Some(gated) = gated.as_ref().filter(|gated| gated.tells_pushers()) {
+        let outcome =
+            call.app.gate.pushed(call.app, gated, &repo, (&digest, subject.as_ref()), &tagged).await;
+        match outcome {
+            Ok(Some(outcome)) => {
+                set(&mut response, VERDICT, outcome.verdict);
+                warnings.extend(outcome.warning);
+            }
+            Ok(None) => {}
+            // It is stored all the same, and will be judged when it is asked for.
+            Err(error) => tracing::warn!(%repo, %digest, ?error, "cannot judge what was pushed"),
+        }
+    }
+    warn(&mut response, &warnings);
     let tags = tagged.into_iter().zip(stored.previous).collect();
     response.extensions_mut().insert(Changed { digest: Some(digest), tags });
     Ok(response)
@@ -211,7 +245,7 @@ fn not_modified(digest: &Digest) -> Response<Body> {
 }
 
 /// `Warning: 299 - "text"`, as the distribution specification wants it.
-fn warn(response: &mut Response<Body>, warnings: &[String]) {
+pub(super) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     let mut left = MAX_WARNING_BYTES;
     for warning in warnings {
         let text: String = warning.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();

@@ -19,8 +19,8 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
-/// Collects the page that a request asks for; `fetch(after, limit)` gives names in byte order, of which those are in it
-/// that are `shown` to the client.
+/// Collects the page that a request asks for; `fetch(after, limit)` gives names in byte order, and of each whether it
+/// is there for the client; of those such are in it that are `shown` too.
 pub(super) async fn page<F>(
     query: &Query,
     default: usize,
@@ -28,7 +28,7 @@ pub(super) async fn page<F>(
     shown: impl Fn(&str) -> bool,
 ) -> Result<Page, ApiError>
 where
-    F: Future<Output = Result<Vec<String>>>,
+    F: Future<Output = Result<Vec<(String, bool)>>>,
 {
     let wanted = query.number("n")?.unwrap_or(default).min(MAX_NAMES);
     let mut after = query.get("last").map(str::to_owned);
@@ -44,9 +44,10 @@ where
         let limit = if hidden { AT_ONCE } else { (wanted + 1 - names.len()).min(AT_ONCE) };
         let fetched = fetch(after, limit).await?;
         let exhausted = fetched.len() < limit;
-        after = fetched.last().cloned();
+        after = fetched.last().map(|(name, _)| name.clone());
         let before = names.len() + fetched.len();
-        names.extend(fetched.into_iter().filter(|name| shown(name)));
+        let there = fetched.into_iter().filter_map(|(name, there)| there.then_some(name));
+        names.extend(there.filter(|name| shown(name)));
         hidden |= names.len() < before;
         if exhausted || names.len() > wanted {
             break;
@@ -65,7 +66,7 @@ mod tests {
         let all: Vec<String> = (0..count).map(|number| format!("{number:06}")).collect();
         let fetch = |after: Option<String>, limit: usize| {
             let names = all.iter().filter(|name| after.as_ref().is_none_or(|after| *name > after));
-            std::future::ready(Ok(names.take(limit).cloned().collect()))
+            std::future::ready(Ok(names.take(limit).map(|name| (name.clone(), true)).collect()))
         };
         page(&Query::parse(Some(query)).unwrap(), 100, fetch, |_| true).await.unwrap()
     }

@@ -6,11 +6,14 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::{HeaderName, HeaderValue};
+use serde::Deserialize;
 use stella_storage::manifest::media_type::OCI_INDEX;
 use stella_storage::{Digest, RepoName};
 
+use super::reading::gated_headers;
 use super::{Answer, Call, bytes, set, set_next};
 use crate::error::ApiError;
+use crate::gate::Gated;
 use crate::query::encode;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -37,10 +40,17 @@ pub(super) async fn list(call: Call<'_>, repo: RepoName, digest: &str) -> Answer
             })?),
         };
     let limit = call.query.number("n")?.filter(|&n| n > 0).unwrap_or(usize::MAX).min(MAX_DESCRIPTORS);
-    let page = call.app.store.referrers(&repo, &subject, &types, after, limit, MAX_BYTES).await?;
+    let mut page = call.app.store.referrers(&repo, &subject, &types, after, limit, MAX_BYTES).await?;
+    let gated = call.gated(&repo)?;
+    if let Some(gated) = gated.as_ref().filter(|_| call.is_reader(gated.as_ref(), &repo)) {
+        page.descriptors = readable(&call, gated, &repo, page.descriptors).await?;
+    }
     let head = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":["#);
     let body = [head.as_bytes(), &page.descriptors.join(&b','), b"]}"].concat();
     let mut response = bytes(call.method, HeaderValue::from_static(OCI_INDEX), body);
+    if gated.is_some_and(|gated| gated.enforces_pull()) {
+        gated_headers(&mut response);
+    }
     if !types.is_empty() {
         set(&mut response, FILTERS_APPLIED, "artifactType");
     }
@@ -53,4 +63,29 @@ pub(super) async fn list(call: Call<'_>, repo: RepoName, digest: &str) -> Answer
         set_next(&mut response, &target);
     }
     Ok(response)
+}
+
+#[derive(Deserialize)]
+struct Named {
+    digest: String,
+}
+
+/// Those that a reader may have.
+async fn readable(
+    call: &Call<'_>,
+    gated: &Gated,
+    repo: &RepoName,
+    descriptors: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, ApiError> {
+    let mut shown = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        let digest =
+            serde_json::from_slice::<Named>(&descriptor).ok().and_then(|named| named.digest.parse().ok());
+        if let Some(digest) = digest
+            && call.app.gate.may_read(call.app, gated, repo, &digest).await?
+        {
+            shown.push(descriptor);
+        }
+    }
+    Ok(shown)
 }

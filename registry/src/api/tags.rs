@@ -2,7 +2,7 @@
 //! `GET /v2/<name>/tags/list` (end-8): the tags of a repository, in byte order, in pages.
 
 use serde_json::json;
-use stella_storage::RepoName;
+use stella_storage::{RepoName, View};
 
 use super::{Answer, Call, json as answer, paging, set_next};
 use crate::query::encode;
@@ -11,7 +11,9 @@ use crate::query::encode;
 const DEFAULT: usize = 10_000;
 
 pub(super) async fn list(call: Call<'_>, repo: RepoName) -> Answer {
-    let fetch = |after, limit| call.app.store.tags(&repo, after, limit);
+    let gated = call.gated(&repo)?;
+    let view = if call.is_reader(gated.as_ref(), &repo) { View::Released } else { View::Pushed };
+    let fetch = |after, limit| call.app.store.tags_seen(&repo, after, limit, view);
     let page = paging::page(&call.query, DEFAULT, fetch, |_| true).await?;
     let mut response = answer(call.method, json!({"name": repo.as_str(), "tags": page.names}).to_string())?;
     if let Some(next) = page.next {

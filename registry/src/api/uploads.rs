@@ -16,6 +16,7 @@ use crate::body::RequestBody;
 use crate::content_range;
 use crate::error::ApiError;
 use crate::evidence;
+use crate::gate::Gated;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -31,11 +32,16 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
             Some(Err(_)) => Mounted::No,
             Some(Ok(from)) => {
                 call.require_source(&from, &repo)?;
-                store.mount_readable(&repo, Some(&from), &digest, &actor, most, readable(&call)).await?
+                if may_take(&call, &from, &digest).await? {
+                    store.mount_readable(&repo, Some(&from), &digest, &actor, most, readable(&call)).await?
+                } else {
+                    Mounted::No
+                }
             }
             None => store.mount_readable(&repo, None, &digest, &actor, most, readable(&call)).await?,
         };
         if mounted == Mounted::Yes {
+            came(&call, &repo, &digest).await;
             return Ok(blob_created(&repo, &digest));
         }
     } else if let Some(digest) = call.query.get("digest") {
@@ -44,6 +50,7 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
         body.limit(call.most(&repo, 0));
         let pushed = store.push_blob(&repo, &digest, len, &mut body, &actor).await;
         pushed.map_err(|error| refine(error, &body))?;
+        came(&call, &repo, &digest).await;
         return Ok(blob_created(&repo, &digest));
     }
     let algorithm = match call.query.get("digest-algorithm") {
@@ -73,11 +80,36 @@ impl Call<'_> {
 /// Which repositories the client may mount from: those that it may pull from, whatever its token was given for,
 /// because clients ask for tokens for the target alone.
 fn readable(call: &Call<'_>) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
-    let (access, who) = (Arc::clone(&call.app.access), call.who.clone());
+    let (app, who) = (Arc::clone(call.app), call.who.clone());
     Arc::new(move |repo| {
-        let may = |action| access.decide(&who, action, Some(repo)).allowed;
-        may(Action::Pull) || may(Action::Preview)
+        let may = |action| app.access.decide(&who, action, Some(repo)).allowed;
+        let previews = !who.is_anonymous() && may(Action::Preview);
+        // What is in an enforced repository is only taken from there by who names it.
+        let is_open =
+            || app.gate.gated(repo).is_ok_and(|gated| !gated.is_some_and(|gated| gated.enforces_pull()));
+        previews || may(Action::Pull) && is_open()
     })
+}
+
+/// Whether the policy gate lets the client have what it wants to mount. What it may not pull is not asked about.
+async fn may_take(call: &Call<'_>, from: &RepoName, digest: &Digest) -> Result<bool, ApiError> {
+    let may = |action| call.app.access.decide(call.who, action, Some(from)).allowed;
+    let Some(gated) = call.gated(from)?.filter(Gated::enforces_pull) else { return Ok(true) };
+    if !call.who.is_anonymous() && may(Action::Preview) || !may(Action::Pull) {
+        return Ok(true);
+    }
+    match call.app.gate.blob(call.app, &gated, from, digest).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.status.is_client_error() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Evidence may have waited for this blob.
+async fn came(call: &Call<'_>, repo: &RepoName, digest: &Digest) {
+    if let Err(error) = call.app.gate.blob_came(call.app, repo, digest).await {
+        tracing::warn!(%repo, %digest, ?error, "cannot judge what this blob is evidence of; the next pass tries again");
+    }
 }
 
 pub(super) async fn status(call: Call<'_>, repo: RepoName, id: Location) -> Answer {
@@ -117,7 +149,10 @@ pub(super) fn put(call: Call<'_>, repo: RepoName, id: Location, mut body: Reques
         };
         limit(&call, &repo, id, &mut body).await?;
         match call.app.store.finish_upload(&repo, id, chunk, &mut body, &digest).await {
-            Ok(_) => Ok(blob_created(&repo, &digest)),
+            Ok(_) => {
+                came(&call, &repo, &digest).await;
+                Ok(blob_created(&repo, &digest))
+            }
             Err(error) => Err(where_it_stands(&call, &repo, id, refine(error, &body)).await),
         }
     })

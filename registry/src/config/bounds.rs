@@ -42,6 +42,15 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     within("collection.grace", collection.grace, Period::seconds(0)..=year)?;
     within("collection.uploads", collection.uploads, second..=year)?;
     within("scrub.rate", scrub.rate, ByteSize::new(0)..=ByteSize::mib(1024 * 1024))?;
+    within("policy.max_evidence", config.policy.max_evidence, 100..=100_000)?;
+    at_most(MAX_ENTRIES, "policy.paths", config.policy.paths.len())?;
+    at_most(MAX_ENTRIES, "policy.trust_roots", config.policy.trust_roots.len())?;
+    if config.policy.host.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', '@', ' '])) {
+        return Err(Fault::bad_value(
+            "policy.host",
+            "write HOST or HOST:PORT, as images are called".to_owned(),
+        ));
+    }
     at_most(MAX_ENTRIES, "repositories", repositories.len())?;
     at_most(MAX_ENTRIES, "tls.certificates", tls.certificates.len())?;
     at_most(MAX_ENTRIES, "access", access.len())?;

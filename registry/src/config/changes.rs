@@ -16,6 +16,7 @@ impl Config {
         self.collection.interval = new.collection.interval;
         self.scrub.rate = new.scrub.rate;
         self.access.clone_from(&new.access);
+        self.policy.clone_from(&new.policy);
         self.repositories.clone_from(&new.repositories);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::lease::Moment;
-use super::{Actor, Store, repositories};
+use super::{Actor, Store, gate, repositories};
 use crate::cache;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
@@ -65,7 +65,8 @@ pub(super) async fn link(
     };
     tx.put(keys::link_of(&sha256, repo, digest), Vec::new())?;
     tx.put(keys::review(lease_until, &Review::Object(repo, digest.clone())), Vec::new())?;
-    tx.put(keys::link(repo, digest), rows::encode(&row)?)
+    tx.put(keys::link(repo, digest), rows::encode(&row)?)?;
+    gate::blob_changed(tx, repo, digest).await
 }
 
 /// Removes a link; content whose last link goes becomes garbage, and then this returns true.
@@ -78,6 +79,7 @@ pub(super) async fn unlink(
 ) -> Result<bool> {
     tx.delete(keys::link(repo, digest))?;
     tx.delete(keys::link_of(&link.sha256, repo, digest))?;
+    gate::blob_changed(tx, repo, digest).await?;
     if !tx.range(&keys::links_of(&link.sha256), None, 1).await?.is_empty() {
         return Ok(false);
     }
@@ -276,7 +278,7 @@ impl Store {
 }
 
 /// The error for a reader whose blob is there and cannot be served.
-fn damaged(digest: &Digest) -> Error {
+pub(super) fn damaged(digest: &Digest) -> Error {
     Error::Corrupt(format!("the bytes of blob {digest} are gone or damaged; push it again"))
 }
 
@@ -284,7 +286,7 @@ fn unknown(_: &Digest) -> Error {
     Error::NotFound(What::Blob)
 }
 
-async fn resolve(
+pub(super) async fn resolve(
     tx: &mut ReadTx,
     repo: &RepoName,
     digest: &Digest,

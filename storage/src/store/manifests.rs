@@ -5,7 +5,9 @@ use bytes::Bytes;
 
 use super::lease::Moment;
 use super::tag_guard::{self, TagGuard};
-use super::{Actor, Store, blobs, repositories, tags};
+use super::tags::Release;
+use super::{Actor, ManifestState, Store, View, blobs, gate, repositories, tags};
+use crate::clock::Timestamp;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result, What};
 use crate::keys::{self, RepoId, Review};
@@ -37,10 +39,21 @@ pub struct NewManifest {
     pub actor: Actor,
     /// Whether every layer was read and is a signature, an attestation or a bundle.
     pub evidence: bool,
-    /// Whether the pusher may set and move protected tags.
+    /// Whether readers see its tags move only once it is released ([`Store::release`]); evidence they see at once.
+    pub held: bool,
+    /// What the pusher may do to tags.
+    pub rights: TagRights,
+}
+
+/// What a pusher may do to tags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TagRights {
+    /// Whether it may set and move protected tags.
     pub may_change_protected: bool,
-    /// Whether the pusher may push evidence alone: then a tag that names anything else stays where it is.
+    /// Whether it may push evidence alone: then a tag that names anything else stays where it is.
     pub only_evidence: bool,
+    /// Whether it may set a tag such as `sha256-….sig` only to what has all the layers that are there.
+    pub append_only: bool,
 }
 
 /// A condition on what the first tag, or the digest itself, names at present.
@@ -87,6 +100,10 @@ pub struct ManifestHead {
     pub media_type: String,
     /// Bytes.
     pub size: u64,
+    /// What a policy gate judges it by.
+    pub state: ManifestState,
+    /// What was pushed to the tag since, where that is not what is read.
+    pub candidate: Option<Digest>,
 }
 
 /// A manifest and its bytes.
@@ -112,7 +129,8 @@ impl Store {
             None => None,
             Some(_) => Some(new.manifest.referrer_descriptor(&new.digest, size)?),
         };
-        let guard = TagGuard::new(&self.rules(), &new.repo, new.may_change_protected);
+        let guard = TagGuard::new(&self.rules(), &new.repo, new.rights.may_change_protected);
+        let stamp = self.new_stamp();
         let weight = new.bytes.len() * 2 + new.manifest.references.len() * 512;
         self.engine
             .write(weight, async move |tx: &mut WriteTx| {
@@ -122,19 +140,31 @@ impl Store {
                 let warnings = check_references(tx, repo, &new.manifest, allow_missing).await?;
                 // What it once was found to be, the same bytes still are.
                 let evidence = new.evidence || present.as_ref().is_some_and(|row| row.evidence);
-                let stored = Stored { sha256, size, evidence };
+                let released_at = present.as_ref().and_then(|row| row.released_at);
+                let stored = Stored { sha256, size, evidence, stamp, released_at };
                 match present {
                     Some(row) if is_whole(tx, repo, &new).await? => renew(tx, repo, &new, row, moment)?,
                     // Also over one whose bytes are damaged: that heals it.
-                    _ => store(tx, repo, &new, stored, referrer.as_deref(), moment)?,
+                    _ => {
+                        store(tx, repo, &new, stored, referrer.as_deref(), moment)?;
+                        if let Some(subject) = &new.manifest.subject {
+                            gate::touch(tx, repo, subject).await?;
+                        }
+                        gate::touch_above(tx, repo, &new.digest).await?;
+                    }
                 }
+                let release = if new.held && !evidence { Release::Later } else { Release::Now };
                 let mut previous = Vec::with_capacity(new.tags.len());
                 for tag in &new.tags {
-                    if new.only_evidence {
+                    if new.rights.only_evidence {
                         tag_guard::names_evidence(tx, repo, tag).await?;
                     }
                     guard.may_set(tx, repo, tag, &new.digest, evidence).await?;
-                    previous.push(tags::set(tx, repo, tag, &new.digest, &new.actor, moment.now).await?);
+                    if new.rights.append_only {
+                        tag_guard::keeps_layers(tx, repo, tag, &new.manifest).await?;
+                    }
+                    let target = (&new.digest, release);
+                    previous.push(tags::set(tx, repo, tag, target, &new.actor, moment.now).await?);
                 }
                 Ok(PutManifest { warnings, previous })
             })
@@ -143,7 +173,7 @@ impl Store {
 
     /// A manifest with its bytes.
     pub async fn manifest(&self, repo: &RepoName, reference: &Reference) -> Result<StoredManifest> {
-        match self.manifest_within(repo, reference, u64::MAX).await? {
+        match self.manifest_within(repo, reference, View::Pushed, u64::MAX).await? {
             (head, Some(bytes)) => Ok(StoredManifest { head, bytes }),
             (head, None) => Err(gone(&head.digest)),
         }
@@ -155,12 +185,13 @@ impl Store {
         &self,
         repo: &RepoName,
         reference: &Reference,
+        view: View,
         most: u64,
     ) -> Result<(ManifestHead, Option<Bytes>)> {
         let (head, sha256, found) = self
             .engine
             .read(async |tx: &mut ReadTx| {
-                let (id, head, row) = resolve(tx, repo, reference).await?;
+                let (id, head, row) = resolve(tx, repo, reference, view).await?;
                 if head.size > most {
                     return Ok((head, row.sha256, None));
                 }
@@ -182,10 +213,12 @@ impl Store {
         }
     }
 
-    /// What a HEAD tells, for someone who may push: a positive answer promises that it stays.
+    /// What a HEAD tells, for someone who may push: of what was pushed last, and a positive answer promises that it stays.
     pub async fn manifest_for_push(&self, repo: &RepoName, reference: &Reference) -> Result<ManifestHead> {
-        let (_, head, row) =
-            self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, reference).await).await?;
+        let (_, head, row) = self
+            .engine
+            .read(async |tx: &mut ReadTx| resolve(tx, repo, reference, View::Pushed).await)
+            .await?;
         // After a commit whose outcome is unknown, what was read need not be durable: a write makes it so.
         if self.moment().extended(row.lease_until).is_none() && self.engine.health().is_ok() {
             return Ok(head);
@@ -193,7 +226,7 @@ impl Store {
         let (repo, reference, moment) = (repo.clone(), reference.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
-                let (id, head, mut row) = resolve(tx, &repo, &reference).await?;
+                let (id, head, mut row) = resolve(tx, &repo, &reference, View::Pushed).await?;
                 row.lease_until = row.lease_until.max(moment.lease());
                 tx.put(keys::manifest(id, &head.digest), rows::encode(&row)?)?;
                 Ok(head)
@@ -221,17 +254,29 @@ async fn resolve(
     tx: &mut ReadTx,
     repo: &RepoName,
     reference: &Reference,
+    view: View,
 ) -> Result<(RepoId, ManifestHead, rows::Manifest)> {
     let repo = repositories::expect(tx, repo).await?;
     let unknown = Error::NotFound(What::Manifest);
-    let digest = match reference {
-        Reference::Digest(digest) => digest.clone(),
+    let (digest, candidate) = match reference {
+        Reference::Digest(digest) => (digest.clone(), None),
         Reference::Tag(tag) => {
-            tags::find(tx, repo, tag).await?.and_then(|row| row.released).ok_or_else(|| unknown.clone())?
+            let row = tags::find(tx, repo, tag).await?.ok_or_else(|| unknown.clone())?;
+            match (view, row.released, row.candidate) {
+                (View::Released, Some(released), candidate) => {
+                    let candidate = candidate.filter(|candidate| *candidate != released);
+                    (released, candidate)
+                }
+                (View::Released, None, Some(candidate)) => return Err(Error::Unreleased(candidate)),
+                (View::Pushed, _, Some(candidate)) => (candidate, None),
+                (View::Pushed, Some(released), None) => (released, None),
+                (_, None, None) => return Err(unknown),
+            }
         }
     };
     let row = find(tx, repo, &digest).await?.ok_or(unknown)?;
-    let head = ManifestHead { digest, media_type: row.media_type.clone(), size: row.size };
+    let (media_type, state) = (row.media_type.clone(), ManifestState::from(&row));
+    let head = ManifestHead { digest, media_type, size: row.size, state, candidate };
     Ok((repo, head, row))
 }
 
@@ -290,7 +335,10 @@ fn renew(
         return Ok(());
     }
     row.lease_until = lease_until.unwrap_or(row.lease_until);
-    row.evidence |= new.evidence;
+    if new.evidence && !row.evidence {
+        row.evidence = true;
+        row.stamp = row.stamp.wrapping_add(1);
+    }
     tx.put(keys::manifest(repo, &new.digest), rows::encode(&row)?)
 }
 
@@ -299,13 +347,15 @@ pub(super) struct Stored {
     pub(super) sha256: [u8; 32],
     pub(super) size: u64,
     pub(super) evidence: bool,
+    pub(super) stamp: u64,
+    pub(super) released_at: Option<Timestamp>,
 }
 
 pub(super) fn store(
     tx: &mut WriteTx,
     repo: RepoId,
     new: &NewManifest,
-    Stored { sha256, size, evidence }: Stored,
+    Stored { sha256, size, evidence, stamp, released_at }: Stored,
     referrer: Option<&[u8]>,
     moment: Moment,
 ) -> Result<()> {
@@ -324,6 +374,8 @@ pub(super) fn store(
         released_left: None,
         orphaned: None,
         evidence,
+        stamp,
+        released_at,
     };
     tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
     tx.put(keys::manifest_bytes(repo, digest), new.bytes.to_vec())?;

@@ -13,10 +13,12 @@ use super::rules::{RepositoryRule, Rules};
 use super::{manifests, tags};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::keys::RepoId;
+use crate::keys::{self, RepoId};
 use crate::kv::ReadTx;
+use crate::manifest::Manifest;
 use crate::name::{RepoName, Tag};
 use crate::pattern::TextPattern;
+use crate::rows::{self, kind};
 
 /// Judges changes of a repository's tags by the rule that was in force when it was made.
 #[derive(Clone, Debug)]
@@ -91,10 +93,26 @@ impl TagGuard {
 /// Whether a tag that names nothing yet has a name for evidence: `sha256-…`, perhaps with an ending such as `.sig`. Any
 /// other is kept free for images.
 fn is_for_evidence(tag: &Tag) -> bool {
-    let name = tag.as_str().split_once('.').map_or(tag.as_str(), |(name, _)| name);
-    let hex = name.strip_prefix("sha256-").filter(|hex| hex.len() == 64);
-    let hex = hex.or_else(|| name.strip_prefix("sha512-").filter(|hex| hex.len() == 128));
-    hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    tag.subject().is_some()
+}
+
+/// Refuses to set a tag such as `sha256-….sig` to what lacks a layer that is there: two signers who wrote at once would lose
+/// one's signature.
+pub(super) async fn keeps_layers(tx: &mut ReadTx, repo: RepoId, tag: &Tag, new: &Manifest) -> Result<()> {
+    if !tag.as_str().contains('.') || tag.subject().is_none() {
+        return Ok(());
+    }
+    let Some(present) = tags::find(tx, repo, tag).await?.and_then(|row| row.candidate) else { return Ok(()) };
+    let Some(row) = tx.get(&keys::references(repo, &present)).await? else { return Ok(()) };
+    let layers = rows::decode::<rows::References>(&row)?.edges;
+    let mut layers = layers.into_iter().filter(|edge| edge.kinds & kind::LAYER != 0);
+    let has = |target: &Digest| {
+        new.references.iter().any(|new| new.kinds & kind::LAYER != 0 && new.digest == *target)
+    };
+    if layers.all(|edge| has(&edge.target)) {
+        return Ok(());
+    }
+    Err(Error::LayersDropped { tag: tag.as_str().to_owned() })
 }
 
 /// Refuses to move a tag that names anything but evidence, and to set one whose name is not for evidence.

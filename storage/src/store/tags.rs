@@ -2,7 +2,7 @@
 //! Tags: where they stand, how they move, and listing them.
 
 use super::tag_guard::TagGuard;
-use super::{Actor, Deleter, Store, TAG_HISTORY, repositories};
+use super::{Actor, Deleter, Store, TAG_HISTORY, View, gate, repositories};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
@@ -18,41 +18,69 @@ pub(super) async fn find(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Opt
     tx.get(&keys::tag(repo, tag.as_str())).await?.map(|row| rows::decode(&row)).transpose()
 }
 
-/// Points a tag at a manifest; returns what it pointed at before. Without a policy gate every candidate is
-/// released at once.
+/// When readers see what a tag is set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// At once.
+    Now,
+    /// Once the policy gate lets it through ([`Store::release`]).
+    Later,
+}
+
+/// Points a tag at a manifest; returns what was pushed to it before.
 pub(super) async fn set(
     tx: &mut WriteTx,
     repo: RepoId,
     tag: &Tag,
-    digest: &Digest,
+    (digest, release): (&Digest, Release),
     actor: &Actor,
     now: Timestamp,
 ) -> Result<Option<Digest>> {
     let before = find(tx, repo, tag).await?;
     let last = last(tx, repo, tag, before.as_ref()).await?;
-    let from = before.as_ref().and_then(|before| before.released.clone());
-    let mut row = rows::Tag {
-        released: Some(digest.clone()),
+    let (released, signed_at) = match (&before, release) {
+        (_, Release::Now) => (Some(digest.clone()), None),
+        (Some(before), Release::Later) => (before.released.clone(), before.signed_at),
+        (None, Release::Later) => (None, None),
+    };
+    let row = rows::Tag {
+        released,
         candidate: Some(digest.clone()),
         generation: last.generation + 1,
         updated: now,
         pusher: actor.subject.clone(),
         moves: last.moves,
+        signed_at,
     };
-    if let Some(before) = &before {
-        leave(tx, repo, tag, before, Some(digest), now).await?;
+    let pushed = before.as_ref().and_then(|before| before.candidate.clone());
+    tx.put(keys::tag_of(repo, digest, tag), Vec::new())?;
+    replace(tx, repo, tag, before.as_ref(), row, &actor.subject, now).await?;
+    gate::evidence_changed(tx, repo, tag).await?;
+    Ok(pushed)
+}
+
+/// Writes where a tag stands from now on, and its move if readers will notice.
+pub(super) async fn replace(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    tag: &Tag,
+    before: Option<&rows::Tag>,
+    mut row: rows::Tag,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    if let Some(before) = before {
+        leave(tx, repo, tag, before, Some(&row), now).await?;
     }
+    let from = before.and_then(|before| before.released.clone());
     // The same image pushed again raises the generation and is no move.
     if from != row.released {
         row.moves += 1;
-        let by = actor.subject.clone();
-        let (from, to) = (from.clone(), row.released.clone());
-        let moved = rows::TagMove { from, to, at: now, by, generation: row.generation };
+        let to = row.released.clone();
+        let moved = rows::TagMove { from, to, at: now, by: by.to_owned(), generation: row.generation };
         record(tx, repo, tag, row.moves, &moved)?;
     }
-    tx.put(keys::tag_of(repo, digest, tag), Vec::new())?;
-    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)?;
-    Ok(from)
+    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)
 }
 
 /// Removes a tag; its moves stay for a while.
@@ -74,7 +102,8 @@ pub(super) async fn remove(
         by: actor.subject.clone(),
         generation: before.generation + 1,
     };
-    record(tx, repo, tag, before.moves + 1, &moved)
+    record(tx, repo, tag, before.moves + 1, &moved)?;
+    gate::evidence_changed(tx, repo, tag).await
 }
 
 /// Forgets a deleted tag: its moves, and when it was pulled. Fewer than [`MAX_PAGE_ROWS`] moves are kept.
@@ -114,21 +143,24 @@ async fn last(tx: &mut WriteTx, repo: RepoId, tag: &Tag, present: Option<&rows::
     }
 }
 
-/// The manifests that a tag stood for lose it, unless it stays at them.
+/// The manifests that a tag stood for lose it, unless it stands for them still.
 async fn leave(
     tx: &mut WriteTx,
     repo: RepoId,
     tag: &Tag,
     before: &rows::Tag,
-    stays_at: Option<&Digest>,
+    after: Option<&rows::Tag>,
     now: Timestamp,
 ) -> Result<()> {
+    let released = after.and_then(|after| after.released.as_ref());
+    let candidate = after.and_then(|after| after.candidate.as_ref());
     for digest in [&before.released, &before.candidate].into_iter().flatten() {
-        if Some(digest) != stays_at {
+        let was_released = before.released.as_ref() == Some(digest);
+        if was_released && released != Some(digest) {
+            note_left(tx, repo, digest, now).await?;
+        }
+        if ![released, candidate].contains(&Some(digest)) {
             tx.delete(keys::tag_of(repo, digest, tag))?;
-            if before.released.as_ref() == Some(digest) {
-                note_left(tx, repo, digest, now).await?;
-            }
             tx.put(keys::review(now, &Review::Object(repo, digest.clone())), Vec::new())?;
         }
     }
@@ -153,8 +185,14 @@ fn record(tx: &mut WriteTx, repo: RepoId, tag: &Tag, number: u64, moved: &rows::
 }
 
 impl Store {
-    /// At most `limit` tags of a repository after `after`, in byte order.
-    pub async fn tags(&self, repo: &RepoName, after: Option<String>, limit: usize) -> Result<Vec<String>> {
+    /// At most `limit` tags of a repository after `after`, in byte order, and of each whether it is there in this view.
+    pub async fn tags_seen(
+        &self,
+        repo: &RepoName,
+        after: Option<String>,
+        limit: usize,
+        view: View,
+    ) -> Result<Vec<(String, bool)>> {
         let repo = repo.clone();
         self.engine
             .scan(async move |tx: &mut ReadTx| {
@@ -162,7 +200,13 @@ impl Store {
                 let prefix = keys::tags(repo);
                 let after = after.as_deref().map(|after| keys::tag(repo, after));
                 let rows = tx.range(&prefix, after.as_deref(), limit).await?;
-                rows.iter().map(|(key, _)| keys::read_tag(key, &prefix).map(str::to_owned)).collect()
+                let shown = |row: &[u8]| match view {
+                    View::Pushed => Ok(true),
+                    View::Released => rows::decode::<rows::Tag>(row).map(|row| row.released.is_some()),
+                };
+                rows.iter()
+                    .map(|(key, row)| Ok((keys::read_tag(key, &prefix)?.to_owned(), shown(row)?)))
+                    .collect()
             })
             .await
     }
@@ -177,7 +221,7 @@ impl Store {
                 guard.may_remove(tx, repo, &tag).await?;
                 let before = find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
                 remove(tx, repo, &tag, &before, &actor, now).await?;
-                Ok(before.released)
+                Ok(before.candidate)
             })
             .await
     }

@@ -99,6 +99,14 @@ async fn on_both(test: impl AsyncFn(Lab)) {
     }
 }
 
+impl Store {
+    /// The tags that a repository has, whoever sees them.
+    async fn tags(&self, repo: &RepoName, after: Option<String>, limit: usize) -> Result<Vec<String>> {
+        let tags = self.tags_seen(repo, after, limit, View::Pushed).await?;
+        Ok(tags.into_iter().map(|(tag, _)| tag).collect())
+    }
+}
+
 impl Lab {
     async fn new(kind: Kind) -> Lab {
         Self::with(kind, false).await
@@ -322,8 +330,8 @@ fn new_manifest(repo: &RepoName, document: &Value, tags: &[&str]) -> NewManifest
         condition: None,
         actor: actor("pusher"),
         evidence: false,
-        may_change_protected: false,
-        only_evidence: false,
+        held: false,
+        rights: TagRights::default(),
     }
 }
 

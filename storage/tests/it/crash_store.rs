@@ -93,8 +93,8 @@ async fn push(store: &Store, round: u32, task: u32, number: u32) {
         condition: None,
         actor: Actor::default(),
         evidence: false,
-        may_change_protected: false,
-        only_evidence: false,
+        held: false,
+        rights: stella_storage::TagRights::default(),
     };
     store.put_manifest(new).await.unwrap();
     acknowledge(&format!("image {name}"));

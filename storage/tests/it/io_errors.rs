@@ -47,8 +47,8 @@ async fn put(store: &Store, name: &str) -> Result<(), Error> {
         condition: None,
         actor: Actor::default(),
         evidence: false,
-        may_change_protected: false,
-        only_evidence: false,
+        held: false,
+        rights: stella_storage::TagRights::default(),
     };
     store.put_manifest(new).await.map(|_| ())
 }

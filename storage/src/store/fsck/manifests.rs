@@ -8,6 +8,8 @@
 use super::Basis;
 use super::found::{At, Change, Findings, Held, hold, read};
 use super::report::FaultKind;
+use uuid::Uuid;
+
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
 use crate::keys::{self, RepoId, Review};
@@ -61,6 +63,8 @@ fn rebuilt(basis: &Basis, bytes: &[u8], manifest: &Manifest) -> rows::Manifest {
         orphaned: None,
         // What its layers are, the next push says again.
         evidence: false,
+        stamp: Uuid::new_v4().as_u64_pair().1,
+        released_at: None,
     }
 }
 

@@ -85,6 +85,9 @@ pub(super) async fn meta(tx: &mut ReadTx, key: &[u8], value: &[u8], found: &mut 
         }
         keys::NEXT_REPOSITORY => (value.len() == 4, put_next(next_free(tx).await?)),
         keys::COLLECTION_PAUSE => (value.len() == 8, Change::Delete(key.to_vec())),
+        keys::POLICY_EPOCH => {
+            (read::<rows::PolicyEpoch>(value) != Held::Unreadable, Change::Delete(key.to_vec()))
+        }
         keys::RULES => (read::<rows::Rules>(value) != Held::Unreadable, Change::Delete(key.to_vec())),
         keys::SCRUB => (read::<rows::Scrub>(value) != Held::Unreadable, Change::Delete(key.to_vec())),
         _ => return Ok(()),

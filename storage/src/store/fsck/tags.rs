@@ -48,6 +48,7 @@ async fn from_history(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option
         updated: last.at,
         pusher: last.by,
         moves: number,
+        signed_at: None,
     };
     Ok(Some((digest, row)))
 }
@@ -129,6 +130,8 @@ async fn history(
             (None, None)
         }
         Some((number, Held::Row(last))) => (Some(number.saturating_add(1)), last.to),
+        // What was never released never moved.
+        None if row.released.is_none() => return Ok(()),
         None => (Some(1), None),
     };
     if let Some(number) = number {

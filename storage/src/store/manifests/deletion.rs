@@ -9,7 +9,7 @@ use crate::keys::{self, RepoId, Review};
 use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::name::{RepoName, Tag};
 use crate::rows::{self, kind};
-use crate::store::{Deleter, Store, repositories, tags};
+use crate::store::{Deleter, Store, gate, repositories, tags};
 
 /// Tags that go with a manifest in its own transaction; more are removed before it.
 const TAGS_AT_ONCE: usize = 200;
@@ -136,7 +136,9 @@ pub(in crate::store) async fn erase(
     if let Some(subject) = &row.subject {
         let artifact_type = row.artifact_type.as_deref().unwrap_or_default();
         tx.delete(keys::referrer(repo, subject, artifact_type, digest))?;
+        gate::touch(tx, repo, subject).await?;
     }
+    gate::touch_above(tx, repo, digest).await?;
     tx.put(keys::review(now, &Review::Referrers(repo, digest.clone())), Vec::new())?;
     tx.delete(key)?;
     tx.delete(keys::manifest_bytes(repo, digest))?;

@@ -42,9 +42,16 @@ async fn store_with(images: usize) -> (Lab, Vec<(RepoName, Digest)>) {
                 let named = (raw256(config), config.len() as u64);
                 crate::store::blobs::link(tx, repo, &sha256(config), named, &new.actor, moment).await?;
                 let sha256 = raw256(&new.bytes);
-                let stored = Stored { sha256, size: new.bytes.len() as u64, evidence: false };
+                let stored = Stored {
+                    sha256,
+                    size: new.bytes.len() as u64,
+                    evidence: false,
+                    stamp: 1,
+                    released_at: None,
+                };
                 crate::store::manifests::store(tx, repo, new, stored, None, moment)?;
-                crate::store::tags::set(tx, repo, &new.tags[0], &new.digest, &new.actor, moment.now).await?;
+                let target = (&new.digest, crate::store::tags::Release::Now);
+                crate::store::tags::set(tx, repo, &new.tags[0], target, &new.actor, moment.now).await?;
             }
             Ok(())
         };

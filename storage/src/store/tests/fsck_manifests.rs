@@ -225,6 +225,7 @@ async fn a_tag_is_made_anew_from_its_history() {
         updated: START,
         pusher: String::new(),
         moves: 0,
+        signed_at: None,
     };
     for value in [GARBLED.to_vec(), rows::encode(&empty).unwrap()] {
         mended(FaultKind::RowUnreadable, async |lab, sample| {

@@ -25,16 +25,17 @@ async fn a_manifest_is_served_exactly_as_pushed() {
                 condition: None,
                 actor: actor("ci"),
                 evidence: false,
-                may_change_protected: false,
-                only_evidence: false,
+                held: false,
+                rights: TagRights::default(),
             };
             store.put_manifest(new).await.unwrap();
             for reference in [Reference::Digest(digest.clone()), by_tag("t"), by_tag("u")] {
                 let stored = store.manifest(&repo, &reference).await.unwrap();
                 assert_eq!(stored.bytes, bytes);
-                let media_type = media_type::OCI_MANIFEST.to_owned();
-                let head = ManifestHead { digest: digest.clone(), media_type, size: bytes.len() as u64 };
-                assert_eq!(stored.head, head);
+                let head = stored.head;
+                assert_eq!((&head.digest, head.size), (&digest, bytes.len() as u64));
+                assert_eq!(head.media_type, media_type::OCI_MANIFEST);
+                assert_eq!(head.state.sha256, sha256(&bytes), "sha256 is known whatever names it");
                 assert_eq!(store.manifest_for_push(&repo, &reference).await.unwrap(), head);
             }
             let id = lab.id(&repo).await;

@@ -33,7 +33,7 @@ fn evidence(number: u8, tags: &[&str]) -> NewManifest {
 }
 
 fn trusted(new: NewManifest) -> NewManifest {
-    NewManifest { may_change_protected: true, ..new }
+    NewManifest { rights: TagRights { may_change_protected: true, ..new.rights }, ..new }
 }
 
 fn trusted_deleter() -> Deleter {

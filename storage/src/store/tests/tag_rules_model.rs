@@ -113,7 +113,11 @@ async fn perform(store: &Store, step: &Step) -> Came {
             let new = manifest(*number, &tags);
             came(
                 store
-                    .put_manifest(NewManifest { evidence: *evidence, may_change_protected: *may, ..new })
+                    .put_manifest(NewManifest {
+                        evidence: *evidence,
+                        rights: TagRights { may_change_protected: *may, ..new.rights },
+                        ..new
+                    })
                     .await,
             )
         }

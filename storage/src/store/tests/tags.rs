@@ -31,6 +31,7 @@ async fn a_tag_row_has_released_candidate_and_generation() {
                 updated: START,
                 pusher: "pusher".to_owned(),
                 moves: 1,
+                signed_at: None,
             }
         );
         lab.clock.advance(Duration::from_secs(1));

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What a client gets to see of a manifest that it asks for: what the policy gate let through, or, if it may preview,
+//! what was pushed last. Also what its answer says of that.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::Response;
+use http::header::{CACHE_CONTROL, HeaderValue, VARY};
+use serde_json::json;
+use stella_storage::{Digest, Error, ManifestHead, Reference, RepoName, View};
+
+use super::manifests::warn;
+use super::{Call, set};
+use crate::error::ApiError;
+use crate::gate::{CANDIDATE, Gated, Judged, Readable};
+
+/// A request for a manifest.
+pub(super) struct Reading<'c, 'r> {
+    call: &'c Call<'r>,
+    repo: &'c RepoName,
+    reference: &'c Reference,
+    gated: Option<Gated>,
+    /// Whether the client gets only what is released.
+    is_reader: bool,
+}
+
+/// What an answer says of the gate.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Whether it depends on who asks, and on when.
+    is_gated: bool,
+    candidate: Option<Digest>,
+    warning: Option<String>,
+    judged: Option<Judged>,
+}
+
+impl<'c, 'r> Reading<'c, 'r> {
+    pub(super) fn new(
+        call: &'c Call<'r>,
+        repo: &'c RepoName,
+        reference: &'c Reference,
+    ) -> Result<Self, ApiError> {
+        let gated = call.gated(repo)?;
+        let is_reader = call.is_reader(gated.as_ref(), repo);
+        Ok(Reading { call, repo, reference, gated, is_reader })
+    }
+
+    /// The manifest, with its bytes if they are at most `most`.
+    pub(super) async fn find(&self, most: u64) -> Result<(ManifestHead, Option<Bytes>), ApiError> {
+        let view = if self.is_reader { View::Released } else { View::Pushed };
+        let store = &self.call.app.store;
+        match (store.manifest_within(self.repo, self.reference, view, most).await, self.reference) {
+            (Err(Error::Unreleased(candidate)), Reference::Tag(_)) => Err(self.waits(&candidate).await?),
+            (found, _) => Ok(found?),
+        }
+    }
+
+    /// The error for a tag whose candidate waits.
+    async fn waits(&self, candidate: &Digest) -> Result<ApiError, ApiError> {
+        match (&self.gated, self.reference) {
+            (Some(gated), Reference::Tag(tag)) => {
+                self.call.app.gate.unreleased(self.call.app, gated, self.repo, tag, candidate).await
+            }
+            _ => Ok(Error::Unreleased(candidate.clone()).into()),
+        }
+    }
+
+    /// Fails if the client may not have it. Comes before anything is told of it, a 304 too.
+    pub(super) async fn pass(&self, head: &ManifestHead) -> Result<Told, ApiError> {
+        let Some(gated) = &self.gated else { return Ok(Told::default()) };
+        if !gated.enforces_pull() && !gated.warns_of_pulls() {
+            return Ok(Told::default());
+        }
+        if self.is_reader
+            && gated.denies_while_waiting()
+            && let Some(candidate) = &head.candidate
+        {
+            return Err(self.waits(candidate).await?);
+        }
+        let gate = &self.call.app.gate;
+        let told =
+            Told { is_gated: gated.enforces_pull(), candidate: head.candidate.clone(), ..Told::default() };
+        Ok(match gate.check(self.call.app, gated, self.repo, head).await? {
+            Readable::Yes => told,
+            Readable::No(why) if self.is_reader => {
+                return Err(gate.denial(gated, self.repo, &head.digest, &why));
+            }
+            // Who may preview sees it, and that is written down.
+            Readable::No(why) if gated.enforces_pull() => {
+                let judged = json!({
+                    "preview": true, "verdict": why.verdict, "reason": why.reason, "judged": head.digest.to_string(),
+                });
+                Told { judged: Some(Judged(judged)), ..told }
+            }
+            Readable::No(why) => Told { warning: Some(gate.warning(self.repo, &head.digest, &why)), ..told },
+        })
+    }
+}
+
+impl Told {
+    pub(super) fn on(self, mut response: Response<Body>) -> Response<Body> {
+        if self.is_gated {
+            gated_headers(&mut response);
+        }
+        if let Some(candidate) = self.candidate {
+            set(&mut response, CANDIDATE, &candidate.to_string());
+        }
+        if let Some(warning) = self.warning {
+            warn(&mut response, &[warning]);
+        }
+        if let Some(judged) = self.judged {
+            response.extensions_mut().insert(judged);
+        }
+        response
+    }
+}
+
+/// An answer that depends on who asks, and on when: no cache between may give it to others.
+pub(super) fn gated_headers(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(VARY, HeaderValue::from_static("Authorization"));
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! `policy`: what images must satisfy before readers get them. What policies say is in documents of their own
+//! (`docs/gate.md`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, ConfigError, ExternalUrl};
+
+/// `policy`: what images must satisfy before readers get them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// What policies call images by before the name of their repository, such as `registry.example`. Default: the host
+    /// of `external_url`.
+    pub host: Option<String>,
+    /// Files and folders with policy documents. Default: none, and nothing is asked of images.
+    pub paths: Vec<PathBuf>,
+    /// Trust roots (`trusted_root.json`) by the names that policies have for them. Default none.
+    pub trust_roots: BTreeMap<String, PathBuf>,
+    /// How many referrers and layers of evidence are looked at for one image; 100 to 100000. Default `20000`.
+    pub max_evidence: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { host: None, paths: Vec::new(), trust_roots: BTreeMap::new(), max_evidence: 20_000 }
+    }
+}
+
+impl Config {
+    /// What images are called in policies before the name of their repository.
+    pub(crate) fn policy_host(&self) -> Result<String, ConfigError> {
+        if let Some(host) = &self.policy.host {
+            return Ok(host.clone());
+        }
+        self.external_url.as_ref().map(ExternalUrl::authority).ok_or_else(|| ConfigError::BadValue {
+            origin: self.origin("policy.paths"),
+            key: "policy.host".to_owned(),
+            reason: "policies name images HOST/REPOSITORY, and nothing says what the host is: set policy.host, or \
+                     external_url"
+                .to_owned(),
+        })
+    }
+}

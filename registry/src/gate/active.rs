@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The policies in force: one set, loaded as a whole or not at all, and of it what is about each repository, made once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use stella_policy::{Enforcement, PolicySet, RootNames, Rules, TrustRoot, Verifier, limits};
+use stella_storage::RepoName;
+
+/// Repositories whose part of the policies is kept.
+const REPOSITORIES: usize = 4_096;
+
+/// Where policies come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) host: String,
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) trust_roots: BTreeMap<String, PathBuf>,
+    pub(super) max_evidence: usize,
+}
+
+/// Policies, and what they are verified with.
+pub(crate) struct Active {
+    pub(super) set: PolicySet,
+    roots: Vec<TrustRoot>,
+    max_evidence: usize,
+    /// What they are known by: policies and trust roots.
+    pub(super) hash: String,
+    /// Counts the sets that this registry has had.
+    pub(super) epoch: u64,
+    repositories: Cache<RepoName, Arc<Local>>,
+}
+
+/// What is about one repository.
+pub(crate) struct Local {
+    pub(super) rules: Rules,
+    pub(super) set: PolicySet,
+    pub(super) verifier: Verifier,
+}
+
+impl Local {
+    /// Whether readers get only what is allowed.
+    pub(crate) fn enforces_pull(&self) -> bool {
+        self.rules.pull == Enforcement::Enforce
+    }
+}
+
+impl Active {
+    /// Reads all of it. What is wrong is told as `FILE:LINE:COLUMN: field: why`, all at once.
+    pub(super) fn load(places: &Places) -> Result<Self, String> {
+        let roots = places.trust_roots.iter().map(|(name, path)| root(name, path));
+        let roots: Vec<TrustRoot> = roots.collect::<Result<_, _>>()?;
+        let names: Vec<RootNames> = roots.iter().map(RootNames::from).collect();
+        let set = PolicySet::load(&places.host, &places.paths, &names).map_err(|error| error.to_string())?;
+        // What cannot verify here could nowhere.
+        let trust = set.trust(&roots).map_err(|error| error.to_string())?;
+        Verifier::new(&trust).map_err(|error| error.to_string())?;
+        let hash = format!("{}\n{}\n{}", set.hash(), set.trust_root(), places.max_evidence);
+        let (repositories, max_evidence) = (Cache::new(REPOSITORIES), places.max_evidence);
+        Ok(Active { set, roots, max_evidence, hash, epoch: 0, repositories })
+    }
+
+    /// What is about a repository.
+    pub(super) fn local(&self, repo: &RepoName) -> Result<Arc<Local>, stella_policy::Error> {
+        self.repositories.get_or_insert_with(repo, || {
+            let set = self.set.of_repository(repo.as_str());
+            let rules = set.rules(repo.as_str());
+            let verifier = Verifier::new(&set.trust(&self.roots)?)?.looking_at(self.max_evidence);
+            Ok(Arc::new(Local { rules, set, verifier }))
+        })
+    }
+}
+
+fn root(name: &str, path: &Path) -> Result<TrustRoot, String> {
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let size = fs::metadata(path).map_err(|error| told(&error))?.len();
+    if size > limits::TRUST_BYTES as u64 {
+        return Err(told(&format!("a trust root of {size} bytes; at most {}", limits::TRUST_BYTES)));
+    }
+    let bytes = fs::read(path).map_err(|error| told(&error))?;
+    TrustRoot::from_json(name, &bytes).map_err(|error| told(&error))
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! From a stored manifest to a judgement, and where judgements are kept.
+//!
+//! A judgement is kept in memory under the stamp of its manifest and the epoch of the policies, and is found by nobody once
+//! either has changed, or its time is over. It is made on demand, once for all who wait for it, on the blocking pool,
+//! without a write.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use stella_policy::{self as policy, Decision, PolicySet, Reason, Subject, Time, Verdict};
+use stella_storage::{Clock as _, Digest, ManifestState, Reference, RepoName, SystemClock, Timestamp};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::active::{Active, Local};
+use super::source::{LocalSource, parts};
+use super::{Gate, attachment};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::evidence;
+use crate::source::theirs;
+
+/// Judgements that are kept; each takes a few hundred bytes.
+const KEPT: usize = 150_000;
+/// Judgements of one manifest are made one after another; so many of different ones at once.
+const STRIPES: usize = 64;
+const AT_ONCE: usize = 4;
+
+/// What something is, for the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A signature, an attestation or a bundle, by its content: anybody may read it.
+    Evidence,
+    /// A document about this manifest: who may read that may read it.
+    Attachment(Digest),
+    /// Everything else is judged.
+    Image,
+}
+
+/// What the policies say of a manifest by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Judgement {
+    pub(crate) kind: Kind,
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: Reason,
+    /// The policy that is not satisfied.
+    pub(crate) policy: Option<String>,
+    pub(crate) why: String,
+    pub(crate) fix: Option<String>,
+    /// When it was signed, if that was proven.
+    pub(crate) signed_at: Option<Time>,
+    /// How long it took to make.
+    pub(super) cost: Duration,
+    epoch: u64,
+    stamp: u64,
+    /// When it had been released: where age matters, it is that of then.
+    released_at: Option<Timestamp>,
+    ages: bool,
+    valid_until: Option<Time>,
+}
+
+impl Judgement {
+    /// Whether readers may have it for its own sake.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.verdict == Verdict::Allowed
+    }
+
+    /// Whether nothing around it helps: it is on a list of denied digests, or something below it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.reason == Reason::DeniedDigest
+    }
+
+    fn holds(&self, epoch: u64, state: &ManifestState, now: Time) -> bool {
+        self.epoch == epoch
+            && self.stamp == state.stamp
+            && (!self.ages || self.released_at == state.released_at)
+            && self.valid_until.is_none_or(|until| now <= until)
+    }
+}
+
+type Key = (RepoName, Digest);
+
+/// Judgements that were made.
+pub(super) struct Judgements {
+    kept: Cache<Key, Arc<Judgement>>,
+    stripes: Vec<Mutex<()>>,
+    turns: Semaphore,
+    /// The latest time that was seen: a clock that is set back makes nothing valid again.
+    latest: AtomicI64,
+}
+
+impl Default for Judgements {
+    fn default() -> Self {
+        Judgements {
+            kept: Cache::new(KEPT),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            turns: Semaphore::new(AT_ONCE),
+            latest: AtomicI64::new(0),
+        }
+    }
+}
+
+impl Judgements {
+    pub(super) fn now(&self) -> Time {
+        let now = i64::try_from(SystemClock.now().0 / 1_000).unwrap_or(i64::MAX);
+        Time(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+
+    fn stripe(&self, key: &Key) -> Option<&Mutex<()>> {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
+        self.stripes.get(index)
+    }
+
+    /// What was made of a manifest last, whether or not it still holds.
+    pub(super) fn last(&self, repo: &RepoName, digest: &Digest) -> Option<Arc<Judgement>> {
+        self.kept.get(&(repo.clone(), digest.clone()))
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.kept.len()
+    }
+}
+
+/// What is judged, for whom and under what.
+#[derive(Clone)]
+pub(super) struct Matter {
+    pub(super) active: Arc<Active>,
+    pub(super) local: Arc<Local>,
+    pub(super) repo: RepoName,
+    pub(super) digest: Digest,
+}
+
+impl Gate {
+    /// What the policies say of a manifest as it stands in `state`; what was known a moment ago, where that still holds.
+    pub(super) async fn judge(
+        &self,
+        app: &Arc<App>,
+        matter: &Matter,
+        state: &ManifestState,
+    ) -> Result<Arc<Judgement>, ApiError> {
+        let key = (matter.repo.clone(), matter.digest.clone());
+        let held = || {
+            let kept = self.judgements.kept.get(&key)?;
+            kept.holds(matter.active.epoch, state, self.judgements.now()).then_some(kept)
+        };
+        if let Some(kept) = held() {
+            return Ok(kept);
+        }
+        let _alone = match self.judgements.stripe(&key) {
+            Some(stripe) => Some(stripe.lock().await),
+            None => None,
+        };
+        if let Some(kept) = held() {
+            return Ok(kept);
+        }
+        let Ok(_turn) = self.judgements.turns.acquire().await else { return Err(ApiError::unavailable()) };
+        let asked = Asked { now: self.judgements.now(), last_released: None, released_at: state.released_at };
+        let (judgement, _) = make(app, matter, state, asked).await?;
+        self.metrics.judged(&judgement);
+        let judgement = Arc::new(judgement);
+        self.judgements.kept.insert(key, Arc::clone(&judgement));
+        Ok(judgement)
+    }
+
+    /// The same anew, with all that is known: for people, and for a release that is judged by more than the manifest.
+    pub(super) async fn examine(
+        &self,
+        app: &Arc<App>,
+        matter: &Matter,
+        state: &ManifestState,
+        asked: Asked,
+    ) -> Result<(Judgement, Decision), ApiError> {
+        let Ok(_turn) = self.judgements.turns.acquire().await else { return Err(ApiError::unavailable()) };
+        make(app, matter, state, asked).await
+    }
+}
+
+/// What a judgement depends on beside the manifest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) now: Time,
+    /// When what the tag released before was signed.
+    pub(super) last_released: Option<Time>,
+    pub(super) released_at: Option<Timestamp>,
+}
+
+/// Off the runtime's threads: signatures cost milliseconds, and junk costs more.
+async fn make(
+    app: &Arc<App>,
+    matter: &Matter,
+    state: &ManifestState,
+    asked: Asked,
+) -> Result<(Judgement, Decision), ApiError> {
+    let (app, matter, state) = (Arc::clone(app), matter.clone(), state.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let job = tokio::task::spawn_blocking(move || runtime.block_on(fold(&app, &matter, &state, asked)));
+    job.await.map_err(|_| ApiError::panicked())?
+}
+
+async fn fold(
+    app: &App,
+    matter: &Matter,
+    state: &ManifestState,
+    asked: Asked,
+) -> Result<(Judgement, Decision), ApiError> {
+    let began = Instant::now();
+    let Matter { active, local, repo, digest } = matter;
+    let stored = app.store.manifest(repo, &Reference::Digest(digest.clone())).await?;
+    let subject = Subject {
+        reference: format!("{repo}@{digest}"),
+        repository: repo.as_str().to_owned(),
+        digest: theirs(digest).map_err(|error| ApiError::failed(error.to_string()))?,
+        parts: Vec::new(),
+        last_released: asked.last_released,
+        released_at: asked.released_at.map(|at| Time(i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX))),
+    };
+    // What is on a list of denied digests is denied whatever it is.
+    let parts = parts(&app.store, repo, digest).await;
+    let is_listed =
+        |parts: &[policy::Digest]| parts.iter().any(|part| local.rules.deny_digests.contains(part));
+    let (kind, decision) = match parts {
+        Ok(parts) => {
+            let kind = match () {
+                () if is_listed(&parts) => Kind::Image,
+                () if state.evidence || evidence::is_evidence(app, repo, &stored.bytes).await? => {
+                    Kind::Evidence
+                }
+                () => match attachment::subject(app, repo, &stored.bytes, &local.rules).await? {
+                    Some(subject) => Kind::Attachment(subject),
+                    None => Kind::Image,
+                },
+            };
+            let subject = Subject { parts, ..subject };
+            match kind {
+                Kind::Image => {
+                    let source = LocalSource { store: &app.store, repo };
+                    let found = local.verifier.examine(&source, &subject.digest).await;
+                    match found {
+                        Ok(found) => {
+                            (kind, local.set.judge(&subject, &found.facts, &found.rejected, asked.now))
+                        }
+                        Err(error) => (kind, refused(&local.set, &subject, &error)?),
+                    }
+                }
+                other => (other, plain(&local.set, &subject, Verdict::Allowed, Reason::Ok, "")),
+            }
+        }
+        Err(error) => (Kind::Image, refused(&local.set, &subject, &error)?),
+    };
+    let failed = decision.policies.iter().find(|policy| policy.enforced && !policy.passed);
+    let judgement = Judgement {
+        kind,
+        verdict: decision.verdict,
+        reason: decision.reason,
+        policy: failed.map(|policy| policy.name.clone()),
+        why: decision.why.clone(),
+        fix: decision.fix.clone(),
+        signed_at: decision.signed_at,
+        cost: began.elapsed(),
+        epoch: active.epoch,
+        stamp: state.stamp,
+        released_at: state.released_at,
+        ages: local.rules.max_age.is_some(),
+        valid_until: decision.valid_until,
+    };
+    Ok((judgement, decision))
+}
+
+/// What cannot be looked at whole is not allowed; a store that fails is no verdict.
+fn refused(set: &PolicySet, subject: &Subject, error: &policy::Error) -> Result<Decision, ApiError> {
+    let reason = match error {
+        policy::Error::OverLimit(_) => Reason::OverLimit,
+        policy::Error::Malformed(_) => Reason::Malformed,
+        policy::Error::Source(cause) => {
+            return Err(match cause.downcast_ref::<stella_storage::Error>() {
+                Some(error) => error.clone().into(),
+                None => ApiError::failed(cause.to_string()),
+            });
+        }
+        other => return Err(ApiError::failed(other.to_string())),
+    };
+    Ok(plain(set, subject, Verdict::Denied, reason, &error.to_string()))
+}
+
+fn plain(set: &PolicySet, subject: &Subject, verdict: Verdict, reason: Reason, why: &str) -> Decision {
+    Decision {
+        reference: subject.reference.clone(),
+        repository: subject.repository.clone(),
+        digest: subject.digest.clone(),
+        verdict,
+        reason,
+        fix: (verdict != Verdict::Allowed).then(|| "push an artifact within the limits".to_owned()),
+        policy_set: set.hash().clone(),
+        trust_root: set.trust_root().clone(),
+        valid_until: None,
+        policies: Vec::new(),
+        why: why.to_owned(),
+        signed_at: None,
+    }
+}

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What a policy gate needs of the store. It judges manifests and keeps its verdicts; here it learns when one no longer
+//! holds, and moves the tags of what it lets through.
+//!
+//! Each manifest has a **stamp**, which changes in every transaction that changes what is said of it: a referrer comes or
+//! goes, a tag such as `sha256-….sig` moves, a blob arrives that such a manifest names, a manifest is stored that it lists.
+//! A verdict is kept under a manifest's stamp, and both are read in one snapshot; so a verdict that evidence has overtaken
+//! is found by nobody. A tag of a gated repository has two digests ([`View`]); [`Store::release`] makes the second the
+//! first by compare and set, so that nothing is released that was pushed over or whose evidence went meanwhile.
+
+use super::{Actor, Store, blobs, manifests, repositories, tags};
+use crate::clock::Timestamp;
+use crate::digest::Digest;
+use crate::error::{Error, Result, What};
+use crate::keys::{self, RepoId};
+use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
+use crate::name::{RepoName, Tag};
+use crate::rows::{self, kind};
+use crate::store::blobs::Blob;
+
+/// Manifests that are told of a blob which arrives late, or goes; clients' evidence is named by one.
+const TOLD: usize = 100;
+/// How far up indexes are told of a manifest below them; an index's verdict covers no more.
+const LEVELS: usize = 3;
+
+/// Which of a tag's two digests is meant. Where nothing is gated they are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// What was pushed last.
+    Pushed,
+    /// What the policy gate let through last.
+    Released,
+}
+
+/// What a gate judges a stored manifest by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestState {
+    /// SHA-256 of its bytes, whatever algorithm named it.
+    pub sha256: Digest,
+    /// Whether every layer was read and is a signature, an attestation or a bundle.
+    pub evidence: bool,
+    /// Changes whenever what is said of it does.
+    pub stamp: u64,
+    /// What it is said of, if of anything.
+    pub subject: Option<Digest>,
+    /// When a tag last released it.
+    pub released_at: Option<Timestamp>,
+}
+
+impl From<&rows::Manifest> for ManifestState {
+    fn from(row: &rows::Manifest) -> Self {
+        ManifestState {
+            sha256: Digest::Sha256(row.sha256),
+            evidence: row.evidence,
+            stamp: row.stamp,
+            subject: row.subject.clone(),
+            released_at: row.released_at,
+        }
+    }
+}
+
+/// Where a tag stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagState {
+    /// Its name.
+    pub tag: Tag,
+    /// What readers see.
+    pub released: Option<Digest>,
+    /// What was pushed last.
+    pub candidate: Option<Digest>,
+    /// Raised by each push.
+    pub generation: u64,
+    /// When it was pushed or released last.
+    pub updated: Timestamp,
+    /// When what it released last was signed, if that was proven.
+    pub signed_at: Option<Timestamp>,
+}
+
+impl TagState {
+    fn of(tag: Tag, row: rows::Tag) -> Self {
+        let rows::Tag { released, candidate, generation, updated, signed_at, .. } = row;
+        TagState { tag, released, candidate, generation, updated, signed_at }
+    }
+}
+
+/// What shall be released, as it was when it was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// What the tag's candidate must be.
+    pub digest: Digest,
+    /// The tag's generation.
+    pub generation: u64,
+    /// The manifest's stamp.
+    pub stamp: u64,
+    /// When it was signed, if that was proven.
+    pub signed_at: Option<Timestamp>,
+}
+
+/// One move of what readers see under a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagMoved {
+    /// What they saw before.
+    pub from: Option<Digest>,
+    /// What they saw then; nothing if the tag was deleted.
+    pub to: Option<Digest>,
+    /// When.
+    pub at: Timestamp,
+    /// Who pushed, released or deleted it.
+    pub by: String,
+}
+
+/// Something that is said of a manifest came or went.
+pub(super) async fn touch(tx: &mut WriteTx, repo: RepoId, digest: &Digest) -> Result<()> {
+    if let Some(mut row) = manifests::find(tx, repo, digest).await? {
+        row.stamp = row.stamp.wrapping_add(1);
+        tx.put(keys::manifest(repo, digest), rows::encode(&row)?)?;
+    }
+    Ok(())
+}
+
+/// A tag moved that may hold evidence.
+pub(super) async fn evidence_changed(tx: &mut WriteTx, repo: RepoId, tag: &Tag) -> Result<()> {
+    match tag.subject() {
+        Some(subject) => touch(tx, repo, &subject).await,
+        None => Ok(()),
+    }
+}
+
+/// A manifest came or went that others list: their verdicts cover it.
+pub(super) async fn touch_above(tx: &mut WriteTx, repo: RepoId, digest: &Digest) -> Result<()> {
+    let mut level = vec![digest.clone()];
+    for _ in 0..LEVELS {
+        let mut above = Vec::new();
+        for child in &level {
+            above.extend(named_in(tx, repo, child, kind::CHILD, TOLD).await?);
+            above.truncate(TOLD);
+        }
+        for index in &above {
+            touch(tx, repo, index).await?;
+        }
+        level = above;
+    }
+    Ok(())
+}
+
+/// A blob came or went. What names it may be evidence that can be read only now, or no longer.
+pub(super) async fn blob_changed(tx: &mut WriteTx, repo: RepoId, digest: &Digest) -> Result<()> {
+    for manifest in named_in(tx, repo, digest, kind::LAYER | kind::CONFIG, TOLD).await? {
+        touch(tx, repo, &manifest).await?;
+        for subject in subjects(tx, repo, &manifest).await? {
+            touch(tx, repo, &subject).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The manifests that name a digest so.
+async fn named_in(
+    tx: &mut ReadTx,
+    repo: RepoId,
+    digest: &Digest,
+    kinds: u8,
+    most: usize,
+) -> Result<Vec<Digest>> {
+    let prefix = keys::edges_to(repo, digest);
+    let rows = tx.range(&prefix, None, most).await?;
+    let named = rows.iter().filter(|(_, found)| found.iter().any(|found| found & kinds != 0));
+    named.map(|(key, _)| keys::read_edge(key, &prefix)).collect()
+}
+
+/// What a manifest is said of: its subject, and those that its tags name.
+async fn subjects(tx: &mut ReadTx, repo: RepoId, manifest: &Digest) -> Result<Vec<Digest>> {
+    let row = manifests::find(tx, repo, manifest).await?;
+    let mut subjects: Vec<Digest> = row.and_then(|row| row.subject).into_iter().collect();
+    let prefix = keys::tags_of(repo, manifest);
+    for (key, _) in tx.range(&prefix, None, TOLD).await? {
+        subjects.extend(keys::read_tag_of(&key, &prefix)?.subject());
+    }
+    Ok(subjects)
+}
+
+async fn state(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<ManifestState>> {
+    Ok(manifests::find(tx, repo, digest).await?.map(|row| ManifestState::from(&row)))
+}
+
+impl Store {
+    /// A stamp for a new manifest.
+    pub(super) fn new_stamp(&self) -> u64 {
+        use std::sync::atomic::Ordering;
+        // Begins at random with each start, and an odd step reaches every number before one comes again.
+        self.stamps.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+
+    /// What a manifest is judged by, if it is there.
+    pub async fn manifest_state(&self, repo: &RepoName, digest: &Digest) -> Result<Option<ManifestState>> {
+        self.engine
+            .read(async |tx: &mut ReadTx| match repositories::find(tx, repo).await? {
+                Some(repo) => state(tx, repo, digest).await,
+                None => Ok(None),
+            })
+            .await
+    }
+
+    /// The manifests that list a digest, or, with `of_blobs`, that are made of it: a page after `after`.
+    pub async fn naming(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        of_blobs: bool,
+        after: Option<&Digest>,
+    ) -> Result<Vec<(Digest, ManifestState)>> {
+        let (repo, digest, after) = (repo.clone(), digest.clone(), after.cloned());
+        let kinds = if of_blobs { kind::LAYER | kind::CONFIG | kind::CHILD } else { kind::CHILD };
+        self.engine
+            .scan(async move |tx: &mut ReadTx| {
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
+                let prefix = keys::edges_to(repo, &digest);
+                let mut after = after.as_ref().map(|after| keys::edge(repo, &digest, after));
+                let mut found = Vec::new();
+                // A page of what is asked for, however much else lies between.
+                while found.is_empty() {
+                    let page = tx.range(&prefix, after.as_deref(), TOLD).await?;
+                    for (key, named) in &page {
+                        if named.iter().any(|named| named & kinds != 0) {
+                            let manifest = keys::read_edge(key, &prefix)?;
+                            if let Some(state) = state(tx, repo, &manifest).await? {
+                                found.push((manifest, state));
+                            }
+                        }
+                    }
+                    match page.into_iter().last() {
+                        Some((key, _)) => after = Some(key),
+                        None => break,
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// A blob, with what is known in the same snapshot of a manifest of the same digest, and of another manifest.
+    pub async fn blob_and(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        other: Option<&Digest>,
+    ) -> Result<(Blob, Option<ManifestState>, Option<ManifestState>)> {
+        self.engine
+            .read(async |tx: &mut ReadTx| {
+                let (blob, _) = blobs::resolve(tx, repo, digest, blobs::damaged).await?;
+                let repo = repositories::expect(tx, repo).await?;
+                let itself = state(tx, repo, digest).await?;
+                let other = match other {
+                    Some(other) => state(tx, repo, other).await?,
+                    None => None,
+                };
+                Ok((blob, itself, other))
+            })
+            .await
+    }
+
+    /// SHA-256 of a blob that is here under another name, for lists of denied digests.
+    pub async fn sha256_of_blob(&self, repo: &RepoName, digest: &Digest) -> Result<Option<Digest>> {
+        self.engine
+            .read(async |tx: &mut ReadTx| {
+                let Some(repo) = repositories::find(tx, repo).await? else { return Ok(None) };
+                let link = blobs::find_link(tx, repo, digest).await?;
+                Ok(link.map(|link| Digest::Sha256(link.sha256)))
+            })
+            .await
+    }
+
+    /// What the manifests are said of that name a blob.
+    pub async fn subjects_of_blob(&self, repo: &RepoName, digest: &Digest) -> Result<Vec<Digest>> {
+        let (repo, digest) = (repo.clone(), digest.clone());
+        self.engine
+            .scan(async move |tx: &mut ReadTx| {
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
+                let mut found = Vec::new();
+                for manifest in named_in(tx, repo, &digest, kind::LAYER | kind::CONFIG, TOLD).await? {
+                    found.extend(subjects(tx, repo, &manifest).await?);
+                }
+                found.sort();
+                found.dedup();
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Where a tag stands.
+    pub async fn tag_state(&self, repo: &RepoName, tag: &Tag) -> Result<TagState> {
+        self.engine
+            .read(async |tx: &mut ReadTx| {
+                let repo = repositories::expect(tx, repo).await?;
+                let row = tags::find(tx, repo, tag).await?.ok_or(Error::NotFound(What::Manifest))?;
+                Ok(TagState::of(tag.clone(), row))
+            })
+            .await
+    }
+
+    /// The tags that name a manifest, as candidate or as released; the first few thousand.
+    pub async fn tags_naming(&self, repo: &RepoName, digest: &Digest) -> Result<Vec<TagState>> {
+        let (repo, digest) = (repo.clone(), digest.clone());
+        self.engine
+            .scan(async move |tx: &mut ReadTx| {
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
+                let prefix = keys::tags_of(repo, &digest);
+                let mut found = Vec::new();
+                for (key, _) in tx.range(&prefix, None, MAX_PAGE_ROWS).await? {
+                    let tag = keys::read_tag_of(&key, &prefix)?;
+                    if let Some(row) = tags::find(tx, repo, &tag).await? {
+                        found.push(TagState::of(tag, row));
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Where at most `limit` tags after `after` stand, in byte order.
+    pub async fn tag_states(
+        &self,
+        repo: &RepoName,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<TagState>> {
+        let (repo, after) = (repo.clone(), after.cloned());
+        self.engine
+            .scan(async move |tx: &mut ReadTx| {
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
+                let prefix = keys::tags(repo);
+                let after = after.as_ref().map(|after| keys::tag(repo, after.as_str()));
+                let rows = tx.range(&prefix, after.as_deref(), limit.min(MAX_PAGE_ROWS)).await?;
+                rows.iter()
+                    .map(|(key, row)| {
+                        Ok(TagState::of(keys::read_tag(key, &prefix)?.parse()?, rows::decode(row)?))
+                    })
+                    .collect()
+            })
+            .await
+    }
+
+    /// How many tags a repository has.
+    pub async fn count_tags(&self, repo: &RepoName) -> Result<u64> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.tag_states(repo, after.as_ref(), MAX_PAGE_ROWS).await?;
+            count += page.len() as u64;
+            match page.into_iter().last() {
+                Some(last) => after = Some(last.tag),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// The number of a policy set, by its hash: the next one if it is another than was in force last.
+    pub async fn policy_epoch(&self, hash: &str) -> Result<u64> {
+        let hash = hash.to_owned();
+        let present = self.engine.read(async |tx: &mut ReadTx| epoch(tx).await).await?;
+        if let Some(row) = present
+            && row.hash == hash
+        {
+            return Ok(row.epoch);
+        }
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let epoch = epoch(tx).await?.map_or(0, |row| row.epoch) + 1;
+                let row = rows::PolicyEpoch { hash: hash.clone(), epoch };
+                tx.put(keys::POLICY_EPOCH.to_vec(), rows::encode(&row)?)?;
+                Ok(epoch)
+            })
+            .await
+    }
+
+    /// Lets readers see a tag's candidate, if tag and manifest are as they were when it was judged. Says whether they do
+    /// now; false means that something changed, and will be judged again.
+    pub async fn release(&self, repo: &RepoName, tag: &Tag, release: &Release) -> Result<bool> {
+        let (repo, tag, release, now) = (repo.clone(), tag.clone(), release.clone(), self.now());
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(false) };
+                let Some(before) = tags::find(tx, repo, &tag).await? else { return Ok(false) };
+                let is_same = before.candidate.as_ref() == Some(&release.digest)
+                    && before.generation == release.generation;
+                if !is_same {
+                    return Ok(false);
+                }
+                if before.released == before.candidate {
+                    return Ok(true);
+                }
+                if !mark_released(tx, repo, &release, now).await? {
+                    return Ok(false);
+                }
+                let by = before.pusher.clone();
+                let (released, signed_at) = (before.candidate.clone(), release.signed_at);
+                let row = rows::Tag { released, signed_at, updated: now, ..before.clone() };
+                tags::replace(tx, repo, &tag, Some(&before), row, &by, now).await?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// Points a tag at a manifest that is there, for readers and pushers alike, if both are as they were when it was judged.
+    pub async fn roll_back(
+        &self,
+        repo: &RepoName,
+        tag: &Tag,
+        release: &Release,
+        actor: &Actor,
+    ) -> Result<bool> {
+        let (repo, tag, release) = (repo.clone(), tag.clone(), release.clone());
+        let (actor, now) = (actor.clone(), self.now());
+        self.engine
+            .write(0, async move |tx: &mut WriteTx| {
+                let repo = repositories::expect(tx, &repo).await?;
+                let before = tags::find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
+                if before.generation != release.generation || !mark_released(tx, repo, &release, now).await? {
+                    return Ok(false);
+                }
+                let row = rows::Tag {
+                    released: Some(release.digest.clone()),
+                    candidate: Some(release.digest.clone()),
+                    generation: before.generation + 1,
+                    updated: now,
+                    pusher: actor.subject.clone(),
+                    moves: before.moves,
+                    signed_at: release.signed_at,
+                };
+                tx.put(keys::tag_of(repo, &release.digest, &tag), Vec::new())?;
+                tags::replace(tx, repo, &tag, Some(&before), row, &actor.subject, now).await?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// The last moves of what readers see under a tag, newest first.
+    pub async fn tag_history(&self, repo: &RepoName, tag: &Tag) -> Result<Vec<TagMoved>> {
+        let (repo, tag) = (repo.clone(), tag.clone());
+        self.engine
+            .scan(async move |tx: &mut ReadTx| {
+                let repo = repositories::expect(tx, &repo).await?;
+                let rows = tx.range(&keys::moves(repo, &tag), None, MAX_PAGE_ROWS).await?;
+                rows.iter()
+                    .map(|(_, row)| {
+                        let rows::TagMove { from, to, at, by, .. } = rows::decode(row)?;
+                        Ok(TagMoved { from, to, at, by })
+                    })
+                    .collect()
+            })
+            .await
+    }
+}
+
+async fn epoch(tx: &mut ReadTx) -> Result<Option<rows::PolicyEpoch>> {
+    tx.get(keys::POLICY_EPOCH).await?.map(|row| rows::decode(&row)).transpose()
+}
+
+/// Notes when a manifest was released, if it is as it was when it was judged.
+async fn mark_released(tx: &mut WriteTx, repo: RepoId, release: &Release, now: Timestamp) -> Result<bool> {
+    let Some(mut row) = manifests::find(tx, repo, &release.digest).await? else { return Ok(false) };
+    if row.stamp != release.stamp {
+        return Ok(false);
+    }
+    row.released_at = Some(now);
+    tx.put(keys::manifest(repo, &release.digest), rows::encode(&row)?)?;
+    Ok(true)
+}
