@@ -14,7 +14,7 @@ use crate::authority::Authority;
 use crate::document::{self, Document, RootNames};
 use crate::image_policy::ImagePolicy;
 use crate::registry_policy::{Enforcement, RegistryPolicy, Rules};
-use crate::{Digest, Error, PublicKey, Result, Trust, TrustRoot};
+use crate::{Digest, Error, PublicKey, RepositoryGlob, Result, Trust, TrustRoot};
 
 pub use summary::Summary;
 
@@ -126,6 +126,11 @@ impl PolicySet {
     /// What images are called before the name of their repository.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The patterns of repositories that registry policies are about.
+    pub fn repository_globs(&self) -> impl Iterator<Item = &str> {
+        self.registry.iter().flat_map(|policy| &policy.repositories).map(RepositoryGlob::as_str)
     }
 
     /// Whether pulls are enforced in any repository.

@@ -196,6 +196,11 @@ impl Access {
         }
     }
 
+    /// Whether a client that says nothing of itself could be told apart if it did.
+    pub(crate) fn could_log_in(&self, who: &Identity) -> bool {
+        who.is_anonymous() && who.scope.is_none() && self.can_be_proven()
+    }
+
     /// Whether there is a way to prove who one is.
     fn can_be_proven(&self) -> bool {
         self.passwords.is_some() || !self.issuers.is_empty() || self.robots

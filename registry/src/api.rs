@@ -14,7 +14,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK, 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use stella_storage::{Actor, Digest, RepoName};
 
-use crate::access::{Action, Identity};
+use crate::access::{Action, Identity, Wanted};
 use crate::app::App;
 use crate::body::RequestBody;
 use crate::connection::Notes;
@@ -93,6 +93,15 @@ impl Call<'_> {
     /// Whether the client gets only what the policies let through.
     fn is_reader(&self, gated: Option<&Gated>, repo: &RepoName) -> bool {
         gated.is_some_and(Gated::enforces_pull) && !self.previews(repo)
+    }
+
+    /// The gate's refusal, as this client must hear it.
+    fn refused(&self, repo: &RepoName, error: ApiError) -> ApiError {
+        if self.app.access.could_log_in(self.who) {
+            error.or_log_in(Wanted::of(Action::Pull, repo))
+        } else {
+            error
+        }
     }
 
     /// Whether the client may do something in a repository.

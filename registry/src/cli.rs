@@ -252,6 +252,9 @@ fn check(source: Source, env: Environment) -> anyhow::Result<()> {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     crate::access::Access::load(&config)?;
+    for warning in crate::gate::Gate::check_config(&config)? {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     if let Some(file) = &config.audit.file {
         Audit::can_open(file).map_err(|error| unopened(&config, file, &error))?;
     }

@@ -165,6 +165,16 @@ impl ApiError {
         error
     }
 
+    /// The same for a client that has not said who it is: it may be somebody who may see more, and most clients say so only
+    /// when they are asked. The token that it gets for nobody is told the refusal itself.
+    pub(crate) fn or_log_in(mut self, wanted: Wanted) -> Self {
+        if self.status == StatusCode::FORBIDDEN {
+            (self.status, self.code) = (StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+            self.refusal.get_or_insert_default().wanted = Some(wanted);
+        }
+        self
+    }
+
     /// Who it is does not help.
     pub(crate) fn denied(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)

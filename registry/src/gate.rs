@@ -28,6 +28,7 @@ use crate::error::ApiError;
 mod active;
 mod attachment;
 mod denial;
+mod grants;
 mod judge;
 mod metrics;
 mod read;
@@ -56,6 +57,8 @@ pub(crate) struct Gate {
     /// What is wrong with the policies on disk, while others are in force.
     error: Mutex<Option<String>>,
     places: Mutex<Option<Places>>,
+    /// What access rules are checked against when policies change.
+    config: Mutex<Option<Config>>,
     /// Wakes who watches.
     changed: Notify,
     /// What links begin with.
@@ -113,13 +116,25 @@ impl Gate {
             metrics: GateMetrics::default(),
             error: Mutex::default(),
             places: Mutex::new(places.clone()),
+            config: Mutex::default(),
             changed: Notify::new(),
             base: base(config),
         };
         if let Some(places) = places {
-            gate.load_from(store, places).await?;
+            gate.load_from(store, places, Some(config)).await?;
         }
         Ok(gate)
+    }
+
+    /// Whether the policies that a configuration names can be used with it; what is dubious about that, in sentences.
+    pub(crate) fn check_config(config: &Config) -> Result<Vec<String>, ConfigError> {
+        let Some(places) = places(config)? else { return Ok(Vec::new()) };
+        let checked = Active::load(&places).and_then(|active| grants::check(config, &active.set));
+        checked.map_err(|reason| ConfigError::BadValue {
+            origin: config.origin("policy.paths"),
+            key: "policy.paths".to_owned(),
+            reason,
+        })
     }
 
     /// What is about a repository, if there are policies and one of them does something there.

@@ -29,7 +29,10 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     let gated = call.gated(&repo)?.filter(Gated::enforces_pull);
     let blob = match &gated {
         _ if head && call.may(Action::Push, &repo) => call.app.store.blob_for_push(&repo, &digest).await?,
-        Some(gated) if !call.previews(&repo) => call.app.gate.blob(call.app, gated, &repo, &digest).await?,
+        Some(gated) if !call.previews(&repo) => {
+            let found = call.app.gate.blob(call.app, gated, &repo, &digest).await;
+            found.map_err(|error| call.refused(&repo, error))?
+        }
         _ => call.app.store.blob(&repo, &digest).await?,
     };
     let mut response = empty(StatusCode::OK);

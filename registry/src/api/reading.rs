@@ -59,7 +59,9 @@ impl<'c, 'r> Reading<'c, 'r> {
     async fn waits(&self, candidate: &Digest) -> Result<ApiError, ApiError> {
         match (&self.gated, self.reference) {
             (Some(gated), Reference::Tag(tag)) => {
-                self.call.app.gate.unreleased(self.call.app, gated, self.repo, tag, candidate).await
+                let gate = &self.call.app.gate;
+                let error = gate.unreleased(self.call.app, gated, self.repo, tag, candidate).await?;
+                Ok(self.call.refused(self.repo, error))
             }
             _ => Ok(Error::Unreleased(candidate.clone()).into()),
         }
@@ -83,7 +85,7 @@ impl<'c, 'r> Reading<'c, 'r> {
         Ok(match gate.check(self.call.app, gated, self.repo, head).await? {
             Readable::Yes => told,
             Readable::No(why) if self.is_reader => {
-                return Err(gate.denial(gated, self.repo, &head.digest, &why));
+                return Err(self.call.refused(self.repo, gate.denial(gated, self.repo, &head.digest, &why)));
             }
             // Who may preview sees it, and that is written down.
             Readable::No(why) if gated.enforces_pull() => {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use stella_storage::{RepoName, Store};
 
 use super::active::{Active, Places};
-use super::{Gate, places};
+use super::{Gate, grants, places};
 use crate::app::App;
 use crate::config::Config;
 
@@ -29,9 +29,21 @@ const FILES: usize = 20_000;
 
 impl Gate {
     /// Reads a set and puts it into force.
-    pub(super) async fn load_from(&self, store: &Store, places: Places) -> anyhow::Result<bool> {
+    pub(super) async fn load_from(
+        &self,
+        store: &Store,
+        places: Places,
+        config: Option<&Config>,
+    ) -> anyhow::Result<bool> {
         let active = tokio::task::spawn_blocking(move || Active::load(&places)).await?;
         let mut active = active.map_err(anyhow::Error::msg)?;
+        let known = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(config) = config.cloned().or_else(known) {
+            for warning in grants::check(&config, &active.set).map_err(anyhow::Error::msg)? {
+                tracing::warn!("{warning}");
+            }
+            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+        }
         if self.active.load().as_ref().is_some_and(|present| present.hash == active.hash) {
             return Ok(false);
         }
@@ -48,16 +60,21 @@ impl Gate {
         let outcome = match places(config) {
             Ok(new) => {
                 self.places.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&new);
-                self.reload_from(store, new).await
+                self.reload_from(store, new, Some(config)).await
             }
             Err(error) => Err(error.into()),
         };
         self.note(outcome)
     }
 
-    async fn reload_from(&self, store: &Store, places: Option<Places>) -> anyhow::Result<()> {
+    async fn reload_from(
+        &self,
+        store: &Store,
+        places: Option<Places>,
+        config: Option<&Config>,
+    ) -> anyhow::Result<()> {
         if let Some(places) = places {
-            return self.load_from(store, places).await.map(drop);
+            return self.load_from(store, places, config).await.map(drop);
         }
         if self.active.swap(None).is_some() {
             tracing::warn!("no policies are in force any more: the configuration names none");
@@ -103,7 +120,7 @@ impl Gate {
             }
             seen = now;
             let places = gate.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let outcome = gate.reload_from(&app.store, places).await;
+            let outcome = gate.reload_from(&app.store, places, None).await;
             if let Err(error) = gate.note(outcome) {
                 let error = format!("{error:#}");
                 tracing::error!(

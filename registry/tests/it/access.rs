@@ -24,9 +24,9 @@ mod tags;
 mod tokens;
 
 /// A server with rules, and users whose passwords are their names backwards.
-pub(super) struct Guarded {
-    pub(super) server: Server,
-    pub(super) folder: TempDir,
+pub(crate) struct Guarded {
+    pub(crate) server: Server,
+    pub(crate) folder: TempDir,
 }
 
 /// Alice may do everything, ci may push to `dev`, reader reads `dev`, signer signs in `dev`; everyone reads `public`.
@@ -37,12 +37,15 @@ const RULES: &str = "[{deny: [delete], to: everyone, repositories: [prod/**]}, {
                      {allow: [pull], to: everyone, repositories: [public/**]}]";
 
 impl Guarded {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&[])
     }
 
-    pub(super) fn with(env: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
+    pub(crate) fn with(env: &[(&str, &str)]) -> Self {
+        Self::in_folder(TempDir::new().unwrap(), env)
+    }
+
+    pub(crate) fn in_folder(folder: TempDir, env: &[(&str, &str)]) -> Self {
         let users = ["alice", "ci", "reader", "signer", "nobody"].map(|name| line(name, &backwards(name)));
         std::fs::write(folder.path().join("users"), users.concat()).unwrap();
         let users = folder.path().join("users");
@@ -51,17 +54,17 @@ impl Guarded {
         Guarded { server, folder }
     }
 
-    pub(super) fn users(&self) -> PathBuf {
+    pub(crate) fn users(&self) -> PathBuf {
         self.folder.path().join("users")
     }
 
     /// Sends a request as somebody: a user, or `anonymous`.
-    pub(super) fn send(&self, who: &str, request: Request) -> Answer {
+    pub(crate) fn send(&self, who: &str, request: Request) -> Answer {
         self.authorized(who, request).to(&self.server)
     }
 
     #[expect(clippy::unused_self, reason = "reads as what is asked of the server")]
-    pub(super) fn authorized(&self, who: &str, request: Request) -> Request {
+    pub(crate) fn authorized(&self, who: &str, request: Request) -> Request {
         if who == "anonymous" {
             request
         } else {
@@ -70,7 +73,7 @@ impl Guarded {
     }
 
     /// Pushes an image as Alice; gives its digest and that of its layer.
-    pub(super) fn image(&self, repo: &str, tag: &str) -> (String, String) {
+    pub(crate) fn image(&self, repo: &str, tag: &str) -> (String, String) {
         let blob = |bytes: String| {
             let digest = sha256(&bytes);
             let target = format!("/v2/{repo}/blobs/uploads/?digest={digest}");
@@ -86,13 +89,13 @@ impl Guarded {
     }
 
     /// A token of `/token` for somebody.
-    pub(super) fn token(&self, who: &str, scope: &str) -> String {
+    pub(crate) fn token(&self, who: &str, scope: &str) -> String {
         let answer = self.send(who, get(format!("/token?service=stella-registry&scope={scope}"))).is(200);
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
     /// Ends the server and starts it again on its data.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.server.terminate();
         self.server.ended();
         let users = self.users();
@@ -101,31 +104,31 @@ impl Guarded {
     }
 
     /// Runs a command beside the server, with its configuration.
-    pub(super) fn stella(&self, args: &[&str]) -> crate::administration::Outcome {
+    pub(crate) fn stella(&self, args: &[&str]) -> crate::administration::Outcome {
         let users = self.users();
         let env = [("STELLA_ACCESS", RULES), ("STELLA_AUTH__HTPASSWD", users.to_str().unwrap())];
         stella_with(&self.folder.path().join("data"), args, &env)
     }
 }
 
-pub(super) fn backwards(name: &str) -> String {
+pub(crate) fn backwards(name: &str) -> String {
     name.chars().rev().collect()
 }
 
-pub(super) fn line(name: &str, password: &str) -> String {
+pub(crate) fn line(name: &str, password: &str) -> String {
     format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap())
 }
 
-pub(super) fn basic(name: &str, password: &str) -> String {
+pub(crate) fn basic(name: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}")))
 }
 
-pub(super) fn bearer(request: Request, token: &str) -> Request {
+pub(crate) fn bearer(request: Request, token: &str) -> Request {
     request.header("Authorization", format!("Bearer {token}"))
 }
 
 /// What a token says.
-pub(super) fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     let bytes = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap();
     serde_json::from_slice(&bytes).unwrap()

@@ -24,6 +24,7 @@ mod disk;
 #[cfg(any(feature = "sled", feature = "postgres"))]
 mod engines;
 mod errors;
+mod gate;
 mod health;
 mod hostile;
 mod http2;

@@ -180,7 +180,7 @@ impl Server {
         eventually("the configuration is reloaded", || done() > before);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
