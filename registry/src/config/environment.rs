@@ -52,8 +52,8 @@ pub(super) fn overlay(
             }
         };
         let path: Vec<_> = key.split('.').collect();
-        // A list is written as in the file, on one line.
-        let node = if schema.is_list(key) {
+        // A list or a map is written as in the file, on one line.
+        let node = if schema.is_written(key) {
             file::parse(&value, |_| origin.clone())?
         } else {
             Node::text(value, origin)

@@ -115,11 +115,17 @@ impl Schema {
     }
 
     pub(super) fn is_key(&self, key: &str) -> bool {
-        self.tree.get(key).is_some_and(|node| !matches!(node.value, Value::Section(_)))
+        self.tree.get(key).is_some_and(|node| match &node.value {
+            // What is empty by default has names of an operator's own: a map, not a section.
+            Value::Section(entries) => entries.is_empty(),
+            _ => true,
+        })
     }
 
-    pub(super) fn is_list(&self, key: &str) -> bool {
-        self.tree.get(key).is_some_and(|node| matches!(node.value, Value::List(_)))
+    /// Whether its value is written as in the file, wherever it stands: a list or a map.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        let node = self.tree.get(key);
+        node.is_some_and(|node| matches!(node.value, Value::List(_) | Value::Section(_)))
     }
 
     /// Whether `key` exists, as a value or as a section.

@@ -63,6 +63,7 @@ repositories:
 access:
   - {deny: [delete], to: everyone, repositories: [prod/**]}
   - {allow: [pull, push], to: [{subject: 'gitlab:*/**', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
+policy: {host: registry.example, paths: [/etc/stella/policies], trust_roots: {}, max_evidence: 5000}
 auth:
   htpasswd: /etc/stella/htpasswd
   robots: false
@@ -174,15 +175,26 @@ fn every_key_can_be_set_in_the_environment() {
             node::Value::List(_) => match key.as_str() {
                 "tls.certificates" => "[{certificate: /etc/stella/a.crt, key: /etc/stella/a.key}]".to_owned(),
                 "trusted_proxies" => "[10.0.0.0/8, '::1']".to_owned(),
-                "access" | "auth.issuers" | "auth.token_servers" => super::render::flow(node),
+                "access" | "policy.paths" | "auth.issuers" | "auth.token_servers" => super::render::flow(node),
                 _ => "[{match: a/*, untagged: 7d, released: 30d, immutable_tags: [v*], protected_tags: [latest, release-*]}]".to_owned(),
             },
+            node::Value::Section(entries) if entries.is_empty() => "{}".to_owned(),
             other => panic!("{other:?}"),
         };
         (super::origin::variable(&key), value)
     });
     let config = Config::load(None, pairs, Overrides::default()).unwrap();
     assert_eq!(values(&config), values(&file));
+}
+
+#[test]
+fn names_of_ones_own_are_set_in_the_file_and_in_the_environment() {
+    let file = load("policy:\n  trust_roots: {ours: /a.json, public: /b.json}\n", &[]).unwrap();
+    let env = load("", &[("STELLA_POLICY__TRUST_ROOTS", "{ours: /a.json, public: /b.json}")]).unwrap();
+    assert_eq!(file.policy.trust_roots["public"], Path::new("/b.json"));
+    assert_eq!(values(&file), values(&env));
+    let fault = load("policy: {trust_roots: [a]}", &[]).unwrap_err().to_string();
+    assert!(fault.contains("policy.trust_roots"), "{fault}");
 }
 
 #[test]

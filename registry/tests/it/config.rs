@@ -183,6 +183,11 @@ auth:
     rotation: "30d" # default
   issuers: [] # default
   token_servers: [] # default
+policy:
+  host: null # default
+  paths: [] # default
+  trust_roots: {} # default
+  max_evidence: 20000 # default
 upgrade: "auto" # default
 repositories: [] # default
 "#;

@@ -40,7 +40,7 @@ fn a_misspelt_key_is_told_with_its_place_and_the_nearest_one() {
         ),
         (
             "1: 2\n",
-            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `auth`, `audit`, `scrub`, `listen`, `limits`, `access`, `metrics`, `tracing`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
+            "1:1: unknown key `1`; known keys, the nearest first: `tls`, `log`, `data`, `push`, `auth`, `audit`, `scrub`, `listen`, `limits`, `access`, `policy`, `metrics`, `tracing`, `upgrade`, `metadata`, `collection`, `external_url`, `repositories`, `trusted_proxies`",
         ),
     ] {
         assert_eq!(fault(yaml), format!("stella.yaml:{expected}"));
