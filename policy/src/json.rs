@@ -171,6 +171,8 @@ mod tests {
             assert_eq!(value(bad).unwrap_err().reason, Reason::Malformed, "{bad}");
         }
         assert!(check(b"{\"a\": \"\xff\"}", 100).is_err());
+        // Where nothing is built of it too.
+        assert!(check(b"{} x", 100).is_err() && check(b"{}", 100).is_ok());
     }
 
     #[test]

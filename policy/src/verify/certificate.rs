@@ -149,7 +149,7 @@ fn by_crate(
 
 /// CVE-2026-24122: certificates of the authority's chain are anchors to the crate, which have no dates for it. All of
 /// them must hold at all times, and the authority be trusted at all times.
-fn in_time(issuer: &Issuer, times: &[i64]) -> Result<(), Refusal> {
+pub(super) fn in_time(issuer: &Issuer, times: &[i64]) -> Result<(), Refusal> {
     for time in times {
         let all =
             issuer.window.contains(*time) && issuer.chain.iter().all(|link| link.window.contains(*time));

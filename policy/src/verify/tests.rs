@@ -11,4 +11,5 @@ mod mint;
 mod mutants;
 mod private_authority;
 mod support;
+mod table;
 mod world;
