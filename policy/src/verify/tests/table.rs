@@ -14,8 +14,10 @@ const STATEMENT: &str = include_str!("../../evidence/statement.rs");
 const DOCUMENT: &str = include_str!("../../document/tests.rs");
 const SET: &str = include_str!("../../set/tests.rs");
 
-/// The point, what it is known by, and its tests.
-const TABLE: [(&str, &str, &[(&str, &str)]); 34] = [
+/// The point, what it is known by, and its tests: in which text, and how its name begins.
+type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const TABLE: [Row; 34] = [
     ("1", "CVE-2022-23649, GHSA-ccxc-vr6p-4858", &[(ADVISORIES, "cve_2022_23649")]),
     ("2", "CVE-2022-36056, GHSA-8gw7-4j42-w388", &[(ADVISORIES, "cve_2022_36056")]),
     ("3", "CVE-2026-22703, GHSA-whqx-f9j3-ch6m", &[(ADVISORIES, "cve_2026_22703")]),

@@ -16,7 +16,7 @@ use crate::role::{OCI_MANIFEST, sha256};
 
 const MOST_MEMORY: u64 = 64 << 20;
 /// Of a debug build on a busy machine; it is bounded, that is what counts.
-const MOST_TIME: Duration = Duration::from_secs(180);
+const MOST_TIME: Duration = Duration::from_mins(3);
 pub(super) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 impl Desk {
