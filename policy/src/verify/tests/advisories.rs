@@ -87,9 +87,10 @@ fn cve_2026_22703_a_log_entry_of_the_same_bytes_by_another_signer() {
     let world = world();
     let (alice, mallory) = (world.authority.issue(), world.authority.issue());
     let (mut good, bytes) = alice.layer(&payload(IMAGE), Some(&world.log));
+    assert_eq!(layer(&world, Form::LegacySignature, (good.clone(), bytes.clone())).facts.len(), 1);
     let theirs = mallory.layer(&payload(IMAGE), Some(&world.log)).0;
     good.annotations.as_mut().unwrap().insert(BUNDLE.to_owned(), theirs.annotations.unwrap()[BUNDLE].clone());
-    is(&layer(&world, Form::LegacySignature, (good, bytes)), Reason::TlogInvalid, "");
+    is(&layer(&world, Form::LegacySignature, (good, bytes)), Reason::TlogInvalid, "does not match");
 }
 
 #[test]
@@ -111,6 +112,9 @@ fn cve_2026_39395_a_signed_payload_that_cannot_be_read_is_a_failure() {
         let checked = layer(&world, Form::LegacySignature, world.somebody.layer(payload, None));
         is(&checked, Reason::Malformed, "payload");
     }
+    let other = String::from_utf8(payload(IMAGE)).unwrap().replace("cosign container", "atomic container");
+    let checked = layer(&world, Form::LegacySignature, world.somebody.layer(other.as_bytes(), None));
+    is(&checked, Reason::Malformed, "critical.type");
     for bad in [json!({}), json!(null), json!([]), json!("x")] {
         let bundle = world.somebody.bundle(&bad, None);
         is(&of(&world.verifier, &bundle, IMAGE), Reason::Malformed, "statement");
