@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::rego::Rego;
-use crate::{Form, Identity, TrustedKey};
+use crate::{Form, Identity, TrustRoot, TrustedKey};
 
 /// The predicate type of cosign's signatures in bundles.
 pub const SIGN_V1: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -39,11 +39,33 @@ pub(crate) enum Who {
         roots: Roots,
         /// `insecureIgnoreSCT`.
         unlogged: bool,
+        /// `keyless.ca-cert`: certificate authorities of the policy's own, in the root that `roots` names.
+        private: Option<PrivateAuthority>,
     },
     /// Nobody's: it always passes.
     Pass,
     /// Nobody's: it never passes.
     Fail(String),
+}
+
+/// Certificate authorities that stand in a policy. With the logs and clocks of a configured root they make a root of
+/// their own, under a name that says both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct PrivateAuthority {
+    /// The root of their own.
+    pub(crate) name: String,
+    /// Whose logs and clocks.
+    pub(crate) of: String,
+    /// Their certificates, in PEM.
+    pub(crate) certificates: String,
+}
+
+impl PrivateAuthority {
+    pub(crate) fn new(certificates: &str, of: &str) -> Result<Self, String> {
+        let hash = TrustRoot::check_authorities(certificates)?;
+        let name = format!("{of}+ca-cert:{}", hash.hex());
+        Ok(PrivateAuthority { name, of: of.to_owned(), certificates: certificates.to_owned() })
+    }
 }
 
 /// Which trust roots count.
@@ -137,7 +159,8 @@ impl Authority {
     /// Signatures of an image by one of these identities, by a certificate of one of these roots, in any log of theirs.
     pub fn of_identities(name: &str, identities: Vec<Identity>, roots: Roots) -> Self {
         let log = LogRule::Required { roots: roots.clone(), url: None };
-        Authority { log, ..Authority::new(name, Who::Certificates { identities, roots, unlogged: false }) }
+        let who = Who::Certificates { identities, roots, unlogged: false, private: None };
+        Authority { log, ..Authority::new(name, who) }
     }
 
     pub(crate) fn new(name: &str, who: Who) -> Self {
@@ -208,6 +231,14 @@ impl Authority {
         match &self.who {
             Who::Keys(keys) => keys,
             _ => &[],
+        }
+    }
+
+    /// The certificate authorities that it brings along.
+    pub(crate) fn private(&self) -> Option<&PrivateAuthority> {
+        match &self.who {
+            Who::Certificates { private, .. } => private.as_ref(),
+            _ => None,
         }
     }
 

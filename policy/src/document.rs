@@ -6,6 +6,7 @@
 mod authority;
 mod files;
 mod image_policy;
+mod private;
 mod registry_policy;
 mod section;
 mod yaml;

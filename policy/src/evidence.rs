@@ -15,6 +15,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use legacy::ANNOTATIONS;
+
 use crate::limits::{ANNOTATION_BYTES, ATTESTATION_BYTES, SIGNATURE_BYTES};
 use crate::{Claim, Descriptor, Digest, Error, Result};
 
@@ -54,6 +56,8 @@ pub struct Evidence {
     pub annotations: BTreeMap<String, String>,
     /// The media type of the layer.
     pub media_type: String,
+    /// What its statement said, where its content was let go.
+    said: Option<String>,
 }
 
 impl Evidence {
@@ -66,15 +70,26 @@ impl Evidence {
             bytes,
             annotations: BTreeMap::new(),
             media_type: BUNDLE.to_owned(),
+            said: None,
         })
     }
 
     /// The predicate type of the statement in it, if it has one; said, not proven.
     pub fn said_predicate(&self) -> Option<String> {
+        if self.said.is_some() {
+            return self.said.clone();
+        }
         match parsed::Parsed::read(self).ok()?.meaning {
             parsed::Meaning::Claim(Claim::Statement { predicate_type, .. }) => Some(predicate_type),
             _ => None,
         }
+    }
+
+    /// Lets go of its content, of which only the predicate type is still told: what proves nothing shall take no memory.
+    pub(crate) fn forget(&mut self) {
+        self.said = self.said_predicate();
+        self.bytes = Vec::new();
+        self.annotations = BTreeMap::new();
     }
 
     /// A Sigstore bundle in a file, of which no more is read than a bundle may have.
@@ -91,6 +106,7 @@ impl Evidence {
             bytes,
             annotations: BTreeMap::new(),
             media_type: String::new(),
+            said: None,
         })
     }
 
@@ -117,7 +133,7 @@ impl Evidence {
             .annotations
             .iter()
             .flatten()
-            .filter(|(name, _)| legacy::ANNOTATIONS.contains(&name.as_str()))
+            .filter(|(name, _)| ANNOTATIONS.contains(&name.as_str()))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         at_most(annotations.values().map(String::len).sum(), ANNOTATION_BYTES)?;
@@ -126,7 +142,7 @@ impl Evidence {
             named.extend([name, " ", &value.len().to_string(), "\n", value, "\n"]);
         }
         let digest = Digest::of(named.as_bytes());
-        Ok(Evidence { form, digest, bytes, annotations, media_type: layer.media_type.clone() })
+        Ok(Evidence { form, digest, bytes, annotations, media_type: layer.media_type.clone(), said: None })
     }
 }
 

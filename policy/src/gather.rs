@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Deserialize;
 
 use crate::evidence::parsed::Parsed;
-use crate::evidence::{BUNDLE, DSSE, Evidence, Form, SIMPLE_SIGNING, most_of};
+use crate::evidence::{ANNOTATIONS, BUNDLE, DSSE, Evidence, Form, SIMPLE_SIGNING, most_of};
 use crate::json;
-use crate::limits::{JUNK_BYTES, LAYERS, MANIFEST_BYTES, REFERRERS};
+use crate::limits::{JUNK_BYTES, KEPT_ANNOTATION_BYTES, LAYERS, MANIFEST_BYTES, REFERRERS};
 use crate::refusal::Refusal;
 use crate::{Algorithm, Descriptor, Digest, Error, Manifest, Reason, Reference, Rejected, Result, Source};
 
@@ -43,6 +43,12 @@ struct Candidate {
     layer: Descriptor,
 }
 
+impl Candidate {
+    fn annotation_bytes(&self) -> usize {
+        self.layer.annotations.iter().flatten().map(|(_, value)| value.len()).sum()
+    }
+}
+
 /// Fields that are not known are ignored: cosign writes `artifactType` into config descriptors.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,8 +66,8 @@ struct Index {
 }
 
 /// Gathers evidence about `subject`. `worth` says whether an item is worth something, as a rule whether it verifies; such
-/// items and others are each taken up to the limit, of at most `looked_at` referrers, and layers of each tag. Where nothing
-/// can be said, `|_| true` serves.
+/// items and others are each taken up to the limit, the others without their content; of at most `looked_at` referrers,
+/// and layers of each tag. Where nothing can be said, `|_| true` serves.
 pub async fn gather(
     source: &impl Source,
     subject: &Digest,
@@ -117,10 +123,27 @@ async fn referrers(
         gathered.cut.push(format!("more than {looked_at} referrers; the others were not looked at"));
         list.truncate(looked_at);
     }
-    let mut found = Vec::new();
+    // Manifests too are read from the smallest, up to a sum: each may have a mebibyte, and they may be thousands.
+    list.sort_by(|a, b| (a.size, &a.digest).cmp(&(b.size, &b.digest)));
+    let (mut found, mut read, mut kept) = (Vec::new(), 0, 0);
     for referrer in list {
+        if read > JUNK_BYTES {
+            gathered.cut.push(format!("more than {JUNK_BYTES} bytes of referrers; the rest was not read"));
+            break;
+        }
         match one(source, subject, &referrer).await? {
-            Ok(image) => found.extend(candidates(Form::ReferrerSignature, image)),
+            Ok(image) => {
+                read += referrer.size;
+                let candidates = candidates(Form::ReferrerSignature, image);
+                let bytes: usize = candidates.iter().map(Candidate::annotation_bytes).sum();
+                if kept + bytes > KEPT_ANNOTATION_BYTES {
+                    let why = format!("more than {KEPT_ANNOTATION_BYTES} bytes of annotations before it");
+                    gathered.reject(referrer.digest, Form::ReferrerSignature, Refusal::unsupported(why));
+                    continue;
+                }
+                kept += bytes;
+                found.extend(candidates);
+            }
             Err(refusal) => gathered.reject(referrer.digest, Form::Bundle, refusal),
         }
     }
@@ -184,7 +207,11 @@ fn most(bytes: u64) -> usize {
 fn candidates(form: Form, image: Image) -> Vec<Candidate> {
     let is_bundle =
         image.artifact_type.is_some_and(|kind| kind.starts_with(BUNDLE)) && image.layers.len() == 1;
-    let candidate = |layer: Descriptor| {
+    let candidate = |mut layer: Descriptor| {
+        // All others are no part of the evidence.
+        if let Some(annotations) = &mut layer.annotations {
+            annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
+        }
         let form = match layer.media_type.as_str() {
             SIMPLE_SIGNING | DSSE => form,
             kind if kind.starts_with(BUNDLE) || is_bundle => Form::Bundle,
@@ -220,7 +247,7 @@ async fn take(
             break;
         }
         let (digest, form, size) = (candidate.layer.digest.clone(), candidate.form, candidate.layer.size);
-        let evidence = match fetched(source, candidate).await? {
+        let mut evidence = match fetched(source, candidate).await? {
             Ok(evidence) if !seen.insert(evidence.digest.clone()) => continue,
             Ok(evidence) => evidence,
             Err(refusal) => {
@@ -234,6 +261,9 @@ async fn take(
             (&mut good, "items of evidence")
         } else {
             junk += size;
+            if others.len() < limit {
+                evidence.forget();
+            }
             (&mut others, "items that prove nothing")
         };
         if list.len() < limit {

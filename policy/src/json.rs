@@ -8,6 +8,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::Reason;
@@ -29,7 +30,7 @@ pub fn strict_json<T: DeserializeOwned>(bytes: &[u8], most: usize) -> crate::Res
 }
 
 /// As [`strict_json`], for what verifies.
-pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, Refusal> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], most: usize) -> Result<T, Refusal> {
     check(bytes, most)?;
     serde_json::from_slice(bytes).map_err(|error| Refusal::malformed(error.to_string()))
 }
@@ -170,6 +171,8 @@ mod tests {
             assert_eq!(value(bad).unwrap_err().reason, Reason::Malformed, "{bad}");
         }
         assert!(check(b"{\"a\": \"\xff\"}", 100).is_err());
+        // Where nothing is built of it too.
+        assert!(check(b"{} x", 100).is_err() && check(b"{}", 100).is_ok());
     }
 
     #[test]

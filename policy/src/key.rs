@@ -158,6 +158,18 @@ impl PublicKey {
         self.scheme_of(message, signature).is_some()
     }
 
+    /// The same of a message in parts. It is not put together where the key signs hashes: it may be large.
+    pub(crate) fn verifies_parts(&self, parts: &[&[u8]], signature: &[u8]) -> bool {
+        let signature = SignatureBytes::new(signature.to_vec());
+        self.schemes().any(|scheme| {
+            let Ok(key) = VerificationKey::from_spki_with_scheme(&self.spki, scheme) else { return false };
+            match scheme.hash_algorithm().and_then(|algorithm| hash(algorithm, parts)) {
+                Some(hash) => key.verify_prehashed(&hash, &signature).is_ok(),
+                None => key.verify(parts.concat(), &signature).is_ok(),
+            }
+        })
+    }
+
     /// The same of a message of which only the hash is known: SHA-256, SHA-384 or SHA-512, by its length. Ed25519 signs
     /// messages, not hashes, so it never does.
     pub fn verifies_prehashed(&self, hash: &[u8], signature: &[u8]) -> bool {
@@ -233,12 +245,15 @@ impl Serialize for PublicKey {
     }
 }
 
-/// The hash of `message` for a scheme that hashes.
-pub(crate) fn hash(algorithm: HashAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
+/// The hash of a message, given in parts, for a scheme that hashes.
+pub(crate) fn hash(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Option<Vec<u8>> {
+    fn of<D: sha2::Digest>(parts: &[&[u8]]) -> Vec<u8> {
+        parts.iter().fold(D::new(), D::chain_update).finalize().to_vec()
+    }
     match algorithm {
-        HashAlgorithm::Sha2256 => Some(Sha256::digest(message).to_vec()),
-        HashAlgorithm::Sha2384 => Some(Sha384::digest(message).to_vec()),
-        HashAlgorithm::Sha2512 => Some(Sha512::digest(message).to_vec()),
+        HashAlgorithm::Sha2256 => Some(of::<Sha256>(parts)),
+        HashAlgorithm::Sha2384 => Some(of::<Sha384>(parts)),
+        HashAlgorithm::Sha2512 => Some(of::<Sha512>(parts)),
         _ => None,
     }
 }

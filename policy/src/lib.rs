@@ -71,6 +71,7 @@ pub use pattern::{Identity, Pattern};
 pub use private_key::{Hash, PrivateKey};
 pub use reason::Reason;
 pub use registry_policy::{Attachment, Enforcement, NoMatch, Rules, Transparency, WhileWaiting};
+pub use rego::{confine_rules, serve_rules};
 pub use set::{PolicySet, Summary};
 pub use source::{Descriptor, Manifest, Reference, Source};
 pub use time::Time;

@@ -38,3 +38,5 @@ pub const LOOKED_AT: usize = 10_000;
 pub const MANIFEST_BYTES: u64 = 1 << 20;
 /// The most bytes of junk that are read for one artifact.
 pub const JUNK_BYTES: u64 = 64 << 20;
+/// The most bytes of annotations of layers that are kept for one artifact, until the layers are read.
+pub const KEPT_ANNOTATION_BYTES: usize = 16 << 20;

@@ -96,6 +96,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The same of a certificate by an authority that stands in the policy itself, which need not say who vouches: the
+    /// authority does. Its issuer is then empty, and only an expression that matches the empty text means it.
+    pub(crate) fn matches_private(&self, issuer: &str, subject: &str) -> bool {
+        !subject.is_empty() && self.issuer.matches(issuer) && self.subject.matches(subject)
+    }
+
     /// Whether these two are meant. A certificate that does not say who vouches for it is nobody's, whatever the pattern.
     pub fn matches(&self, issuer: &str, subject: &str) -> bool {
         !issuer.is_empty()

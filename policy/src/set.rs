@@ -83,14 +83,22 @@ impl PolicySet {
         self.keys.values()
     }
 
-    /// What evidence must be checked against, so that this set can judge it: all of its keys, and `roots`, which are
-    /// those that it was loaded with.
+    /// What evidence must be checked against, so that this set can judge it: all of its keys, `roots`, which are those
+    /// that it was loaded with, and certificate authorities that stand in documents.
     pub fn trust(&self, roots: &[TrustRoot]) -> Result<Trust> {
         let mut trust = Trust::new();
         for root in roots {
             trust.add_root(root.clone())?;
         }
         self.keys().for_each(|key| trust.add_key(key.clone()));
+        for private in
+            self.images.iter().flat_map(|policy| &policy.authorities).filter_map(Authority::private)
+        {
+            let root = roots.iter().find(|root| root.name() == private.of).ok_or_else(|| {
+                Error::Load(format!("the trust root {:?} is missing, which a policy names", private.of))
+            })?;
+            trust.add_root(root.with_authorities(&private.name, &private.certificates)?)?;
+        }
         Ok(trust)
     }
 

@@ -43,6 +43,22 @@ impl TrustRoot {
         TrustRoot::from_json(name, json.as_bytes())
     }
 
+    /// This root's logs and clocks with certificate authorities of somebody's own instead of its. No log of certificates
+    /// is asked: those that it has are its own authorities'.
+    pub(crate) fn with_authorities(&self, name: &str, certificates: &str) -> Result<Self> {
+        let failed = |why: String| Error::Load(format!("{name}: {why}"));
+        let mut json = serde_json::to_value(&self.root).map_err(|error| failed(error.to_string()))?;
+        json["certificateAuthorities"] =
+            private::authorities(certificates).map_err(|refusal| failed(refusal.why))?.into();
+        json["ctlogs"] = serde_json::Value::Array(Vec::new());
+        TrustRoot::from_json(name, json.to_string().as_bytes())
+    }
+
+    /// Whether these certificates, in PEM, can be authorities. Gives a hash of them, whatever stands around them.
+    pub(crate) fn check_authorities(certificates: &str) -> std::result::Result<Digest, String> {
+        private::check(certificates).map_err(|refusal| refusal.why)
+    }
+
     /// What policies and facts call it.
     pub fn name(&self) -> &str {
         &self.name

@@ -135,8 +135,9 @@ impl Verifier {
         if !facts.is_empty() {
             return Ok(facts);
         }
-        // The most telling is that of the root whose authority could have issued the certificate.
-        refusals.sort_by_key(|(is_of, _)| !is_of);
+        // The most telling is that of the root whose authority could have issued the certificate; of several that have
+        // one of this name, that of the root which did.
+        refusals.sort_by_key(|(is_of, refusal)| (!is_of, refusal.reason == Reason::BadSignature));
         Err(refusals.into_iter().next().map_or_else(
             || {
                 Refusal::new(

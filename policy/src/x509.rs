@@ -98,6 +98,27 @@ impl<'a> Certificate<'a> {
         Ok(names)
     }
 
+    /// Whether it may issue certificates (RFC 5280, 4.2.1.9).
+    pub(crate) fn is_authority(&self) -> bool {
+        self.constraints().is_some_and(|mut inside| {
+            inside.optional(der::BOOLEAN).is_ok_and(|flag| flag.is_some_and(|flag| flag.content == [0xff]))
+        })
+    }
+
+    /// How many authorities may stand between it and a signer, if it says so. What cannot be read counts as none.
+    pub(crate) fn most_below(&self) -> Option<usize> {
+        let mut inside = self.constraints()?;
+        let _is_authority = inside.optional(der::BOOLEAN);
+        let length = inside.optional(der::INTEGER).unwrap_or(None)?;
+        let [small] = length.content else { return Some(0) };
+        Some(usize::from(*small))
+    }
+
+    fn constraints(&self) -> Option<Reader<'a>> {
+        let constraints = self.extension(BASIC_CONSTRAINTS)?;
+        der::only(constraints.value, der::SEQUENCE).ok().map(|inside| inside.inside())
+    }
+
     /// Whether it may sign timestamps and do nothing else (RFC 3161, 2.3): one extended key usage, critical, and no CA.
     pub(crate) fn is_timestamp_authority(&self) -> bool {
         let only_stamps = self.extension(EXTENDED_USAGE).is_some_and(|usage| {

@@ -139,6 +139,9 @@ enum Command {
     /// Check policy documents, or tell what they say of an image
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Evaluate rules for another process of this program, within bounds of memory and time
+    #[command(name = EVALUATE_RULES, hide = true)]
+    EvaluateRules,
 }
 
 #[derive(Subcommand)]
@@ -166,6 +169,14 @@ struct Place {
     /// The directory that holds everything [default: ./stella-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+const EVALUATE_RULES: &str = "evaluate-rules";
+
+/// Has rules of policies read and asked in processes of their own. For the program alone: it starts itself.
+pub fn confine_rules() {
+    // Not by its path: another version may have been put there since.
+    stella_policy::confine_rules("/proc/self/exe", EVALUATE_RULES);
 }
 
 /// An exit code, or an error that has one.
@@ -212,6 +223,9 @@ pub fn run(
         Command::VerifyBundle(args) => verify::verify_bundle(args),
         Command::VerifyBlob(args) => verify::verify_blob(args),
         Command::Policy(command) => policy::policy(command, &all),
+        Command::EvaluateRules => {
+            stella_policy::serve_rules().context("rules cannot be evaluated").map(|()| 0)
+        }
     });
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -4,5 +4,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    stella_registry::cli::confine_rules();
     stella_registry::cli::run(std::env::args_os(), std::env::vars_os())
 }

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 
+use super::private;
 use super::section::{Field, Section, Told};
 use super::{RootNames, image_policy};
-use crate::authority::{Attestation, Authority, Demand, Forms, LogRule, Roots, Who, predicate_uri};
+use crate::authority::{
+    Attestation, Authority, Demand, Forms, LogRule, PrivateAuthority, Roots, Who, predicate_uri,
+};
 use crate::{Identity, KeyHash, Pattern, Time, TrustedKey, Window, rfc3339};
 
 /// What `keyless` means that says no address: the public Fulcio.
-const DEFAULT_CA: &str = "https://fulcio.sigstore.dev";
+pub(super) const DEFAULT_CA: &str = "https://fulcio.sigstore.dev";
 
 pub(super) fn read(item: &Field<'_>, index: usize, roots: &[RootNames]) -> Option<Authority> {
     let mut section = item.section()?;
@@ -49,12 +52,25 @@ pub(super) fn read(item: &Field<'_>, index: usize, roots: &[RootNames]) -> Optio
             }
         }
     }
+    let (log, timestamp) = match who.as_ref().and_then(private_of) {
+        Some(private) => {
+            (log.map(|log| private::log(log, private)), timestamp.map(|roots| private::roots(roots, private)))
+        }
+        None => (log, timestamp),
+    };
     let who = checked(&section, who, log.as_ref(), timestamp.as_ref());
     section.done();
     let (who, log, timestamp) = (who?, log?, timestamp?);
     let log = log.unwrap_or_else(|| default_log(&who, timestamp.is_some()));
     let demand = attestations?.map_or(Demand::Signature, Demand::Attestations);
     Some(Authority { demand, log, timestamp, forms: forms?, ..Authority::new(&name?, who) })
+}
+
+fn private_of(who: &Who) -> Option<&PrivateAuthority> {
+    match who {
+        Who::Certificates { private, .. } => private.as_ref(),
+        _ => None,
+    }
 }
 
 /// Without `ctlog` a key asks for no log; a certificate does, unless a timestamp says when it was used.
@@ -181,10 +197,8 @@ fn time(section: &mut Section<'_>, key: &'static str) -> Result<Option<Time>, To
 
 fn certificates(field: &Field<'_>, all: &[RootNames]) -> Option<Who> {
     let mut section = field.section()?;
-    section.refuse(
-        "ca-cert",
-        "put the certificate authority into a trusted_root.json, configure that and name it in trustRootRef",
-    );
+    let own = section.get("ca-cert");
+    let is_own = section.has("ca-cert");
     let url = match section.get("url") {
         Some(field) => field.text().map(|url| Some((field.clone(), url.to_owned()))),
         None => Some(None),
@@ -192,13 +206,27 @@ fn certificates(field: &Field<'_>, all: &[RootNames]) -> Option<Who> {
     let root = root_ref(&mut section, all).ok();
     let identities = section.need("identities").and_then(|field| identities(&field));
     let unlogged = match section.get("insecureIgnoreSCT") {
-        Some(field) => field.bool(),
-        None => Some(false),
+        Some(field) => field.bool().and_then(|unlogged| {
+            if is_own && !unlogged {
+                return field.fault(
+                    "no log of certificates is asked about those of a ca-cert; put the authority and its log into a \
+                     trusted_root.json",
+                );
+            }
+            Some(unlogged)
+        }),
+        None => Some(is_own),
     };
+    let mut private = None;
     let roots = (|| {
         let (url, root) = (url?, root?);
-        if section.has("ca-cert") {
-            return None;
+        if is_own {
+            if let Some((field, _)) = url {
+                return field.fault("a certificate authority is named by url or by ca-cert, not by both");
+            }
+            let of = private::root_of(&section, root, all);
+            private = Some(private::read(&own?, of?)?);
+            return private.as_ref().map(|private| Roots::one(&private.name));
         }
         match (root, url) {
             (Some(root), None) => Some(Roots::one(&root.name)),
@@ -217,7 +245,7 @@ fn certificates(field: &Field<'_>, all: &[RootNames]) -> Option<Who> {
         }
     })();
     section.done();
-    Some(Who::Certificates { identities: identities?, roots: roots?, unlogged: unlogged? })
+    Some(Who::Certificates { identities: identities?, roots: roots?, unlogged: unlogged?, private })
 }
 
 /// The roots that have the certificate authority `url`, and no other.
@@ -243,7 +271,7 @@ fn named<'r>(
     Some(Roots::Named(having))
 }
 
-fn with_ca<'r>(roots: impl Iterator<Item = &'r RootNames>, url: &str) -> BTreeSet<String> {
+pub(super) fn with_ca<'r>(roots: impl Iterator<Item = &'r RootNames>, url: &str) -> BTreeSet<String> {
     let has = |root: &&RootNames| root.ca_urls.iter().any(|other| same_url(other, url));
     roots.filter(has).map(|root| root.name.clone()).collect()
 }

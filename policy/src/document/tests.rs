@@ -74,7 +74,7 @@ fn what_is_not_done_here_is_refused_in_words_that_help() {
             "includeTypeMeta",
             "leave",
         ),
-        (keyless("      ca-cert: {data: x}"), "keyless.ca-cert", "trusted_root.json"),
+        (keyless("      ca-cert: {data: x}"), "keyless.ca-cert.data", "no certificate in PEM"),
         (keyless("      url: https://nobody.example"), "keyless.url", "no certificate authority"),
         (keyless("      trustRootRef: nobody"), "keyless.trustRootRef", "configured: public, private, copy"),
         (format!("{key}    ctlog: {{url: \"https://nobody.example\"}}"), "ctlog.url", "no transparency log"),

@@ -2,6 +2,8 @@
 //! Sigstore bundles, v0.1 to v0.3, as protojson writes them. Every name must be a known one: a proof whose name has a
 //! typing error would otherwise be missing without a word, and the rest of the bundle would still verify.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer};
 use sigstore_types::bundle::{MessageDigest, MessageSignature};
 use sigstore_types::{
@@ -21,11 +23,12 @@ use crate::x509::Certificate;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wire {
+struct Wire<'a> {
     media_type: String,
     verification_material: Material,
     message_signature: Option<Message>,
-    dsse_envelope: Option<Envelope>,
+    #[serde(borrow)]
+    dsse_envelope: Option<Envelope<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -85,8 +88,10 @@ struct HashOutput {
 /// A DSSE envelope.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Envelope {
-    payload: String,
+pub(super) struct Envelope<'a> {
+    /// Not copied: it is nearly all of a large bundle.
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
     payload_type: String,
     signatures: Vec<EnvelopeSignature>,
 }
@@ -169,7 +174,7 @@ impl<'de> Deserialize<'de> for Int64 {
 
 /// Reads a bundle.
 pub(super) fn read(bytes: &[u8]) -> Result<Parsed, Refusal> {
-    let wire: Wire = json::read(bytes, ATTESTATION_BYTES)?;
+    let wire: Wire<'_> = json::read(bytes, ATTESTATION_BYTES)?;
     let version: MediaType = wire.media_type.parse().map_err(|_| {
         Refusal::unsupported(format!("mediaType: {:?} is no bundle that is known here", wire.media_type))
     })?;
@@ -259,7 +264,7 @@ fn message_content(message: Message) -> Result<SignatureContent, Refusal> {
 }
 
 /// An envelope and what it says: an in-toto statement, signed exactly once.
-pub(super) fn envelope_content(envelope: Envelope) -> Result<(SignatureContent, Meaning), Refusal> {
+pub(super) fn envelope_content(envelope: Envelope<'_>) -> Result<(SignatureContent, Meaning), Refusal> {
     if envelope.payload_type != statement::PAYLOAD_TYPE {
         return Err(Refusal::unsupported(format!(
             "payloadType: {:?} is no in-toto statement",

@@ -27,7 +27,7 @@ const CHAIN: &str = "dev.sigstore.cosign/chain";
 const BUNDLE: &str = "dev.sigstore.cosign/bundle";
 const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// The annotations that are part of the evidence.
-pub(super) const ANNOTATIONS: [&str; 5] = [SIGNATURE, CERTIFICATE, CHAIN, BUNDLE, TIMESTAMP];
+pub(crate) const ANNOTATIONS: [&str; 5] = [SIGNATURE, CERTIFICATE, CHAIN, BUNDLE, TIMESTAMP];
 
 /// An entry of Rekor with the log's promise, as Rekor's API answered with it.
 #[derive(Deserialize)]
@@ -82,12 +82,13 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
                     "the layer has a signature in its envelope and in its annotations",
                 ));
             }
-            let envelope: Envelope = json::read(&evidence.bytes, ATTESTATION_BYTES)?;
+            let envelope: Envelope<'_> = json::read(&evidence.bytes, ATTESTATION_BYTES)?;
             let (content, meaning) = bundle::envelope_content(envelope)?;
             if evidence.bytes.len() > SIGNATURE_BYTES && !statement::is_attestation(&meaning) {
                 return Err(Refusal::over(format!("a signature of more than {SIGNATURE_BYTES} bytes")));
             }
-            (content, meaning, Some(evidence.bytes.clone()))
+            let stamped = annotation(TIMESTAMP).map(|_| evidence.bytes.clone());
+            (content, meaning, stamped)
         }
         other => return Err(Refusal::unsupported(format!("a layer of type {other:?} is no signature"))),
     };
@@ -157,7 +158,7 @@ pub(super) fn detached(bytes: &[u8]) -> Result<Parsed, Refusal> {
 }
 
 fn message(signature: Vec<u8>, signed: &[u8]) -> SignatureContent {
-    let hash = key::hash(HashAlgorithm::Sha2256, signed).unwrap_or_default();
+    let hash = key::hash(HashAlgorithm::Sha2256, &[signed]).unwrap_or_default();
     let digest = MessageDigest::new(HashAlgorithm::Sha2256, DigestBytes::new(hash));
     let content = MessageSignature::new(SignatureBytes::new(signature)).with_message_digest(digest);
     SignatureContent::MessageSignature(content)

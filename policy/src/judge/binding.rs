@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::authority::{Authority, Demand, LogRule, Roots, SIGN_V1, Who};
 use crate::decision::told_of;
-use crate::{Claim, Digest, Fact, Form, Log, Reason, Signer, Time, TimeSource, Window};
+use crate::{Claim, Digest, Fact, Form, Identity, Log, Reason, Signer, Time, TimeSource, Window};
 
 /// How often rules may run out of time before the rest is refused without being asked.
 const MOST_STRIKES: u8 = 4;
@@ -78,7 +78,7 @@ fn signer(who: &Who, signer: &Signer) -> Result<Window, Refusal> {
             }
         }
         (
-            Who::Certificates { identities, roots, unlogged },
+            Who::Certificates { identities, roots, unlogged, private },
             Signer::Certificate { root, issuer, subject, logged, .. },
         ) => {
             if !roots.contain(root) {
@@ -87,7 +87,11 @@ fn signer(who: &Who, signer: &Signer) -> Result<Window, Refusal> {
                     format!("the certificate is of the trust root {root:?}"),
                 );
             }
-            if !identities.iter().any(|identity| identity.matches(issuer, subject)) {
+            let is_meant = |identity: &Identity| match private {
+                Some(_) => identity.matches_private(issuer, subject),
+                None => identity.matches(issuer, subject),
+            };
+            if !identities.iter().any(is_meant) {
                 return refuse(Reason::WrongIdentity, format!("signed by {}", told_of(signer)));
             }
             if !logged && !unlogged {

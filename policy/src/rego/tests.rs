@@ -2,7 +2,7 @@
 //! Tests of rules in Rego: both versions, what they may say, and that none runs away.
 
 use super::*;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn ask(rule: &str, input: &str) -> Answer {
     Rego::parse(rule).unwrap().ask(input)

@@ -52,7 +52,15 @@ fn of_authority(authority: &Authority) -> String {
         Who::Pass => return "always passes".to_owned(),
         Who::Fail(message) => return format!("always fails: {message}"),
         Who::Keys(keys) => keys.iter().map(of_key).collect::<Vec<_>>().join(" or "),
-        Who::Certificates { identities, roots, unlogged } => {
+        Who::Certificates { identities, private: Some(private), .. } => {
+            let named: Vec<String> = identities.iter().map(of_identity).collect();
+            format!(
+                "{} by a certificate of its own ca-cert, with logs and clocks of the trust root {:?}",
+                named.join(" or "),
+                private.of
+            )
+        }
+        Who::Certificates { identities, roots, unlogged, private: None } => {
             let named: Vec<String> = identities.iter().map(of_identity).collect();
             let sct = if *unlogged { ", certificates in no log too" } else { "" };
             format!("{} by a certificate of {}{sct}", named.join(" or "), of_roots(roots))

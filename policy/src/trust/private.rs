@@ -7,16 +7,62 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::PublicKey;
 use crate::limits::{CERTIFICATES, TRUST_BYTES};
 use crate::pem;
 use crate::refusal::Refusal;
 use crate::x509::Certificate;
+use crate::{Digest, PublicKey};
 
 /// Certificates carry their own dates, and keys of logs have none here, so the entries hold for all time.
 const ALWAYS: &str = "1970-01-01T00:00:00Z";
 
+/// Whether all of these are certificates of authorities, each there once. Gives the hash of them.
+pub(super) fn check(certificates: &str) -> Result<Digest, Refusal> {
+    authorities(certificates)?;
+    let blocks = pem::certificates(certificates, CERTIFICATES)?;
+    for (at, block) in blocks.iter().enumerate() {
+        if !Certificate::read(block)?.is_authority() {
+            return Err(Refusal::malformed(format!(
+                "certificate {} is not one of a certificate authority (basicConstraints CA)",
+                at + 1
+            )));
+        }
+        if blocks.iter().take(at).any(|earlier| earlier == block) {
+            return Err(Refusal::malformed(format!("certificate {} is there twice", at + 1)));
+        }
+    }
+    let root = json(certificates, &[])?;
+    super::load::root(root.as_bytes())?;
+    Ok(Digest::of(&blocks.concat()))
+}
+
 pub(super) fn json(certificates: &str, logs: &[(String, PublicKey)]) -> Result<String, Refusal> {
+    let authorities = authorities(certificates)?;
+    let logs: Vec<Value> = logs
+        .iter()
+        .map(|(url, key)| {
+            json!({
+                "baseUrl": url,
+                "hashAlgorithm": "SHA2_256",
+                "publicKey": {
+                    "rawBytes": STANDARD.encode(key.spki()),
+                    "keyDetails": key.details(),
+                    "validFor": {"start": ALWAYS},
+                },
+                "logId": {"keyId": STANDARD.encode(Sha256::digest(key.spki()))},
+            })
+        })
+        .collect();
+    let root = json!({
+        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+        "tlogs": logs,
+        "certificateAuthorities": authorities,
+    });
+    Ok(root.to_string())
+}
+
+/// As `certificateAuthorities` of a trust root.
+pub(super) fn authorities(certificates: &str) -> Result<Vec<Value>, Refusal> {
     if certificates.len() > TRUST_BYTES {
         return Err(Refusal::over(format!("more than {TRUST_BYTES} bytes of certificates")));
     }
@@ -49,27 +95,7 @@ pub(super) fn json(certificates: &str, logs: &[(String, PublicKey)]) -> Result<S
             authorities.push(authority(chain));
         }
     }
-    let logs: Vec<Value> = logs
-        .iter()
-        .map(|(url, key)| {
-            json!({
-                "baseUrl": url,
-                "hashAlgorithm": "SHA2_256",
-                "publicKey": {
-                    "rawBytes": STANDARD.encode(key.spki()),
-                    "keyDetails": key.details(),
-                    "validFor": {"start": ALWAYS},
-                },
-                "logId": {"keyId": STANDARD.encode(Sha256::digest(key.spki()))},
-            })
-        })
-        .collect();
-    let root = json!({
-        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-        "tlogs": logs,
-        "certificateAuthorities": authorities,
-    });
-    Ok(root.to_string())
+    Ok(authorities)
 }
 
 /// The certificate among `others` that is named as issuer of the last in `chain`, unless it is in the chain already.

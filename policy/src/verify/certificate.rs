@@ -6,7 +6,7 @@
 use sigstore_types::{DerCertificate, TransparencyLogEntry};
 use sigstore_verify::{VerificationPolicy, VerificationResult};
 
-use super::roots::{Issuer, Log, Root};
+use super::roots::{Issuer, Link, Log, Root};
 use super::subject::Subject;
 use super::{identity, log, map, timestamp};
 use crate::evidence::parsed::Parsed;
@@ -23,7 +23,7 @@ fn candidates<'a>(root: &'a Root, chain: &'a [DerCertificate]) -> impl Iterator<
     root.issuers.iter().filter(|issuer| {
         chain.iter().any(|certificate| {
             Certificate::read(certificate.as_bytes())
-                .is_ok_and(|read| issuer.chain.iter().any(|(subject, _)| subject == read.issuer))
+                .is_ok_and(|read| issuer.chain.iter().any(|link| link.subject == read.issuer))
         })
     })
 }
@@ -135,7 +135,8 @@ fn by_crate(
             .verifier
             .verify(subject.input(), &bundle, &policy)
             .map_err(|error| map::refusal(&error))
-            .and_then(|result| in_time(issuer, times).map(|()| result));
+            .and_then(|result| in_time(issuer, times).map(|()| result))
+            .and_then(|result| not_too_long(issuer, chain).map(|()| result));
         match checked {
             Ok(result) => return Ok(result),
             // What failed last, or what failed after the path was found, which says more.
@@ -148,10 +149,10 @@ fn by_crate(
 
 /// CVE-2026-24122: certificates of the authority's chain are anchors to the crate, which have no dates for it. All of
 /// them must hold at all times, and the authority be trusted at all times.
-fn in_time(issuer: &Issuer, times: &[i64]) -> Result<(), Refusal> {
+pub(super) fn in_time(issuer: &Issuer, times: &[i64]) -> Result<(), Refusal> {
     for time in times {
         let all =
-            issuer.window.contains(*time) && issuer.chain.iter().all(|(_, window)| window.contains(*time));
+            issuer.window.contains(*time) && issuer.chain.iter().all(|link| link.window.contains(*time));
         if !all {
             return Err(Refusal::new(
                 Reason::Expired,
@@ -162,4 +163,17 @@ fn in_time(issuer: &Issuer, times: &[i64]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Anchors have no constraint of their path's length for the crate either (RFC 5280, 4.2.1.9): as many authorities as come
+/// with the evidence may stand below each certificate of the chain, and those of the chain itself.
+fn not_too_long(issuer: &Issuer, chain: &[DerCertificate]) -> Result<(), Refusal> {
+    let is_new =
+        |certificate: &&DerCertificate| issuer.chain.iter().all(|link| link.bytes != certificate.as_bytes());
+    let carried = chain.iter().skip(1).filter(is_new).count();
+    let is_short = |(at, link): (usize, &Link)| link.most_below.is_none_or(|most| carried + at <= most);
+    if issuer.chain.iter().enumerate().all(is_short) {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::BadSignature, "more authorities stand in the path than one of them allows"))
 }

@@ -62,12 +62,13 @@ fn signer<'a>(
     let hinted = crate::json::base64(hint).map(::hex::encode).unwrap_or_default();
     let (first, rest): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.fingerprint() == hinted);
     let signature = parsed.signature();
-    let encoded = match &subject.signed {
-        Signed::Envelope(envelope, _) => envelope.pae(),
-        _ => Vec::new(),
-    };
     let verifies = |key: &&&PublicKey| match &subject.signed {
-        Signed::Envelope(..) => key.verifies(&encoded, signature),
+        Signed::Envelope(envelope, _) => {
+            // DSSE's pre-authentication encoding: `DSSEv1 LENGTH TYPE LENGTH PAYLOAD`.
+            let (kind, payload) = (&envelope.payload_type, envelope.payload.as_bytes());
+            let before = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len());
+            key.verifies_parts(&[before.as_bytes(), payload], signature)
+        }
         Signed::Bytes(message) => key.verifies(message, signature),
         Signed::Hash(digest) => key.verifies_prehashed(digest.as_bytes(), signature),
     };

@@ -35,8 +35,19 @@ pub(super) struct Log {
 pub(super) struct Issuer {
     pub(super) verifier: Verifier,
     pub(super) window: Window,
-    /// Of each certificate of its chain: whom it is of, and when it holds.
-    pub(super) chain: Vec<(Vec<u8>, Window)>,
+    /// Its chain, the one that issues first.
+    pub(super) chain: Vec<Link>,
+}
+
+/// A certificate of an authority's chain.
+pub(super) struct Link {
+    /// In DER.
+    pub(super) bytes: Vec<u8>,
+    /// Whom it is of.
+    pub(super) subject: Vec<u8>,
+    pub(super) window: Window,
+    /// How many authorities may stand below it.
+    pub(super) most_below: Option<usize>,
 }
 
 /// A timestamp authority.
@@ -85,10 +96,12 @@ impl Root {
     pub(super) fn new(root: &TrustRoot) -> Result<Self> {
         let trusted = root.trusted();
         let failed = |why: String| Error::Load(format!("{}: {why}", root.name()));
-        let dates = |der: &[u8]| {
-            Certificate::read(der).map(|certificate| {
-                let window = Window { start: certificate.not_before, end: Some(certificate.not_after) };
-                (certificate.subject.to_vec(), window)
+        let link = |der: &[u8]| {
+            Certificate::read(der).map(|certificate| Link {
+                bytes: der.to_vec(),
+                subject: certificate.subject.to_vec(),
+                window: Window { start: certificate.not_before, end: Some(certificate.not_after) },
+                most_below: certificate.most_below(),
             })
         };
         let mut logs = Vec::new();
@@ -110,7 +123,7 @@ impl Root {
                 .cert_chain
                 .certificates
                 .iter()
-                .map(|entry| dates(entry.raw_bytes.as_bytes()))
+                .map(|entry| link(entry.raw_bytes.as_bytes()))
                 .collect();
             issuers.push(Issuer {
                 verifier: Verifier::new(&single).map_err(|error| failed(error.to_string()))?,

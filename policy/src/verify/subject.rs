@@ -85,7 +85,7 @@ fn blob<'a>(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Subje
     // The hint of what was signed must not be another thing than what is asked about.
     if let (Some(said), Some(Artifact { digest, bytes })) = (said, artifact) {
         let actual = match bytes {
-            Some(bytes) => crate::key::hash(said.algorithm, bytes),
+            Some(bytes) => crate::key::hash(said.algorithm, &[bytes]),
             None if algorithm(digest) == said.algorithm => ::hex::decode(digest.hex()).ok(),
             None => None,
         };

@@ -9,5 +9,7 @@ mod gaps;
 mod gaps_of_signers;
 mod mint;
 mod mutants;
+mod private_authority;
 mod support;
+mod table;
 mod world;

@@ -4,7 +4,9 @@
 
 mod cases;
 mod images;
+mod limits;
 mod policies;
+mod rules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,10 +70,14 @@ impl Desk {
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
+    program(folder, arguments).output().unwrap()
+}
+
+fn program(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stella"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command.env_clear().env("HOME", "/nowhere").env("COSIGN_PASSWORD", "secret");
-    command.output().unwrap()
+    command
 }
 
 fn json(text: &str) -> Value {

@@ -22,6 +22,10 @@ fn cve_2022_35929_a_wanted_attestation_is_absent_and_another_is_there() {
         assert_eq!(decision.verdict, Verdict::Waiting);
         assert!(!decision.policies[0].authorities[0].passed);
     }
+    // Nor where another one is wanted too, and there.
+    let two =
+        plain("    attestations: [{name: also, predicateType: custom}, {name: scan, predicateType: vuln}]\n");
+    assert_eq!(judge(&two, [attested(CUSTOM, "{}")]).verdict, Verdict::Waiting);
 }
 
 /// The same in policy-controller, where a second authority's or attestation's success counted for the first.

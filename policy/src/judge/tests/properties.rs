@@ -67,6 +67,25 @@ fn subjects() -> impl Strategy<Value = Subject> {
         .prop_map(|last| Subject { last_released: last.map(|last| Time(NOW.0 + last)), ..subject() })
 }
 
+/// What proves nothing, said to be of anybody.
+fn rejected() -> impl Strategy<Value = Rejected> {
+    let reason = prop_oneof![
+        Just(Reason::Malformed),
+        Just(Reason::BadSignature),
+        Just(Reason::TlogInvalid),
+        Just(Reason::OverLimit),
+        Just(Reason::WrongSubject),
+    ];
+    let form = prop_oneof![Just(Form::Bundle), Just(Form::LegacySignature)];
+    (0_u8..6, reason, form, any::<bool>()).prop_map(|(evidence, reason, form, is_said)| Rejected {
+        evidence: Digest::of(&[evidence]),
+        form,
+        said_signer: is_said.then(|| format!("key {}", crate::testing::fingerprint(KEY_A))),
+        reason,
+        why: "why".to_owned(),
+    })
+}
+
 fn run(set: &PolicySet, subject: &Subject, facts: &[Fact], now: Time) -> Decision {
     set.judge(subject, &verified(facts.to_vec()), &[], now)
 }
@@ -91,6 +110,16 @@ proptest! {
         let all: Vec<Fact> = facts.into_iter().chain(more).collect();
         let after = run(&set, &subject, &all, NOW).verdict;
         prop_assert!(after <= before, "{:?} then {:?}", before, after);
+    }
+
+    #[test]
+    fn what_is_rejected_changes_no_verdict_in_any_order(documents in documents(), subject in subjects(), facts in prop::collection::vec(fact(), 0..5), rejected in prop::collection::vec(rejected(), 0..8)) {
+        let set = load(&documents).unwrap();
+        let facts = verified(facts);
+        let with = |rejected: &[Rejected]| set.judge(&subject, &facts, rejected, NOW);
+        let reversed: Vec<Rejected> = rejected.iter().rev().cloned().collect();
+        prop_assert_eq!(with(&rejected).verdict, with(&[]).verdict);
+        prop_assert_eq!(with(&rejected), with(&reversed));
     }
 
     #[test]

@@ -87,9 +87,10 @@ fn cve_2026_22703_a_log_entry_of_the_same_bytes_by_another_signer() {
     let world = world();
     let (alice, mallory) = (world.authority.issue(), world.authority.issue());
     let (mut good, bytes) = alice.layer(&payload(IMAGE), Some(&world.log));
+    assert_eq!(layer(&world, Form::LegacySignature, (good.clone(), bytes.clone())).facts.len(), 1);
     let theirs = mallory.layer(&payload(IMAGE), Some(&world.log)).0;
     good.annotations.as_mut().unwrap().insert(BUNDLE.to_owned(), theirs.annotations.unwrap()[BUNDLE].clone());
-    is(&layer(&world, Form::LegacySignature, (good, bytes)), Reason::TlogInvalid, "");
+    is(&layer(&world, Form::LegacySignature, (good, bytes)), Reason::TlogInvalid, "does not match");
 }
 
 #[test]
@@ -111,6 +112,9 @@ fn cve_2026_39395_a_signed_payload_that_cannot_be_read_is_a_failure() {
         let checked = layer(&world, Form::LegacySignature, world.somebody.layer(payload, None));
         is(&checked, Reason::Malformed, "payload");
     }
+    let other = String::from_utf8(payload(IMAGE)).unwrap().replace("cosign container", "atomic container");
+    let checked = layer(&world, Form::LegacySignature, world.somebody.layer(other.as_bytes(), None));
+    is(&checked, Reason::Malformed, "critical.type");
     for bad in [json!({}), json!(null), json!([]), json!("x")] {
         let bundle = world.somebody.bundle(&bad, None);
         is(&of(&world.verifier, &bundle, IMAGE), Reason::Malformed, "statement");
@@ -150,7 +154,7 @@ fn cve_2026_24122_an_intermediate_that_had_expired() {
 }
 
 #[test]
-fn cve_2026_39984_a_certificate_in_the_bag_of_a_timestamp_that_did_not_sign_it() {
+fn cve_2026_39984_and_2025_66564_a_certificate_in_the_bag_of_a_timestamp_that_did_not_sign_it() {
     use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair};
     // What a certificate for timestamps must be like, looked at on the one that signed.
     let usage = |critical: bool, content: &[u8]| {
@@ -213,6 +217,9 @@ fn cve_2026_39984_a_certificate_in_the_bag_of_a_timestamp_that_did_not_sign_it()
     is(&checked(with_bag(&|_| proper.clone())), Reason::TlogInvalid, "not of its authority's trusted chain");
     // Without any it is as good, because the signer is the configured one.
     assert_eq!(checked(with_bag(&|_| Vec::new())).facts.len(), 1);
+    // CVE-2025-66564: and no number of them is gone through.
+    let many = checked(with_bag(&|_| proper.repeat(CERTIFICATES + 1)));
+    is(&many, Reason::TlogInvalid, "more than 10 certificates");
 }
 
 #[test]
@@ -253,7 +260,7 @@ fn ghsa_wqqc_jjcq_vfxm_a_time_that_nobody_signed_is_no_time() {
 }
 
 #[test]
-fn cve_2024_45395_cve_2024_29902_cve_2023_46737_endless_evidence_is_refused_by_its_size() {
+fn cve_2024_45395_2024_29902_2024_29903_2023_46737_2023_33957_endless_evidence_is_refused_by_its_size() {
     let world = world();
     let bundle = world.authority.issue().bundle(&statement(IMAGE, SIGN), Some(&world.log));
     let more = |pointer: &str, value: Value, count: usize| {
@@ -295,7 +302,7 @@ fn cve_2024_45395_cve_2024_29902_cve_2023_46737_endless_evidence_is_refused_by_i
 }
 
 #[test]
-fn a_bundle_of_100_mib_is_not_even_read() {
+fn cve_2024_29903_a_bundle_of_100_mib_is_not_even_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bundle");
     std::fs::File::create(&path).unwrap().set_len(100 << 20).unwrap();
@@ -313,11 +320,15 @@ fn cve_2023_33959_a_layer_that_is_not_of_its_digest() {
         let error = Evidence::layer(Form::LegacySignature, &descriptor, wrong);
         assert!(matches!(error, Err(Error::Malformed(_))));
     }
+    // The right content, and a descriptor that says another size.
+    let size = descriptor.size + 1;
+    let error = Evidence::layer(Form::LegacySignature, &crate::Descriptor { size, ..descriptor }, bytes);
+    assert!(matches!(error, Err(Error::Malformed(_))));
 }
 
 /// policy-controller #1971: what was discovered was taken for what was verified.
 #[test]
-fn a_referrer_with_an_attestation_that_nobody_trusted_signed_proves_nothing() {
+fn item_13_a_referrer_with_an_attestation_that_nobody_trusted_signed_proves_nothing() {
     let world = world();
     let stranger = Somebody::with_key();
     let checked = layer(&world, Form::ReferrerSignature, stranger.envelope(&statement(IMAGE, SIGN), None));

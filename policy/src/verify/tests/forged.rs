@@ -8,7 +8,7 @@ use super::world::{World, layer, world};
 use crate::{Checked, Claim, Evidence, Form, PublicKey, Reason, Signer, Trust, Verifier, der};
 
 #[test]
-fn unsigned_annotations_say_nothing() {
+fn item_16_unsigned_annotations_say_nothing() {
     let world = world();
     let (mut descriptor, bytes) = world.somebody.layer(&payload(IMAGE), None);
     let before = evidence(Form::LegacySignature, (descriptor.clone(), bytes.clone()));
@@ -22,7 +22,7 @@ fn unsigned_annotations_say_nothing() {
 }
 
 #[test]
-fn a_copied_signature_is_still_of_the_other_image() {
+fn items_18_and_19_a_copied_signature_is_still_of_the_other_image() {
     let world = world();
     for signer in [&world.authority.issue(), &world.somebody] {
         let bundle = signer.bundle(&statement(b"other", SIGN), Some(&world.log));
@@ -41,7 +41,7 @@ fn a_copied_signature_is_still_of_the_other_image() {
 }
 
 #[test]
-fn a_certificate_never_verifies_under_a_key_nor_a_key_by_a_certificate() {
+fn item_21_a_certificate_never_verifies_under_a_key_nor_a_key_by_a_certificate() {
     let World { log, authority, .. } = world();
     let signer = authority.issue();
     let mut trust = Trust::new();
@@ -64,7 +64,7 @@ fn a_certificate_never_verifies_under_a_key_nor_a_key_by_a_certificate() {
 }
 
 #[test]
-fn two_readers_of_a_bundle_read_the_same() {
+fn item_22_two_readers_of_a_bundle_read_the_same() {
     let world = world();
     let text = world.authority.issue().bundle(&statement(IMAGE, SIGN), Some(&world.log)).to_string();
     let checked = |text: &str| check(&world.verifier, text.as_bytes(), IMAGE);
@@ -141,7 +141,7 @@ fn a_certificate_has_one_name_and_the_extensions_it_should() {
 proptest::proptest! {
     /// Nothing that anybody may send makes a reader panic.
     #[test]
-    fn any_bytes_are_refused_in_every_form(
+    fn item_24_any_bytes_are_refused_in_every_form(
         bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
         text in r#"[{}\[\]":,0-9a-zA-Z =/+\\-]{0,80}"#,
     ) {

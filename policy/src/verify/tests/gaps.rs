@@ -235,4 +235,12 @@ fn gap_11_an_authority_that_was_not_trusted_then_is_not_trusted_now() {
         }
     });
     is(&check(&by_root(root), &case.bundle, &case.artifact), Reason::Expired, "");
+    // The crate looks at the window too; here it is looked at by itself.
+    let mut root = super::super::roots::Root::new(&case.trust().unwrap().roots()[0]).unwrap();
+    let issuer = &mut root.issuers[0];
+    let begins = issuer.chain.iter().map(|link| link.window.start).max().unwrap() + 10;
+    issuer.window = super::super::roots::Window { start: begins, end: Some(begins + 10) };
+    let in_time = |times: &[i64]| super::super::certificate::in_time(issuer, times).is_ok();
+    assert!(in_time(&[begins, begins + 10]));
+    assert!(!in_time(&[begins, begins - 1]) && !in_time(&[begins + 11, begins]));
 }

@@ -3,8 +3,6 @@
 //! says it, signatures in older forms beside it are not looked at: who can spoil the stronger evidence must not get the
 //! weaker one asked instead.
 
-use std::fs;
-
 use stella_policy::{Authority, Digest, Fact, Findings, Form, SIGN_V1, predicate_uri};
 
 use super::arguments::{self, VerifyArgs, VerifyAttestationArgs};
@@ -12,9 +10,12 @@ use super::engine::{Engine, demanded};
 use super::output;
 use super::target::Target;
 use crate::cli::connection::{AllVariables, run};
-use crate::cli::signing::{failed, usage};
+use crate::cli::signing::{failed, read, usage};
 use crate::cli::{Outcome, note, print};
 use crate::remote::Options;
+
+/// More than a rule may have, which is told with a better text.
+const MOST_RULE: u64 = 1 << 20;
 
 pub(in crate::cli) fn verify(args: VerifyArgs, env: &AllVariables) -> Outcome {
     let VerifyArgs { image, identity, annotations, forms, output, registry } = args;
@@ -47,8 +48,8 @@ pub(in crate::cli) fn verify_attestation(args: VerifyAttestationArgs, env: &AllV
     let rule = match &policy {
         None => None,
         Some(path) => {
-            let text = fs::read_to_string(path)
-                .map_err(|error| usage(format!("cannot read {}: {error}", path.display())))?;
+            let text = String::from_utf8(read(path, MOST_RULE)?)
+                .map_err(|_| usage(format!("{}: not Rego: it is not UTF-8", path.display())))?;
             Some((path, text))
         }
     };
