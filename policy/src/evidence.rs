@@ -99,7 +99,7 @@ impl Evidence {
 
     /// A bare signature, or the JSON that cosign wrote beside blobs before there were bundles.
     pub fn detached(bytes: Vec<u8>) -> Result<Self> {
-        at_most(bytes.len(), SIGNATURE_BYTES)?;
+        at_most(bytes.len(), ATTESTATION_BYTES)?;
         Ok(Evidence {
             form: Form::Detached,
             digest: Digest::of(&bytes),
@@ -112,7 +112,7 @@ impl Evidence {
 
     /// A bare signature in a file.
     pub fn detached_file(path: &Path) -> Result<Self> {
-        Evidence::detached(read(path, SIGNATURE_BYTES)?)
+        Evidence::detached(read(path, ATTESTATION_BYTES)?)
     }
 
     /// A layer with its content, which must be what the descriptor says.

@@ -10,6 +10,7 @@ mod identity;
 mod keyed;
 mod log;
 mod map;
+mod path;
 mod roots;
 mod subject;
 mod timestamp;

@@ -44,6 +44,7 @@ mod server;
 mod sign;
 mod start;
 mod usage;
+mod verify;
 mod wire;
 
 use std::process::ExitCode;
@@ -79,8 +80,16 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })?;
     let statement = machine::describe(&plan)?;
     let mut rows = Vec::new();
-    let families: [Family; 7] =
-        [pull::rows, push::rows, manifests::rows, pages::rows, access::rows, start::rows, memory::rows];
+    let families: [Family; 8] = [
+        pull::rows,
+        push::rows,
+        manifests::rows,
+        pages::rows,
+        access::rows,
+        start::rows,
+        memory::rows,
+        verify::rows,
+    ];
     let mut failures = Vec::new();
     for family in families {
         // The others are measured all the same: a run is long.

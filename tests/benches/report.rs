@@ -201,6 +201,7 @@ impl Measure {
             Self::Memory => "MB",
             Self::MemoryEach => "KiB each",
             Self::Cost => "× the CPU of anonymous",
+            Self::Processor => "ms of CPU",
         }
     }
 
@@ -216,6 +217,7 @@ impl Measure {
             Self::Memory => &[("mb", 1.0)],
             Self::MemoryEach => &[("kib_each", 1.0)],
             Self::Cost => &[("times_anonymous", 1.0)],
+            Self::Processor => &[("cpu_ms", 1.0)],
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) enum Measure {
     MemoryEach,
     /// How many times the processor time of a request that does not say who it is from.
     Cost,
+    /// Milliseconds of processor time, of one call or of a whole program.
+    Processor,
 }
 
 /// What is promised of a row.
@@ -289,6 +291,7 @@ impl Measure {
             Self::Memory => "mb",
             Self::MemoryEach => "kib_each",
             Self::Cost => "times_anonymous",
+            Self::Processor => "cpu_ms",
         }
     }
 

@@ -32,7 +32,7 @@ done
 cd "$root"
 case " ${arguments[*]-} " in
   *' --list '* | *' --help '* | *' -h '* | *' --servers '*) ;; # what --servers names must be there
-  *) tests/clients/install.sh docker-registry nginx registry >&2 ;;
+  *) tests/clients/install.sh docker-registry nginx registry cosign timestamp-server ip >&2 ;;
 esac
 if [ -z "${STELLA_BIN:-}" ]; then
   cargo build --release --locked --quiet -p stella-registry --bin stella

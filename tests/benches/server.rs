@@ -48,6 +48,9 @@ pub(crate) enum Kind {
     Nginx,
     /// The least that a push can be.
     Bare,
+    /// No server: what verifies signatures beside `stella verify`.
+    #[value(skip)]
+    Cosign,
 }
 
 impl Kind {
@@ -64,6 +67,7 @@ impl Kind {
             Self::Distribution => "distribution",
             Self::Nginx => "nginx",
             Self::Bare => "bare",
+            Self::Cosign => "cosign",
         }
     }
 }
@@ -84,12 +88,18 @@ impl Program {
             Kind::DockerRegistry => find("docker-registry"),
             Kind::Distribution => find("registry"),
             Kind::Nginx => find("nginx"),
+            Kind::Cosign => find("cosign"),
         };
         let name = kind.name();
         let path = installed.filter(|path| path.is_file()).with_context(|| {
             format!("{name} is not there: let tests/benches/run.sh install it, or leave it out of --servers")
         })?;
         Ok(Self { kind, path: fs::canonicalize(path)? })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What it says that it is.
@@ -200,7 +210,7 @@ impl Server {
         let target = match self.kind {
             Kind::Stella => "/readyz",
             Kind::DockerRegistry | Kind::Distribution => "/v2/",
-            Kind::Nginx | Kind::Bare => "/ready",
+            Kind::Nginx | Kind::Bare | Kind::Cosign => "/ready",
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -322,6 +332,7 @@ fn launch(
             command.args([OsStr::new("-e"), folder.join("error.log").as_os_str()]);
             command.args([OsStr::new("-p"), folder.as_os_str(), OsStr::new("-c"), file.as_os_str()]);
         }
+        Kind::Cosign => bail!("cosign is no server"),
         Kind::Bare => {
             command.arg("bare").arg(folder.join("data"));
         }

@@ -53,6 +53,16 @@ pub(crate) fn processor_seconds(ids: &[u32]) -> anyhow::Result<f64> {
     Ok(precise(ticks) / precise(rustix::param::clock_ticks_per_second()))
 }
 
+/// Seconds of processor time of all that this process has started and waited for.
+pub(crate) fn ended_seconds() -> anyhow::Result<f64> {
+    let fields = fields(std::process::id())?;
+    let mut ticks = 0;
+    for place in [13, 14] {
+        ticks += fields.get(place).context("/proc/PID/stat is short")?.parse::<u64>()?;
+    }
+    Ok(precise(ticks) / precise(rustix::param::clock_ticks_per_second()))
+}
+
 /// Nanoseconds that each thread of some processes has run. That is the same time that is counted in hundredths of a
 /// second for the whole process, for what is too short for those.
 #[derive(Clone, Debug)]

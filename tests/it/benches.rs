@@ -60,6 +60,7 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
         "access: manifest GET by tag with a password, 16 clients",
         "access: /token for one repository, 16 clients",
         "start to ready: nothing kept",
+        "verify: an image signed with a P-256 key, in the library",
     ];
     let mut arguments = vec!["--seconds", "0.05"];
     arguments.extend(rows.iter().flat_map(|row| ["--only", row]));
@@ -100,6 +101,9 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
     let tokens = &measured[10]["servers"]["bare"];
     assert!(tokens["median"]["requests_per_second"].as_f64().unwrap() > 0.0, "{tokens:#}");
     assert!(tokens["stella_is_better_by"]["median"].as_f64().unwrap() > 0.0, "{tokens:#}");
+
+    let verified = &measured[12]["aims"][0]["aim"];
+    assert_eq!(verified.as_str().unwrap().split(':').next(), Some("≤ 1 ms of CPU"));
 
     assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 0);
     must_be_gone(folder.path());

@@ -31,3 +31,4 @@ mod sign;
 mod skopeo;
 mod soak;
 mod systemd;
+mod verify;

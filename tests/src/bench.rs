@@ -30,6 +30,7 @@ pub struct Bench {
     scratch: TempDir,
     over: Transport,
     clients: Vec<Client>,
+    is_quiet: bool,
 }
 
 impl Bench {
@@ -54,9 +55,16 @@ impl Bench {
 
     fn around(server: Server, clients: &[Client], over: Transport) -> Self {
         let scratch = TempDir::with_prefix("stella-test-").unwrap();
-        let bench = Self { server, scratch, over, clients: clients.to_vec() };
+        let bench = Self { server, scratch, over, clients: clients.to_vec(), is_quiet: false };
         bench.furnish();
         bench
+    }
+
+    /// Says that no client may ask the server for anything, instead of that one must.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
     }
 
     /// Runs `check` before and after a restart of the server, and tells it which of both this is.
@@ -193,7 +201,11 @@ impl Bench {
         }
         // Another server is no client of ours.
         let asks = self.clients.iter().any(|client| *client != Client::DockerRegistry);
-        assert!(!asks || !lines.is_empty(), "no client has asked for anything:\n{said}");
+        if self.is_quiet {
+            assert!(lines.is_empty(), "a client has asked for something:\n{said}");
+        } else {
+            assert!(!asks || !lines.is_empty(), "no client has asked for anything:\n{said}");
+        }
     }
 }
 

@@ -55,7 +55,8 @@ impl Workshop {
         self.at(stella().to_owned())
     }
 
-    fn at(&self, path: PathBuf) -> Tool {
+    /// A program by its path.
+    pub fn at(&self, path: PathBuf) -> Tool {
         let tool = Tool::new(path, self.folder()).env("PATH", path_variable()).env("HOME", self.folder());
         tool.env("HTTPS_PROXY", "http://127.0.0.1:9")
     }

@@ -119,9 +119,16 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
     })
 }
 
-/// Reads a bare signature, in base64 or as it is, or cosign's JSON of old.
+/// Reads a bare signature, in base64 or as it is, cosign's JSON of old, or an envelope, which `cosign attest-blob` writes
+/// where a signature is asked for.
 pub(super) fn detached(bytes: &[u8]) -> Result<Parsed, Refusal> {
     let text = std::str::from_utf8(bytes).ok().map(str::trim_ascii);
+    if text.is_some_and(|text| text.starts_with('{') && text.contains("\"payloadType\"")) {
+        return envelope(bytes);
+    }
+    if bytes.len() > SIGNATURE_BYTES {
+        return Err(Refusal::over(format!("a signature of more than {SIGNATURE_BYTES} bytes")));
+    }
     let (raw, signer, entries) = match text {
         Some(text) if text.starts_with('{') => {
             let blob: Blob = json::read(bytes, SIGNATURE_BYTES)?;
@@ -151,6 +158,20 @@ pub(super) fn detached(bytes: &[u8]) -> Result<Parsed, Refusal> {
         content: SignatureContent::MessageSignature(MessageSignature::new(SignatureBytes::new(raw))),
         meaning: Meaning::Blob,
         entries,
+        timestamps: Vec::new(),
+        promises: true,
+        stamped: None,
+    })
+}
+
+fn envelope(bytes: &[u8]) -> Result<Parsed, Refusal> {
+    let (content, meaning) = bundle::envelope_content(json::read(bytes, ATTESTATION_BYTES)?)?;
+    Ok(Parsed {
+        version: MediaType::Bundle0_1,
+        signer: SaidSigner::Key(String::new()),
+        content,
+        meaning,
+        entries: Vec::new(),
         timestamps: Vec::new(),
         promises: true,
         stamped: None,

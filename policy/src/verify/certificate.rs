@@ -3,16 +3,16 @@
 //! timestamps and the signature; around it: all times, all certificates of the authority's chain at each of them, the
 //! logs' keys at each of them, one name.
 
-use sigstore_types::{DerCertificate, TransparencyLogEntry};
-use sigstore_verify::{VerificationPolicy, VerificationResult};
+use sigstore_types::{DerCertificate, TimestampToken, TransparencyLogEntry};
+use sigstore_verify::VerificationPolicy;
 
 use super::roots::{Issuer, Link, Log, Root};
 use super::subject::Subject;
-use super::{identity, log, map, timestamp};
+use super::{identity, log, map, path, timestamp};
 use crate::evidence::parsed::Parsed;
 use crate::refusal::Refusal;
 use crate::x509::Certificate;
-use crate::{Evidence, Fact, Reason, Signer};
+use crate::{Evidence, Fact, ProvenTime, Reason, Signer};
 
 /// Whether an authority of this root could have issued the certificate, by name.
 pub(super) fn is_of(root: &Root, chain: &[DerCertificate]) -> bool {
@@ -50,34 +50,32 @@ pub(super) fn verify(
         let entry = entry.as_ref().map_err(Clone::clone)?;
         entries.push((log::named(root, entry, parsed.promises)?, entry.clone()));
     }
-    let mut times = Vec::new();
-    for stamp in &parsed.timestamps {
-        times.push(stamped(root, parsed, stamp)?);
-    }
-    times.extend(entries.iter().filter_map(|(log, entry)| log::proven_time(root, log, entry)));
-    if times.is_empty() {
+    let mut stamps = Stamps::new(root, parsed)?;
+    stamps.times.extend(entries.iter().filter_map(|(log, entry)| log::proven_time(root, log, entry)));
+    if stamps.times.is_empty() && stamps.of_envelope.is_empty() {
         return Err(Refusal::new(
             Reason::NoTrustedTime,
             "signed with a certificate, and nothing trusted says when: no timestamp, no promise of a log",
         ));
     }
-    let mut seconds: Vec<i64> = times.iter().map(|time| time.at.0).collect();
-    seconds.sort_unstable();
+    let all = seconds(stamps.times.iter().chain(&stamps.of_envelope));
     for (log, _) in &entries {
-        log::in_window(log, &seconds)?;
+        log::in_window(log, &all)?;
     }
     let logged = leaf.says_logged() && root.logs_certificates;
-    let result = by_crate(root, parsed, chain, &entries, subject, logged, &seconds)?;
-    // The crate must have seen the same times, or one of the two read the evidence in another way.
-    let mut seen: Vec<i64> = result.verified_timestamps().iter().map(|time| time.as_second()).collect();
-    seen.sort_unstable();
-    let same_name = result.identity().is_none_or(|name| name.as_str() == whom.subject);
-    let proven = result.certificate_verified()
-        && result.sct_verified() == logged
-        && result.tlog_verified() != entries.is_empty();
-    if seen != seconds || !same_name || !proven {
-        return Err(Refusal::malformed("it can be read in two ways"));
-    }
+    let held = |issuer: &Issuer| {
+        if stamps.times.is_empty() && entries.is_empty() {
+            by_envelope(parsed, chain, subject, logged, &whom.subject)?;
+        } else {
+            by_crate(issuer, parsed, &stamps, &entries, subject, logged, &whom.subject)?;
+        }
+        for time in &stamps.of_envelope {
+            path::holds(issuer, chain, time.at.0)?;
+        }
+        in_time(issuer, &all)?;
+        not_too_long(issuer, chain)
+    };
+    under_one(candidates(root, chain), held)?;
     let proven = entries.iter().map(|(log, entry)| log::proven(root, log, entry)).collect();
     Ok(Fact {
         evidence: evidence.digest.clone(),
@@ -91,35 +89,73 @@ pub(super) fn verify(
         },
         claim: subject.claim.clone().into_owned(),
         log: if entries.is_empty() { crate::Log::Absent } else { crate::Log::Proven(log::distinct(proven)) },
-        times: log::distinct_times(times),
+        times: log::distinct_times([stamps.times, stamps.of_envelope].concat()),
         bad_time: None,
     })
 }
 
-fn stamped(
-    root: &Root,
-    parsed: &Parsed,
-    stamp: &sigstore_types::TimestampToken,
-) -> Result<crate::ProvenTime, Refusal> {
-    timestamp::check(&[root], stamp, &[parsed.signature()]).map_err(|refusal| match &parsed.stamped {
-        Some(whole) if timestamp::check(&[root], stamp, &[whole]).is_ok() => Refusal::unsupported(
-            "a timestamp of the whole envelope (cosign 2) beside a certificate is not verified here, \
-             only one of the signature",
-        ),
-        _ => refusal,
-    })
+/// The timestamps that came, each of them right.
+struct Stamps {
+    /// When the signature existed: by these tokens, and later by logs.
+    times: Vec<ProvenTime>,
+    tokens: Vec<TimestampToken>,
+    /// When the whole envelope existed, and the signature with it, as cosign 2 stamped attestations. The crate takes
+    /// none of these.
+    of_envelope: Vec<ProvenTime>,
 }
 
-/// Asks the crate under each authority that could have issued the certificate.
+impl Stamps {
+    fn new(root: &Root, parsed: &Parsed) -> Result<Self, Refusal> {
+        let mut stamps = Stamps { times: Vec::new(), tokens: Vec::new(), of_envelope: Vec::new() };
+        for token in &parsed.timestamps {
+            match (timestamp::check(&[root], token, &[parsed.signature()]), &parsed.stamped) {
+                (Ok(time), _) => {
+                    stamps.times.push(time);
+                    stamps.tokens.push(token.clone());
+                }
+                (Err(_), Some(whole)) => {
+                    stamps.of_envelope.push(timestamp::check(&[root], token, &[whole])?);
+                }
+                (Err(refusal), None) => return Err(refusal),
+            }
+        }
+        Ok(stamps)
+    }
+}
+
+fn seconds<'a>(times: impl Iterator<Item = &'a ProvenTime>) -> Vec<i64> {
+    let mut seconds: Vec<i64> = times.map(|time| time.at.0).collect();
+    seconds.sort_unstable();
+    seconds
+}
+
+/// Whether all of it holds under one authority that could have issued the certificate.
+fn under_one<'a>(
+    issuers: impl Iterator<Item = &'a Issuer>,
+    held: impl Fn(&Issuer) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut last = None;
+    for issuer in issuers {
+        match held(issuer) {
+            Ok(()) => return Ok(()),
+            // What failed last, or what failed after the path was found, which says more.
+            Err(refusal) if refusal.reason != Reason::BadSignature || last.is_none() => last = Some(refusal),
+            Err(_) => {}
+        }
+    }
+    Err(last.unwrap_or_else(|| Refusal::new(Reason::BadSignature, "no authority could have issued it")))
+}
+
+/// Asks the crate under one authority.
 fn by_crate(
-    root: &Root,
+    issuer: &Issuer,
     parsed: &Parsed,
-    chain: &[DerCertificate],
+    stamps: &Stamps,
     entries: &[(&Log, TransparencyLogEntry)],
     subject: &Subject<'_>,
     logged: bool,
-    times: &[i64],
-) -> Result<VerificationResult, Refusal> {
+    name: &str,
+) -> Result<(), Refusal> {
     let mut policy = VerificationPolicy::any_identity();
     if !logged {
         policy = policy.skip_sct();
@@ -127,24 +163,38 @@ fn by_crate(
     if entries.is_empty() {
         policy = policy.skip_tlog_unsafe();
     }
-    let entries = entries.iter().map(|(_, entry)| entry.clone()).collect();
-    let bundle = parsed.bundle(entries, parsed.timestamps.clone());
-    let mut last = None;
-    for issuer in candidates(root, chain) {
-        let checked = issuer
-            .verifier
-            .verify(subject.input(), &bundle, &policy)
-            .map_err(|error| map::refusal(&error))
-            .and_then(|result| in_time(issuer, times).map(|()| result))
-            .and_then(|result| not_too_long(issuer, chain).map(|()| result));
-        match checked {
-            Ok(result) => return Ok(result),
-            // What failed last, or what failed after the path was found, which says more.
-            Err(refusal) if refusal.reason != Reason::BadSignature || last.is_none() => last = Some(refusal),
-            Err(_) => {}
-        }
+    let with = entries.iter().map(|(_, entry)| entry.clone()).collect();
+    let bundle = parsed.bundle(with, stamps.tokens.clone());
+    let result =
+        issuer.verifier.verify(subject.input(), &bundle, &policy).map_err(|error| map::refusal(&error))?;
+    // The crate must have seen the same times, or one of the two read the evidence in another way.
+    let mut seen: Vec<i64> = result.verified_timestamps().iter().map(|time| time.as_second()).collect();
+    seen.sort_unstable();
+    let same_name = result.identity().is_none_or(|said| said.as_str() == name);
+    let proven = result.certificate_verified()
+        && result.sct_verified() == logged
+        && result.tlog_verified() != entries.is_empty();
+    if seen == seconds(stamps.times.iter()) && same_name && proven {
+        Ok(())
+    } else {
+        Err(Refusal::malformed("it can be read in two ways"))
     }
-    Err(last.unwrap_or_else(|| Refusal::new(Reason::BadSignature, "no authority could have issued it")))
+}
+
+/// What the crate would say, where no other time came than of the whole envelope, and no log.
+fn by_envelope(
+    parsed: &Parsed,
+    chain: &[DerCertificate],
+    subject: &Subject<'_>,
+    logged: bool,
+    name: &str,
+) -> Result<(), Refusal> {
+    if logged {
+        return Err(Refusal::unsupported(
+            "a certificate that was logged, and no other time than a timestamp of the whole envelope",
+        ));
+    }
+    path::signed(chain, subject, parsed.signature(), name)
 }
 
 /// CVE-2026-24122: certificates of the authority's chain are anchors to the crate, which have no dates for it. All of

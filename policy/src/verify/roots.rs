@@ -2,10 +2,12 @@
 //! Trust roots, made ready once: Sigstore's verifiers, keys of logs, chains of authorities. One verifier for each
 //! certificate authority, so that it is known through which one a certificate was accepted.
 
+use rustls_pki_types::TrustAnchor;
 use sigstore_crypto::VerificationKey;
 use sigstore_types::{TimeRange, TsaAuthority};
 use sigstore_verify::Verifier;
 
+use super::path;
 use crate::refusal::Refusal;
 use crate::trust::load::authority_of;
 use crate::x509::Certificate;
@@ -37,6 +39,8 @@ pub(super) struct Issuer {
     pub(super) window: Window,
     /// Its chain, the one that issues first.
     pub(super) chain: Vec<Link>,
+    /// The same certificates, where a path may end.
+    pub(super) anchors: Vec<TrustAnchor<'static>>,
 }
 
 /// A certificate of an authority's chain.
@@ -129,6 +133,7 @@ impl Root {
                 verifier: Verifier::new(&single).map_err(|error| failed(error.to_string()))?,
                 window: Window::of(authority.valid_for),
                 chain: chain.map_err(|refusal| failed(refusal.why))?,
+                anchors: path::anchors(authority).map_err(failed)?,
             });
         }
         let mut stamps = Vec::new();

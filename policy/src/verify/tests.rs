@@ -4,6 +4,7 @@
 mod advisories;
 mod cases;
 mod clocks;
+mod envelopes;
 mod forged;
 mod gaps;
 mod gaps_of_signers;

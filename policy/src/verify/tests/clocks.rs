@@ -7,19 +7,19 @@ use sigstore_crypto::KeyPair;
 
 use super::mint::{self, Authority, IMAGE, Rekor, SIGN, Somebody, statement};
 use super::support::{by_key, by_root, is, of, only};
-use crate::{Checked, Form, Log, Reason, Time, TimeSource, Trust, TrustRoot, Verifier, der};
+use crate::{Checked, Log, Reason, Time, TimeSource, Trust, TrustRoot, Verifier, der};
 
 const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
-const NOON: &str = "20240101120000Z";
+pub(super) const NOON: &str = "20240101120000Z";
 
 /// A timestamp authority.
-struct Clock {
+pub(super) struct Clock {
     chain: Vec<Vec<u8>>,
     key: KeyPair,
 }
 
 impl Clock {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Clock::with(true, 2020, 2040)
     }
 
@@ -44,7 +44,7 @@ impl Clock {
     }
 
     /// A `TimeStampResp` for these bytes at that time.
-    fn stamp(&self, bytes: &[u8], at: &str) -> Vec<u8> {
+    pub(super) fn stamp(&self, bytes: &[u8], at: &str) -> Vec<u8> {
         let seq = |parts: &[&[u8]]| der::write(der::SEQUENCE, &parts.concat());
         let set = |part: &[u8]| der::write(der::SET, part);
         let oid = |content: &[u8]| der::write(der::OID, content);
@@ -78,16 +78,16 @@ impl Clock {
         seq(&[&seq(&[&der::write(der::INTEGER, &[0])]), &token])
     }
 
-    fn json(&self, uri: &str, until: &str) -> Value {
+    pub(super) fn json(&self, uri: &str, until: &str) -> Value {
         let chain: Vec<Value> = self.chain.iter().map(|der| json!({"rawBytes": mint::b64(der)})).collect();
         let window = json!({"start": "2020-01-01T00:00:00Z", "end": until});
         json!({"uri": uri, "certChain": {"certificates": chain}, "validFor": window})
     }
 }
 
-const LONG: &str = "2040-01-01T00:00:00Z";
+pub(super) const LONG: &str = "2040-01-01T00:00:00Z";
 
-fn root(authority: &Authority, logs: &[&Rekor], clocks: &[Value]) -> TrustRoot {
+pub(super) fn root(authority: &Authority, logs: &[&Rekor], clocks: &[Value]) -> TrustRoot {
     let mut root = serde_json::to_value(authority.trust(logs).trusted()).unwrap();
     root["timestampAuthorities"] = json!(clocks);
     TrustRoot::from_json("mine", root.to_string().as_bytes()).unwrap()
@@ -200,31 +200,4 @@ fn a_timestamp_alone_dates_what_a_key_signed() {
     assert_eq!((&fact.log, fact.times[0].at, &fact.bad_time), (&Log::Absent, Time(mint::THEN), &None));
     // An authority without an address is known by its certificate.
     assert_eq!(fact.times[0].authority, crate::Digest::of(&clock.chain[0]).to_string());
-}
-
-/// cosign 2 stamped whole envelopes, later clients the signature in them: either is one, with a key.
-#[test]
-fn a_layer_of_cosign_2_may_have_its_envelope_or_its_signature_stamped() {
-    let (clock, authority) = (Clock::new(), Authority::new(2020, 2040));
-    for signer in [Somebody::with_key(), authority.issue()] {
-        let trusted = || root(&authority, &[], &[clock.json("https://one.example", LONG)]);
-        let verifier =
-            if signer.certificate.is_some() { by_root(trusted()) } else { by_key(&signer, Some(trusted())) };
-        let (descriptor, bytes) = signer.envelope(&statement(IMAGE, SIGN), None);
-        let envelope: Value = serde_json::from_slice(&bytes).unwrap();
-        let signature = crate::json::base64(envelope["signatures"][0]["sig"].as_str().unwrap()).unwrap();
-        for (what, stamped) in [("signature", &signature), ("envelope", &bytes)] {
-            let mut descriptor = descriptor.clone();
-            let stamp = json!({"SignedRFC3161Timestamp": mint::b64(clock.stamp(stamped, NOON))}).to_string();
-            let annotations = descriptor.annotations.as_mut().unwrap();
-            annotations.insert("dev.sigstore.cosign/rfc3161timestamp".to_owned(), stamp);
-            let evidence = mint::evidence(Form::LegacyAttestation, (descriptor, bytes.clone()));
-            let checked = verifier.verify(&evidence, None);
-            if what == "envelope" && signer.certificate.is_some() {
-                is(&checked, Reason::Unsupported, "whole envelope");
-            } else {
-                assert_eq!(only(&checked).times[0].at, Time(mint::THEN), "{what}");
-            }
-        }
-    }
 }

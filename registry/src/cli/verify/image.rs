@@ -33,7 +33,7 @@ pub(in crate::cli) fn verify(args: VerifyArgs, env: &AllVariables) -> Outcome {
         let facts = question.answered(&found, is_left_out, &image)?;
         print(&match output {
             arguments::Form::Json => {
-                output::signatures(&facts, &found.findings.evidence, &found.digest, &found.place)
+                output::signatures(&facts, &found.findings.evidence, &found.digest, &found.named)
             }
             arguments::Form::Text => output::told(&facts),
         })?;
@@ -72,8 +72,8 @@ pub(in crate::cli) fn verify_attestation(args: VerifyAttestationArgs, env: &AllV
 
 /// What was found at a target.
 struct Found {
-    /// Host and repository, or the layout.
-    place: String,
+    /// As it was named.
+    named: String,
     digest: Digest,
     findings: Findings,
 }
@@ -86,8 +86,7 @@ async fn find(
     let found = target.find(options).await?;
     let findings = verifier.examine(&found.place, &found.digest).await.map_err(|error| failed(&error))?;
     findings.cut.iter().for_each(|cut| note(&format!("note: {cut}")));
-    let place = found.repository.unwrap_or_else(|| target.to_string());
-    Ok(Found { place, digest: found.digest, findings })
+    Ok(Found { named: target.named(&found.digest), digest: found.digest, findings })
 }
 
 /// What is asked of what was found.

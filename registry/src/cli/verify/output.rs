@@ -21,10 +21,10 @@ const EXTENSIONS: [(&str, &str); 5] = [
 const ISSUER: &str = "1.3.6.1.4.1.57264.1.1";
 
 /// cosign's `verify` (its `PrintVerification`): one object for each signature. A bundle's signature names no repository,
-/// so what was asked for stands there. `place` is host and repository.
-pub(super) fn signatures(facts: &[&Fact], evidence: &[Evidence], image: &Digest, place: &str) -> String {
+/// so what was asked for stands there, as it was named.
+pub(super) fn signatures(facts: &[&Fact], evidence: &[Evidence], image: &Digest, named: &str) -> String {
     let all: Vec<Value> =
-        facts.iter().filter_map(|fact| signature(fact, of(fact, evidence), image, place)).collect();
+        facts.iter().filter_map(|fact| signature(fact, of(fact, evidence), image, named)).collect();
     format!("\n{}\n", Value::Array(all))
 }
 
@@ -32,7 +32,7 @@ fn of<'e>(fact: &Fact, evidence: &'e [Evidence]) -> Option<&'e Evidence> {
     evidence.iter().find(|evidence| evidence.digest == fact.evidence)
 }
 
-fn signature(fact: &Fact, evidence: Option<&Evidence>, image: &Digest, place: &str) -> Option<Value> {
+fn signature(fact: &Fact, evidence: Option<&Evidence>, image: &Digest, named: &str) -> Option<Value> {
     match &fact.claim {
         Claim::Image { payload, .. } => {
             let mut value: Value = serde_json::from_slice(payload).ok()?;
@@ -51,7 +51,7 @@ fn signature(fact: &Fact, evidence: Option<&Evidence>, image: &Digest, place: &s
             let optional: Map<String, Value> = annotations.clone().into_iter().collect();
             Some(json!({
                 "critical": {
-                    "identity": {"docker-reference": format!("{place}@{image}")},
+                    "identity": {"docker-reference": named},
                     "image": {"docker-manifest-digest": image.as_str()},
                     "type": predicate_type,
                 },
@@ -201,9 +201,8 @@ mod tests {
             root: "r".to_owned(),
             authority: "l".to_owned(),
         });
-        let printed: Value = serde_json::from_str(&signatures(&[&fact], &[], &image, "r.test/a")).unwrap();
-        let reference = format!("r.test/a@{image}");
-        assert_eq!(printed[0]["critical"]["identity"]["docker-reference"], reference);
+        let printed: Value = serde_json::from_str(&signatures(&[&fact], &[], &image, "r.test/a:1")).unwrap();
+        assert_eq!(printed[0]["critical"]["identity"]["docker-reference"], "r.test/a:1");
         assert_eq!(printed[0]["optional"], json!({"a": "b"}));
         assert!(told(&[&fact]).contains("1970-01-01T00:00:00Z (log, l)"));
         assert_eq!(signatures(&[], &[], &image, "r.test/a"), "\n[]\n");

@@ -37,8 +37,6 @@ pub(crate) enum Place {
 pub(crate) struct Found {
     pub(crate) place: Place,
     pub(crate) digest: Digest,
-    /// Host and repository, where there are such.
-    pub(crate) repository: Option<String>,
 }
 
 impl Target {
@@ -68,6 +66,17 @@ impl Target {
         Ok(Target::Layout { folder: folder.into(), reference })
     }
 
+    /// What cosign says that an image is called where its signature does not: what was asked for, with a tag where no
+    /// digest was, and else with the digest alone.
+    pub(crate) fn named(&self, found: &Digest) -> String {
+        match self {
+            Target::Image(ImageName { digest: None, tag, .. }) => {
+                format!("{self}:{}", tag.as_ref().map_or("latest", |tag| tag.as_str()))
+            }
+            Target::Image(_) | Target::Layout { .. } => format!("{self}@{found}"),
+        }
+    }
+
     /// Finds it, once.
     pub(crate) async fn find(&self, options: &Options) -> anyhow::Result<Found> {
         match self {
@@ -76,8 +85,7 @@ impl Target {
                 let reference = told(name.reference(), name)?;
                 let (digest, _, _) = told(remote.raw_manifest(&reference).await, name)?;
                 let digest = theirs(&digest).map_err(|error| failed(&error))?;
-                let repository = Some(name.signed_place());
-                Ok(Found { place: Place::Remote(RemoteSource(remote)), digest, repository })
+                Ok(Found { place: Place::Remote(RemoteSource(remote)), digest })
             }
             Target::Layout { folder, reference } => {
                 let layout = LayoutSource::open(folder).map_err(|error| failed(&error))?;
@@ -92,7 +100,7 @@ impl Target {
                         "{place} does not hold what was asked for"
                     )))
                 })?;
-                Ok(Found { place: Place::Layout(layout), digest, repository: None })
+                Ok(Found { place: Place::Layout(layout), digest })
             }
         }
     }
@@ -185,6 +193,18 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_called_what_was_asked_for() {
+        let digest = Digest::of(b"");
+        let named = |text: &str| Target::parse(text).unwrap().named(&digest);
+        assert_eq!(named("r.test/app"), "r.test/app:latest");
+        assert_eq!(named("r.test/app:1"), "r.test/app:1");
+        let by_digest = format!("r.test/app@{digest}");
+        assert_eq!(named(&format!("r.test/app:1@{digest}")), by_digest);
+        assert_eq!(named(&by_digest), by_digest);
+        assert_eq!(named("oci-layout:d:1"), format!("oci-layout:d@{digest}"));
+    }
+
+    #[test]
     fn a_name_becomes_a_digest_once_and_all_else_is_asked_of_that_place() {
         let folder = tempfile::TempDir::new().unwrap();
         let blobs = folder.path().join("blobs/sha256");
@@ -199,7 +219,7 @@ mod tests {
         let options = Options::new(|_| None);
         let target = Target::parse(&format!("{LAYOUT}{}", folder.path().display())).unwrap();
         let found = runtime.block_on(target.find(&options)).unwrap();
-        assert_eq!((&found.digest, found.repository), (&digest, None));
+        assert_eq!(found.digest, digest);
         let manifest = runtime.block_on(found.place.manifest(&Reference::Digest(digest.clone())));
         assert_eq!(manifest.unwrap().unwrap().media_type, "a/b");
         assert_eq!(runtime.block_on(found.place.referrers(&digest, 9)).unwrap(), []);
