@@ -59,7 +59,11 @@ impl policy::Source for LocalSource<'_> {
             let page = page.await.map_err(failed)?;
             seen += page.descriptors.len();
             let listed = page.descriptors.iter();
-            let listed = listed.filter_map(|json| serde_json::from_slice::<policy::Descriptor>(json).ok());
+            // Annotations may be large, and nothing asks for them.
+            let listed = listed.filter_map(|json| {
+                let entry = serde_json::from_slice::<policy::Descriptor>(json).ok()?;
+                Some(policy::Descriptor { annotations: None, ..entry })
+            });
             // However many other attachments there are, they do not hide evidence.
             evidence.extend(listed.filter(|entry| policy::may_be_evidence(entry.artifact_type.as_deref())));
             after = page.next;

@@ -106,6 +106,33 @@ pub(super) async fn remove(
     gate::evidence_changed(tx, repo, tag).await
 }
 
+/// A manifest goes: a tag that stands for it alone goes too, and this returns true; one that stands for another as well, as
+/// candidate or released, stands for that alone from now on.
+pub(super) async fn lose(
+    tx: &mut WriteTx,
+    repo: RepoId,
+    tag: &Tag,
+    digest: &Digest,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<bool> {
+    let Some(before) = find(tx, repo, tag).await? else { return Ok(false) };
+    let other = [&before.candidate, &before.released].into_iter().flatten().find(|other| *other != digest);
+    let Some(other) = other.cloned() else {
+        remove(tx, repo, tag, &before, actor, now).await?;
+        return Ok(true);
+    };
+    let row = rows::Tag {
+        released: before.released.clone().filter(|released| released != digest),
+        candidate: Some(other),
+        generation: before.generation + 1,
+        updated: now,
+        ..before.clone()
+    };
+    replace(tx, repo, tag, Some(&before), row, &actor.subject, now).await?;
+    Ok(false)
+}
+
 /// Forgets a deleted tag: its moves, and when it was pulled. Fewer than [`MAX_PAGE_ROWS`] moves are kept.
 pub(super) async fn forget(tx: &mut WriteTx, repo: RepoId, tag: &Tag) -> Result<()> {
     for (key, _) in tx.range(&keys::moves(repo, tag), None, MAX_PAGE_ROWS).await? {

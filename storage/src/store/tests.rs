@@ -48,6 +48,7 @@ mod fsck_online;
 mod fsck_random;
 mod fsck_rows;
 mod invariants;
+mod gate;
 mod leases;
 mod manifests;
 mod opening;

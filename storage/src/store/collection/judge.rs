@@ -232,9 +232,7 @@ async fn remove_tags(tx: &mut WriteTx, grounds: &Grounds, repo: RepoId, digest: 
     let collector = Actor { subject: "collection".to_owned(), session: None };
     for (key, _) in tagged.iter().take(AT_ONCE) {
         let tag = keys::read_tag_of(key, &prefix)?;
-        if let Some(row) = tags::find(tx, repo, &tag).await? {
-            tags::remove(tx, repo, &tag, &row, &collector, grounds.moment.now).await?;
-        }
+        tags::lose(tx, repo, &tag, digest, &collector, grounds.moment.now).await?;
     }
     Ok(tagged.len() <= AT_ONCE)
 }

@@ -69,8 +69,7 @@ impl Store {
                     for (key, _) in tagged.iter().take(TAGS_AT_ONCE) {
                         let tag: Tag = keys::read_tag_of(key, &prefix)?;
                         guard.may_remove(tx, repo, &tag).await?;
-                        if let Some(row) = tags::find(tx, repo, &tag).await? {
-                            tags::remove(tx, repo, &tag, &row, &actor, now).await?;
+                        if tags::lose(tx, repo, &tag, &digest, &actor, now).await? {
                             removed.push(tag);
                         }
                     }
