@@ -62,9 +62,9 @@ async fn a_held_tag_shows_readers_what_was_released_and_moves_by_compare_and_set
         lab.put_image(&app, b"signature", &[&format!("{}.sig", second.to_string().replace(':', "-"))]).await;
         assert!(!lab.store.release(&app, &tag("v"), &late).await.unwrap(), "its stamp is another");
         // The same pushed again is another generation.
-        let stale = release(&lab, &app, "v").await;
+        let earlier = release(&lab, &app, "v").await;
         push_held(&lab, &app, b"2", &["v"]).await;
-        assert!(!lab.store.release(&app, &tag("v"), &stale).await.unwrap());
+        assert!(!lab.store.release(&app, &tag("v"), &earlier).await.unwrap());
         let now = release(&lab, &app, "v").await;
         assert!(lab.store.release(&app, &tag("v"), &now).await.unwrap());
         assert_eq!(seen(&lab, &app, "v", View::Released).await.unwrap(), second);
@@ -111,7 +111,7 @@ async fn a_manifest_that_goes_takes_only_the_tags_that_have_nothing_else() {
 
 #[tokio::test]
 async fn a_stamp_changes_with_all_that_is_said_of_a_manifest_and_with_nothing_else() {
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let lab = Lab::with(kind, true).await;
         let app = repo("app");
         let subject = lab.put_image(&app, b"app", &["v"]).await;
@@ -173,7 +173,8 @@ async fn who_may_not_delete_adds_to_signatures_and_drops_none() {
         let name = format!("{}.sig", subject.to_string().replace(':', "-"));
         let config = descriptor(&lab.push(&app, b"{}").await, 2);
         let [one, two] = [b"1", b"2"];
-        let [one, two] = [descriptor(&lab.push(&app, one).await, 1), descriptor(&lab.push(&app, two).await, 1)];
+        let [one, two] =
+            [descriptor(&lab.push(&app, one).await, 1), descriptor(&lab.push(&app, two).await, 1)];
         let put = async |layers: &[Value], append_only| {
             let new = new_manifest(&app, &image(&config, layers), &[&name]);
             let rights = TagRights { append_only, ..new.rights };
