@@ -81,7 +81,7 @@ impl Call<'_> {
     }
 
     /// The policies about a repository; none if nothing is asked of what is in it.
-    fn gated(&self, repo: &RepoName) -> Result<Option<Gated>, ApiError> {
+    fn gated(&self, repo: &RepoName) -> Option<Gated> {
         self.app.gate.gated(repo)
     }
 

@@ -20,6 +20,7 @@ use crate::error::ApiError;
 mod forms;
 
 use forms::Form;
+pub(crate) use forms::is_tar;
 
 /// What a signature may weigh: a bundle with a long chain and a large attestation has hundreds of KiB.
 pub(crate) const MAX_LAYER: u64 = 8 << 20;
@@ -135,7 +136,7 @@ impl Parts {
             if total > MAX_TOTAL {
                 return Ok(false);
             }
-            let _room = app.answer_memory(blob.size).await?;
+            // Few are read at once, and each is small: what slow readers hold of the memory must not stop signatures.
             let Some(bytes) = app.store.read_small(&blob, MAX_LAYER).await? else { return Ok(false) };
             let judged = tokio::task::spawn_blocking(move || form.is_of(&bytes)).await;
             if !judged.map_err(|_| ApiError::panicked())? {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use stella_policy::{Decision, Enforcement, Reason, Verdict, WhileWaiting};
 use stella_storage::{Digest, ManifestHead, ManifestState, Reference, RepoName, Store, Tag};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::app::App;
 use crate::config::{Config, ConfigError};
@@ -43,6 +43,8 @@ pub(crate) use judge::{Judgement, Kind};
 use metrics::GateMetrics;
 pub(crate) use read::Readable;
 
+/// Manifests that are told of a blob that came late.
+const TOLD: usize = 100;
 /// Blobs of which is known what names them.
 const HINTS: usize = 50_000;
 
@@ -53,6 +55,10 @@ pub(crate) struct Gate {
     /// A manifest that may be read, by a blob that it names.
     hints: Cache<(RepoName, Digest), Digest>,
     later: release::Later,
+    /// Lets one attachment be read at a time.
+    attachments: Semaphore,
+    /// Lets one set be loaded at a time.
+    loading: tokio::sync::Mutex<()>,
     pub(crate) metrics: GateMetrics,
     /// What is wrong with the policies on disk, while others are in force.
     error: Mutex<Option<String>>,
@@ -113,6 +119,8 @@ impl Gate {
             judgements: Judgements::default(),
             hints: Cache::new(HINTS),
             later: release::Later::default(),
+            attachments: Semaphore::new(1),
+            loading: tokio::sync::Mutex::default(),
             metrics: GateMetrics::default(),
             error: Mutex::default(),
             places: Mutex::new(places.clone()),
@@ -138,11 +146,11 @@ impl Gate {
     }
 
     /// What is about a repository, if there are policies and one of them does something there.
-    pub(crate) fn gated(&self, repo: &RepoName) -> Result<Option<Gated>, ApiError> {
-        let Some(active) = self.active.load_full() else { return Ok(None) };
-        let local = active.local(repo).map_err(|error| ApiError::failed(error.to_string()))?;
+    pub(crate) fn gated(&self, repo: &RepoName) -> Option<Gated> {
+        let active = self.active.load_full()?;
+        let local = active.local(repo);
         let is_idle = local.rules.push == Enforcement::Off && local.rules.pull == Enforcement::Off;
-        Ok((!is_idle).then_some(Gated { active, local }))
+        (!is_idle).then_some(Gated { active, local })
     }
 
     /// Whether a reader may have what was found; by digest or by tag. The answer is that of the snapshot that `head` is of.
@@ -156,7 +164,7 @@ impl Gate {
         self.readable(app, &gated.matter(repo, &head.digest), &head.state).await
     }
 
-    /// Why readers see nothing under a tag whose candidate is `digest`.
+    /// What is to become of a reader who sees nothing under a tag whose candidate is `digest`.
     pub(crate) async fn unreleased(
         &self,
         app: &Arc<App>,
@@ -164,23 +172,21 @@ impl Gate {
         repo: &RepoName,
         tag: &Tag,
         digest: &Digest,
-    ) -> Result<ApiError, ApiError> {
-        let Some(state) = app.store.manifest_state(repo, digest).await? else {
-            return Ok(stella_storage::Error::NotFound(stella_storage::What::Manifest).into());
-        };
+    ) -> Result<Unreleased, ApiError> {
+        let unknown = || stella_storage::Error::NotFound(stella_storage::What::Manifest);
+        let state = app.store.manifest_state(repo, digest).await?.ok_or_else(unknown)?;
         let matter = gated.matter(repo, digest);
-        let mut judgement = self.judge(app, &matter, &state).await?;
-        if judgement.is_allowed() {
-            // Allowed, and not released: by what a release asks for beyond that, or not yet.
-            let tag = app.store.tag_state(repo, tag).await?;
-            let (anew, _) = self.examine(app, &matter, &state, self.asked_to_release(&tag)).await?;
-            judgement = Arc::new(anew);
-            if judgement.is_allowed() {
-                self.settle(app, gated, repo, digest).await?;
-                return Ok(ApiError::unavailable_because("it is being released; try again"));
-            }
+        if let Readable::No(why) = self.readable(app, &matter, &state).await? {
+            return Ok(Unreleased::Denied(self.denial(gated, repo, digest, &why)));
         }
-        Ok(self.denial(gated, repo, digest, &judgement))
+        // Allowed, and not released: not yet, or by what a release asks for beyond that.
+        let tag = app.store.tag_state(repo, tag).await?;
+        let asked = self.asked_to_release(&tag);
+        if self.release(app, &matter, tag).await? {
+            return Ok(Unreleased::NowReleased);
+        }
+        let (judgement, _) = self.examine(app, &matter, &state, asked).await?;
+        Ok(Unreleased::Denied(self.denial(gated, repo, digest, &Arc::new(judgement))))
     }
 
     /// Refuses to store what nothing can mend: what has a denied digest, or names one.
@@ -233,20 +239,21 @@ impl Gate {
         for subject in &subjects {
             self.evidence_came(app, gated, repo, subject).await?;
         }
-        let Some(mut judgement) = self.settle(app, gated, repo, digest).await? else { return Ok(None) };
+        if self.settle(app, gated, repo, digest).await?.is_none() {
+            return Ok(None);
+        }
         let matter = gated.matter(repo, digest);
         let Some(state) = app.store.manifest_state(repo, digest).await? else { return Ok(None) };
         if let Readable::No(why) = self.readable(app, &matter, &state).await? {
             return Ok(Some(self.told(repo, digest, &why)));
         }
         // Allowed, and yet not released: a release may ask for more.
-        let is_held = gated.enforces_pull() && judgement.kind == Kind::Image;
-        for tag in tags.iter().filter(|_| is_held) {
+        for tag in tags.iter().filter(|_| gated.enforces_pull()) {
             let Ok(tag) = app.store.tag_state(repo, tag).await else { continue };
             if tag.candidate.as_ref() == Some(digest) && tag.released != tag.candidate {
-                let (anew, _) = self.examine(app, &matter, &state, self.asked_to_release(&tag)).await?;
-                judgement = Arc::new(anew);
-                if !judgement.is_allowed() {
+                let asked = self.asked_to_release(&tag);
+                if !self.release(app, &matter, tag).await? {
+                    let (judgement, _) = self.examine(app, &matter, &state, asked).await?;
                     return Ok(Some(self.told(repo, digest, &judgement)));
                 }
             }
@@ -270,9 +277,16 @@ impl Gate {
         repo: &RepoName,
         digest: &Digest,
     ) -> Result<(), ApiError> {
-        let Some(gated) = self.gated(repo)? else { return Ok(()) };
+        let Some(gated) = self.gated(repo) else { return Ok(()) };
         for subject in app.store.subjects_of_blob(repo, digest).await? {
             self.evidence_came(app, &gated, repo, &subject).await?;
+        }
+        // What names it may wait under a tag for its content to be read.
+        let (named, _) = app.store.naming(repo, digest, true, None).await?;
+        for (manifest, _) in named.iter().take(TOLD) {
+            if !app.store.tags_waiting_for(repo, manifest).await?.is_empty() {
+                self.settle(app, &gated, repo, manifest).await?;
+            }
         }
         Ok(())
     }
@@ -287,7 +301,7 @@ impl Gate {
         let Some(active) = self.active.load_full() else {
             return Err(ApiError::unsupported("this registry has no policies (policy.paths)".to_owned()));
         };
-        let local = active.local(repo).map_err(|error| ApiError::failed(error.to_string()))?;
+        let local = active.local(repo);
         let gated = Gated { active, local };
         let (digest, tag) = match reference {
             Reference::Digest(digest) => (digest.clone(), None),
@@ -330,9 +344,11 @@ impl Gate {
         })
     }
 
-    /// How the policies fare.
-    pub(crate) fn status(&self) -> Value {
+    /// How the policies fare; what is wrong with them only for who may know where they lie.
+    pub(crate) fn status(&self, is_admin: bool) -> Value {
         let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hidden = || "the policies on disk do not load; ask an admin of the registry".to_owned();
+        let error = error.map(|error| if is_admin { error } else { hidden() });
         let (set, epoch) = match self.active.load_full() {
             Some(active) => (Some(active.set.hash().to_string()), active.epoch),
             None => (None, 0),
@@ -368,6 +384,14 @@ impl Gate {
         let readable = self.readable(app, &gated.matter(repo, digest), &state).await?;
         Ok(matches!(readable, Readable::Yes))
     }
+}
+
+/// What a reader gets who sees nothing under a tag.
+pub(crate) enum Unreleased {
+    /// It was released a moment ago: the tag can be read again.
+    NowReleased,
+    /// This.
+    Denied(ApiError),
 }
 
 /// What a pusher is told.

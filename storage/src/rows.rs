@@ -175,6 +175,9 @@ pub(crate) struct TagMove {
     /// The tag's generation after it.
     #[n(4)]
     pub(crate) generation: u64,
+    /// When what the tag had released last was signed, if that was proven: it is not forgotten with the tag.
+    #[n(5)]
+    pub(crate) signed_at: Option<Timestamp>,
 }
 
 /// An upload session at rest.

@@ -26,7 +26,7 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     let digest: Digest = digest.parse()?;
     let head = *call.method == Method::HEAD;
     // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise to who may push.
-    let gated = call.gated(&repo)?.filter(Gated::enforces_pull);
+    let gated = call.gated(&repo).filter(Gated::enforces_pull);
     let blob = match &gated {
         _ if head && call.may(Action::Push, &repo) => call.app.store.blob_for_push(&repo, &digest).await?,
         Some(gated) if !call.previews(&repo) => {

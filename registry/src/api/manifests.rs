@@ -33,7 +33,7 @@ const MAX_WARNING_BYTES: usize = 4096;
 
 pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let reference: Reference = reference.parse()?;
-    let reading = Reading::new(&call, &repo, &reference)?;
+    let reading = Reading::new(&call, &repo, &reference);
     let (head, small) = reading.find(LARGE as u64).await?;
     let told = reading.pass(&head).await?;
     note_pull(&call, &repo, &reference);
@@ -58,7 +58,7 @@ pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Ans
     let (head, told) = if call.may(Action::Push, &repo) {
         (call.app.store.manifest_for_push(&repo, &reference).await?, Told::default())
     } else {
-        let reading = Reading::new(&call, &repo, &reference)?;
+        let reading = Reading::new(&call, &repo, &reference);
         let head = reading.find(0).await?.0;
         let told = reading.pass(&head).await?;
         (head, told)
@@ -97,7 +97,7 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
     if only_evidence && !evidence {
         return Err(call.not_evidence(&repo));
     }
-    let gated = call.gated(&repo)?;
+    let gated = call.gated(&repo);
     if let Some(gated) = &gated {
         let sha256 = Algorithm::Sha256.digest(&bytes);
         let named: Vec<&Digest> = std::iter::once(&sha256).chain(manifest.named()).collect();

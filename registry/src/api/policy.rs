@@ -16,7 +16,7 @@ use stella_policy::{Decision, Verdict};
 use stella_storage::{Reference, RepoName};
 
 use super::{READ, bytes};
-use crate::access::{Identity, Peer};
+use crate::access::{Action, Identity, Peer};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::gate::{Explained, Kind};
@@ -59,7 +59,8 @@ async fn found(
     let path = request.uri().path();
     if path == STATUS {
         app.access.require_catalog(identity)?;
-        return Ok(json_answer(method, &app.gate.status()));
+        let is_admin = app.access.decide(identity, Action::Admin, None).allowed;
+        return Ok(json_answer(method, &app.gate.status(is_admin)));
     }
     let name = if path == EXPLAIN {
         let query = Query::parse(request.uri().query())?;

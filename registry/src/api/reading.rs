@@ -12,7 +12,7 @@ use stella_storage::{Digest, Error, ManifestHead, Reference, RepoName, View};
 use super::manifests::warn;
 use super::{Call, set};
 use crate::error::ApiError;
-use crate::gate::{CANDIDATE, Gated, Judged, Readable};
+use crate::gate::{CANDIDATE, Gated, Judged, Readable, Unreleased};
 
 /// A request for a manifest.
 pub(super) struct Reading<'c, 'r> {
@@ -35,36 +35,36 @@ pub(super) struct Told {
 }
 
 impl<'c, 'r> Reading<'c, 'r> {
-    pub(super) fn new(
-        call: &'c Call<'r>,
-        repo: &'c RepoName,
-        reference: &'c Reference,
-    ) -> Result<Self, ApiError> {
-        let gated = call.gated(repo)?;
+    pub(super) fn new(call: &'c Call<'r>, repo: &'c RepoName, reference: &'c Reference) -> Self {
+        let gated = call.gated(repo);
         let is_reader = call.is_reader(gated.as_ref(), repo);
-        Ok(Reading { call, repo, reference, gated, is_reader })
+        Reading { call, repo, reference, gated, is_reader }
     }
 
     /// The manifest, with its bytes if they are at most `most`.
     pub(super) async fn find(&self, most: u64) -> Result<(ManifestHead, Option<Bytes>), ApiError> {
         let view = if self.is_reader { View::Released } else { View::Pushed };
         let store = &self.call.app.store;
-        match (store.manifest_within(self.repo, self.reference, view, most).await, self.reference) {
-            (Err(Error::Unreleased(candidate)), Reference::Tag(_)) => Err(self.waits(&candidate).await?),
-            (found, _) => Ok(found?),
+        let find = || store.manifest_within(self.repo, self.reference, view, most);
+        match find().await {
+            Err(Error::Unreleased(candidate)) => match self.waits(&candidate).await? {
+                Unreleased::NowReleased => Ok(find().await?),
+                Unreleased::Denied(error) => Err(error),
+            },
+            found => Ok(found?),
         }
     }
 
-    /// The error for a tag whose candidate waits.
-    async fn waits(&self, candidate: &Digest) -> Result<ApiError, ApiError> {
-        match (&self.gated, self.reference) {
-            (Some(gated), Reference::Tag(tag)) => {
-                let gate = &self.call.app.gate;
-                let error = gate.unreleased(self.call.app, gated, self.repo, tag, candidate).await?;
-                Ok(self.call.refused(self.repo, error))
-            }
-            _ => Ok(Error::Unreleased(candidate.clone()).into()),
-        }
+    /// What becomes of a tag whose candidate waits.
+    async fn waits(&self, candidate: &Digest) -> Result<Unreleased, ApiError> {
+        let (Some(gated), Reference::Tag(tag)) = (&self.gated, self.reference) else {
+            return Ok(Unreleased::Denied(Error::Unreleased(candidate.clone()).into()));
+        };
+        let gate = &self.call.app.gate;
+        Ok(match gate.unreleased(self.call.app, gated, self.repo, tag, candidate).await? {
+            Unreleased::Denied(error) => Unreleased::Denied(self.call.refused(self.repo, error)),
+            released @ Unreleased::NowReleased => released,
+        })
     }
 
     /// Fails if the client may not have it. Comes before anything is told of it, a 304 too.
@@ -77,7 +77,13 @@ impl<'c, 'r> Reading<'c, 'r> {
             && gated.denies_while_waiting()
             && let Some(candidate) = &head.candidate
         {
-            return Err(self.waits(candidate).await?);
+            // What was released meanwhile is there the next time.
+            return Err(match self.waits(candidate).await? {
+                Unreleased::Denied(error) => error,
+                Unreleased::NowReleased => {
+                    ApiError::unavailable_because("it was released just now; try again")
+                }
+            });
         }
         let gate = &self.call.app.gate;
         let told =

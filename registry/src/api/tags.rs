@@ -4,6 +4,7 @@
 use serde_json::json;
 use stella_storage::{RepoName, View};
 
+use super::reading::gated_headers;
 use super::{Answer, Call, json as answer, paging, set_next};
 use crate::query::encode;
 
@@ -11,11 +12,14 @@ use crate::query::encode;
 const DEFAULT: usize = 10_000;
 
 pub(super) async fn list(call: Call<'_>, repo: RepoName) -> Answer {
-    let gated = call.gated(&repo)?;
+    let gated = call.gated(&repo);
     let view = if call.is_reader(gated.as_ref(), &repo) { View::Released } else { View::Pushed };
     let fetch = |after, limit| call.app.store.tags_seen(&repo, after, limit, view);
     let page = paging::page(&call.query, DEFAULT, fetch, |_| true).await?;
     let mut response = answer(call.method, json!({"name": repo.as_str(), "tags": page.names}).to_string())?;
+    if gated.is_some_and(|gated| gated.enforces_pull()) {
+        gated_headers(&mut response);
+    }
     if let Some(next) = page.next {
         let count = page.names.len();
         set_next(&mut response, &format!("/v2/{repo}/tags/list?last={}&n={count}", encode(&next)));

@@ -33,12 +33,14 @@ pub(super) async fn post(call: Call<'_>, repo: RepoName, mut body: RequestBody) 
             Some(Ok(from)) => {
                 call.require_source(&from, &repo)?;
                 if may_take(&call, &from, &digest).await? {
-                    store.mount_readable(&repo, Some(&from), &digest, &actor, most, readable(&call)).await?
+                    store
+                        .mount_readable(&repo, Some(&from), &digest, &actor, most, readable(&call, true))
+                        .await?
                 } else {
                     Mounted::No
                 }
             }
-            None => store.mount_readable(&repo, None, &digest, &actor, most, readable(&call)).await?,
+            None => store.mount_readable(&repo, None, &digest, &actor, most, readable(&call, false)).await?,
         };
         if mounted == Mounted::Yes {
             came(&call, &repo, &digest).await;
@@ -79,22 +81,21 @@ impl Call<'_> {
 
 /// Which repositories the client may mount from: those that it may pull from, whatever its token was given for,
 /// because clients ask for tokens for the target alone.
-fn readable(call: &Call<'_>) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
+fn readable(call: &Call<'_>, is_named: bool) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
     let (app, who) = (Arc::clone(call.app), call.who.clone());
     Arc::new(move |repo| {
         let may = |action| app.access.decide(&who, action, Some(repo)).allowed;
         let previews = !who.is_anonymous() && may(Action::Preview);
         // What is in an enforced repository is only taken from there by who names it.
-        let is_open =
-            || app.gate.gated(repo).is_ok_and(|gated| !gated.is_some_and(|gated| gated.enforces_pull()));
-        previews || may(Action::Pull) && is_open()
+        let is_open = || !app.gate.gated(repo).is_some_and(|gated| gated.enforces_pull());
+        previews || may(Action::Pull) && (is_named || is_open())
     })
 }
 
 /// Whether the policy gate lets the client have what it wants to mount. What it may not pull is not asked about.
 async fn may_take(call: &Call<'_>, from: &RepoName, digest: &Digest) -> Result<bool, ApiError> {
     let may = |action| call.app.access.decide(call.who, action, Some(from)).allowed;
-    let Some(gated) = call.gated(from)?.filter(Gated::enforces_pull) else { return Ok(true) };
+    let Some(gated) = call.gated(from).filter(Gated::enforces_pull) else { return Ok(true) };
     if !call.who.is_anonymous() && may(Action::Preview) || !may(Action::Pull) {
         return Ok(true);
     }

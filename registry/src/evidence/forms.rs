@@ -38,9 +38,7 @@ impl Form {
     /// Whether these bytes are of this form, and of no other that a client would unpack.
     pub(super) fn is_of(self, bytes: &[u8]) -> bool {
         let is = match self {
-            Form::Config => {
-                serde_json::from_slice::<Config>(bytes).is_ok_and(|config| config.is_of_no_image())
-            }
+            Form::Config => serde_json::from_slice::<Config>(bytes).is_ok_and(|config| config.is_of_no_image),
             Form::SimpleSigning => serde_json::from_slice::<SimpleSigning>(bytes)
                 .is_ok_and(|payload| payload.critical.image.digest.parse::<Digest>().is_ok()),
             Form::Dsse => {
@@ -53,22 +51,46 @@ impl Form {
     }
 }
 
-/// The config of an artifact, or the one that cosign writes: of no system, and running nothing.
-#[derive(Deserialize)]
+/// The config of an artifact, or the one that cosign writes: of no system, and running nothing, however its members are
+/// spelt, because Go's clients read them in any case.
 struct Config {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default, rename = "config")]
-    runs: Option<Members>,
+    is_of_no_image: bool,
 }
 
-impl Config {
-    fn is_of_no_image(&self) -> bool {
-        self.os.is_empty()
-            && self.architecture.is_empty()
-            && self.runs.as_ref().is_none_or(|runs| runs.0 == 0)
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ConfigVisitor;
+
+        impl<'de> Visitor<'de> for ConfigVisitor {
+            type Value = Config;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Config, A::Error> {
+                let (mut is_of_no_image, mut seen) = (true, Vec::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    let name: String =
+                        name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
+                    let is_empty = match name.as_str() {
+                        "os" | "architecture" => {
+                            map.next_value::<Option<String>>()?.is_none_or(|text| text.is_empty())
+                        }
+                        "config" => map.next_value::<Option<Members>>()?.is_none_or(|members| members.0 == 0),
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    is_of_no_image &= is_empty && !seen.contains(&name);
+                    seen.push(name);
+                }
+                Ok(Config { is_of_no_image })
+            }
+        }
+
+        deserializer.deserialize_map(ConfigVisitor)
     }
 }
 
@@ -191,13 +213,17 @@ impl<'de> Deserialize<'de> for Members {
 
 /// Whether the bytes begin with the head of a file in a tar archive, whose checksum is right: JSON can be made so, and
 /// would be unpacked by who takes it for a layer.
-fn is_tar(bytes: &[u8]) -> bool {
+pub(crate) fn is_tar(bytes: &[u8]) -> bool {
     let (Some(head), Some(told)) = (bytes.get(..512), bytes.get(148..156)) else { return false };
     let told: String =
         told.iter().map(|&byte| char::from(byte)).filter(|c| !matches!(c, ' ' | '\0')).collect();
-    let sum: u32 = head.iter().map(|&byte| u32::from(byte)).sum();
-    let field: u32 = head.get(148..156).unwrap_or_default().iter().map(|&byte| u32::from(byte)).sum();
-    u32::from_str_radix(&told, 8).is_ok_and(|told| told == sum - field + 8 * u32::from(b' '))
+    // Some programs wrote, and all read, sums of bytes with a sign.
+    let sum = |number: fn(u8) -> i64| {
+        let of = |bytes: &[u8]| bytes.iter().map(|&byte| number(byte)).sum::<i64>();
+        of(head) - of(head.get(148..156).unwrap_or_default()) + 8 * i64::from(b' ')
+    };
+    let sums = [sum(i64::from), sum(|byte| i64::from(byte.cast_signed()))];
+    i64::from_str_radix(&told, 8).is_ok_and(|told| sums.contains(&told))
 }
 
 #[cfg(test)]
@@ -250,6 +276,10 @@ mod tests {
             ),
             (r#"{"architecture":"amd64","os":"linux"}"#, false),
             (r#"{"os":"linux"}"#, false),
+            (r#"{"OS":"linux"}"#, false),
+            (r#"{"oſ":"linux"}"#, false),
+            (r#"{"os":"","OS":""}"#, false),
+            (r#"{"Config":{"Cmd":["sh"]}}"#, false),
             (r#"{"config":{"Cmd":["sh"]}}"#, false),
             ("[]", false),
             ("", false),
@@ -270,6 +300,13 @@ mod tests {
         assert!(Form::Dsse.is_of(&tar));
         tar[148..156].fill(b' ');
         let sum: u32 = tar[..512].iter().map(|&byte| u32::from(byte)).sum();
+        tar[148..156].copy_from_slice(format!("{sum:06o}  ").as_bytes());
+        assert!(serde_json::from_slice::<Envelope>(&tar).is_ok());
+        assert!(!Form::Dsse.is_of(&tar));
+        // The same with a name that is not ASCII, and a sum of bytes with a sign.
+        tar[200..202].copy_from_slice("é".as_bytes());
+        tar[148..156].fill(b' ');
+        let sum: i64 = tar[..512].iter().map(|&byte| i64::from(byte.cast_signed())).sum();
         tar[148..156].copy_from_slice(format!("{sum:06o}  ").as_bytes());
         assert!(serde_json::from_slice::<Envelope>(&tar).is_ok());
         assert!(!Form::Dsse.is_of(&tar));

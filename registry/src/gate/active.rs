@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quick_cache::sync::Cache;
 use stella_policy::{Enforcement, PolicySet, RootNames, Rules, TrustRoot, Verifier, limits};
 use stella_storage::RepoName;
+
+use crate::error::ApiError;
 
 /// Repositories whose part of the policies is kept.
 const REPOSITORIES: usize = 4_096;
@@ -34,9 +36,15 @@ pub(crate) struct Active {
     repositories: Cache<RepoName, Arc<Local>>,
 }
 
-/// What is about one repository.
+/// What is about one repository. Anybody may name one that is not there, so what takes time to make is made when something
+/// in it is judged.
 pub(crate) struct Local {
     pub(super) rules: Rules,
+    judging: OnceLock<Judging>,
+}
+
+/// What judges in one repository.
+pub(super) struct Judging {
     pub(super) set: PolicySet,
     pub(super) verifier: Verifier,
 }
@@ -64,13 +72,25 @@ impl Active {
     }
 
     /// What is about a repository.
-    pub(super) fn local(&self, repo: &RepoName) -> Result<Arc<Local>, stella_policy::Error> {
-        self.repositories.get_or_insert_with(repo, || {
-            let set = self.set.of_repository(repo.as_str());
-            let rules = set.rules(repo.as_str());
-            let verifier = Verifier::new(&set.trust(&self.roots)?)?.looking_at(self.max_evidence);
-            Ok(Arc::new(Local { rules, set, verifier }))
-        })
+    pub(super) fn local(&self, repo: &RepoName) -> Arc<Local> {
+        if let Some(local) = self.repositories.get(repo) {
+            return local;
+        }
+        let local = Arc::new(Local { rules: self.set.rules(repo.as_str()), judging: OnceLock::new() });
+        self.repositories.insert(repo.clone(), Arc::clone(&local));
+        local
+    }
+
+    /// What judges in it. It takes a while the first time.
+    pub(super) fn judging<'l>(&self, local: &'l Local, repo: &RepoName) -> Result<&'l Judging, ApiError> {
+        if let Some(judging) = local.judging.get() {
+            return Ok(judging);
+        }
+        let set = self.set.of_repository(repo.as_str());
+        let verifier = set.trust(&self.roots).and_then(|trust| Verifier::new(&trust));
+        let verifier = verifier.map_err(|error| ApiError::failed(error.to_string()))?;
+        let judging = Judging { set, verifier: verifier.looking_at(self.max_evidence) };
+        Ok(local.judging.get_or_init(|| judging))
     }
 }
 

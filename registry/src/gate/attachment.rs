@@ -11,12 +11,13 @@ use stella_storage::{Digest, Error, RepoName};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::evidence::is_tar;
 
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const MAX_CONFIG: u64 = 64 << 10;
 const MAX_LAYERS: usize = 16;
 /// What all layers may weigh; large SBOMs have tens of megabytes.
-const MAX_TOTAL: u64 = 64 << 20;
+const MAX_TOTAL: u64 = 32 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,7 +79,7 @@ pub(super) async fn subject(
     Ok(Some(subject))
 }
 
-/// Whether a part is here and, to its last byte, a JSON object.
+/// Whether a part is here, as large as it says, and to its last byte a JSON object and nothing that could be unpacked.
 async fn is_json(app: &App, repo: &RepoName, part: &Part) -> Result<bool, ApiError> {
     let Ok(digest) = part.digest.parse::<Digest>() else { return Ok(false) };
     let blob = match app.store.blob(repo, &digest).await {
@@ -86,9 +87,21 @@ async fn is_json(app: &App, repo: &RepoName, part: &Part) -> Result<bool, ApiErr
         Err(Error::NotFound(_)) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let _room = app.answer_memory(blob.size).await?;
-    let Some(bytes) = app.store.read_small(&blob, MAX_TOTAL).await? else { return Ok(false) };
-    Ok(bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok())
+    if blob.size != part.size || blob.size > MAX_TOTAL {
+        return Ok(false);
+    }
+    // One at a time is in memory, so that they take little of it, and nothing of what slow readers hold.
+    let Ok(_turn) = app.gate.attachments.acquire().await else { return Err(ApiError::unavailable()) };
+    let bytes = match app.store.read_small(&blob, MAX_TOTAL).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) | Err(Error::Corrupt(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if part.media_type == EMPTY {
+        return Ok(&bytes[..] == b"{}");
+    }
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    Ok(is_object && !is_tar(&bytes) && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok())
 }
 
 /// What kind of attachment a media type is.

@@ -97,6 +97,14 @@ fn enforced_names(config: &Config, set: &PolicySet) -> Vec<RepoName> {
     names.filter(|name| set.rules(name.as_str()).pull == Enforcement::Enforce).collect()
 }
 
+/// A repository in which `before` enforces pulls and `after` does not, if there is one.
+pub(super) fn opened(before: &PolicySet, after: &PolicySet) -> Option<RepoName> {
+    let names = before.repository_globs().flat_map(filled).filter_map(|name| name.parse::<RepoName>().ok());
+    let is_enforced =
+        |set: &PolicySet, name: &RepoName| set.rules(name.as_str()).pull == Enforcement::Enforce;
+    names.into_iter().find(|name| is_enforced(before, name) && !is_enforced(after, name))
+}
+
 fn filled(pattern: &str) -> Vec<String> {
     // Of alternatives the first stands for all.
     let plain: String = match (pattern.split_once('{'), pattern.split_once('}')) {

@@ -5,7 +5,7 @@
 //! either has changed, or its time is over. It is made on demand, once for all who wait for it, on the blocking pool,
 //! without a write.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 use stella_policy::{self as policy, Decision, PolicySet, Reason, Subject, Time, Verdict};
 use stella_storage::{Clock as _, Digest, ManifestState, Reference, RepoName, SystemClock, Timestamp};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
-use super::active::{Active, Local};
-use super::source::{LocalSource, parts};
+use super::active::{Active, Judging, Local};
+use super::source::{LocalSource, Parts, parts};
 use super::{Gate, attachment};
 use crate::app::App;
 use crate::error::ApiError;
@@ -28,6 +28,12 @@ const KEPT: usize = 150_000;
 /// Judgements of one manifest are made one after another; so many of different ones at once.
 const STRIPES: usize = 64;
 const AT_ONCE: usize = 4;
+/// So many are made for people, or took long before: they hold nobody up but each other.
+const SLOW_AT_ONCE: usize = 2;
+/// What took longer before is slow.
+const SLOW: Duration = Duration::from_millis(100);
+/// How long somebody waits for a turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What something is, for the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +92,11 @@ type Key = (RepoName, Digest);
 /// Judgements that were made.
 pub(super) struct Judgements {
     kept: Cache<Key, Arc<Judgement>>,
-    stripes: Vec<Mutex<()>>,
-    turns: Semaphore,
+    stripes: Vec<Arc<Mutex<()>>>,
+    /// Not to be chosen from outside.
+    hasher: RandomState,
+    turns: Arc<Semaphore>,
+    slow_turns: Arc<Semaphore>,
     /// The latest time that was seen: a clock that is set back makes nothing valid again.
     latest: AtomicI64,
 }
@@ -96,8 +105,10 @@ impl Default for Judgements {
     fn default() -> Self {
         Judgements {
             kept: Cache::new(KEPT),
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            turns: Semaphore::new(AT_ONCE),
+            stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
+            hasher: RandomState::new(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            slow_turns: Arc::new(Semaphore::new(SLOW_AT_ONCE)),
             latest: AtomicI64::new(0),
         }
     }
@@ -109,11 +120,17 @@ impl Judgements {
         Time(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
-    fn stripe(&self, key: &Key) -> Option<&Mutex<()>> {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        let index = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
-        self.stripes.get(index)
+    fn stripe(&self, key: &Key) -> Option<Arc<Mutex<()>>> {
+        let index = usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or(0);
+        self.stripes.get(index).cloned()
+    }
+
+    async fn turn(&self, is_slow: bool) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turns = Arc::clone(if is_slow { &self.slow_turns } else { &self.turns });
+        match tokio::time::timeout(PATIENCE, turns.acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(ApiError::unavailable()),
+        }
     }
 
     /// What was made of a manifest last, whether or not it still holds.
@@ -151,20 +168,30 @@ impl Gate {
         if let Some(kept) = held() {
             return Ok(kept);
         }
-        let _alone = match self.judgements.stripe(&key) {
-            Some(stripe) => Some(stripe.lock().await),
+        let alone = match self.judgements.stripe(&key) {
+            Some(stripe) => Some(stripe.lock_owned().await),
             None => None,
         };
         if let Some(kept) = held() {
             return Ok(kept);
         }
-        let Ok(_turn) = self.judgements.turns.acquire().await else { return Err(ApiError::unavailable()) };
+        let is_slow = self.judgements.kept.get(&key).is_some_and(|last| last.cost > SLOW);
+        let turn = self.judgements.turn(is_slow).await?;
         let asked = Asked { now: self.judgements.now(), last_released: None, released_at: state.released_at };
-        let (judgement, _) = make(app, matter, state, asked).await?;
-        self.metrics.judged(&judgement);
-        let judgement = Arc::new(judgement);
-        self.judgements.kept.insert(key, Arc::clone(&judgement));
-        Ok(judgement)
+        let (app, matter, state) = (Arc::clone(app), matter.clone(), state.clone());
+        // Whoever asked may go away: the work goes on, keeps its turn until it is done, and is of use to who asks next.
+        on_a_thread_for_work(async move {
+            let _held = (alone, turn);
+            let Folded { judgement, direct, .. } = fold(&app, &matter, &state, asked).await?;
+            app.gate.metrics.judged(&judgement);
+            if judgement.is_allowed() {
+                app.gate.remember_parts(&matter, direct);
+            }
+            let judgement = Arc::new(judgement);
+            app.gate.judgements.kept.insert(key, Arc::clone(&judgement));
+            Ok(judgement)
+        })
+        .await
     }
 
     /// The same anew, with all that is known: for people, and for a release that is judged by more than the manifest.
@@ -175,8 +202,14 @@ impl Gate {
         state: &ManifestState,
         asked: Asked,
     ) -> Result<(Judgement, Decision), ApiError> {
-        let Ok(_turn) = self.judgements.turns.acquire().await else { return Err(ApiError::unavailable()) };
-        make(app, matter, state, asked).await
+        let turn = self.judgements.turn(true).await?;
+        let (app, matter, state) = (Arc::clone(app), matter.clone(), state.clone());
+        on_a_thread_for_work(async move {
+            let _held = turn;
+            let Folded { judgement, decision, .. } = fold(&app, &matter, &state, asked).await?;
+            Ok((judgement, decision))
+        })
+        .await
     }
 }
 
@@ -190,26 +223,27 @@ pub(super) struct Asked {
 }
 
 /// Off the runtime's threads: signatures cost milliseconds, and junk costs more.
-async fn make(
-    app: &Arc<App>,
-    matter: &Matter,
-    state: &ManifestState,
-    asked: Asked,
-) -> Result<(Judgement, Decision), ApiError> {
-    let (app, matter, state) = (Arc::clone(app), matter.clone(), state.clone());
+async fn on_a_thread_for_work<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
     let runtime = tokio::runtime::Handle::current();
-    let job = tokio::task::spawn_blocking(move || runtime.block_on(fold(&app, &matter, &state, asked)));
+    let job = tokio::task::spawn_blocking(move || runtime.block_on(work));
     job.await.map_err(|_| ApiError::panicked())?
 }
 
-async fn fold(
-    app: &App,
-    matter: &Matter,
-    state: &ManifestState,
-    asked: Asked,
-) -> Result<(Judgement, Decision), ApiError> {
+/// What came of it.
+struct Folded {
+    judgement: Judgement,
+    decision: Decision,
+    /// Its config and its layers.
+    direct: Vec<Digest>,
+}
+
+async fn fold(app: &App, matter: &Matter, state: &ManifestState, asked: Asked) -> Result<Folded, ApiError> {
     let began = Instant::now();
+
     let Matter { active, local, repo, digest } = matter;
+    let Judging { set, verifier } = active.judging(local, repo)?;
     let stored = app.store.manifest(repo, &Reference::Digest(digest.clone())).await?;
     let subject = Subject {
         reference: format!("{repo}@{digest}"),
@@ -223,8 +257,10 @@ async fn fold(
     let parts = parts(&app.store, repo, digest).await;
     let is_listed =
         |parts: &[policy::Digest]| parts.iter().any(|part| local.rules.deny_digests.contains(part));
+    let mut direct = Vec::new();
     let (kind, decision) = match parts {
-        Ok(parts) => {
+        Ok(Parts { all: parts, direct: named }) => {
+            direct = named;
             let kind = match () {
                 () if is_listed(&parts) => Kind::Image,
                 () if state.evidence || evidence::is_evidence(app, repo, &stored.bytes).await? => {
@@ -239,18 +275,16 @@ async fn fold(
             match kind {
                 Kind::Image => {
                     let source = LocalSource { store: &app.store, repo };
-                    let found = local.verifier.examine(&source, &subject.digest).await;
+                    let found = verifier.examine(&source, &subject.digest).await;
                     match found {
-                        Ok(found) => {
-                            (kind, local.set.judge(&subject, &found.facts, &found.rejected, asked.now))
-                        }
-                        Err(error) => (kind, refused(&local.set, &subject, &error)?),
+                        Ok(found) => (kind, set.judge(&subject, &found.facts, &found.rejected, asked.now)),
+                        Err(error) => (kind, refused(set, &subject, &error)?),
                     }
                 }
-                other => (other, plain(&local.set, &subject, Verdict::Allowed, Reason::Ok, "")),
+                other => (other, plain(set, &subject, Verdict::Allowed, Reason::Ok, "")),
             }
         }
-        Err(error) => (Kind::Image, refused(&local.set, &subject, &error)?),
+        Err(error) => (Kind::Image, refused(set, &subject, &error)?),
     };
     let failed = decision.policies.iter().find(|policy| policy.enforced && !policy.passed);
     let judgement = Judgement {
@@ -268,7 +302,7 @@ async fn fold(
         ages: local.rules.max_age.is_some(),
         valid_until: decision.valid_until,
     };
-    Ok((judgement, decision))
+    Ok(Folded { judgement, decision, direct })
 }
 
 /// What cannot be looked at whole is not allowed; a store that fails is no verdict.

@@ -2,9 +2,9 @@
 //! What readers may have under enforcement: manifests that are allowed, those that an allowed index covers, evidence,
 //! attachments of what they may have, and the blobs of all these.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use stella_storage::{Blob, Digest, ManifestState, RepoName};
 
 use super::judge::{Judgement, Kind, Matter};
@@ -16,6 +16,8 @@ use crate::error::ApiError;
 const LEVELS: usize = 3;
 /// Manifests that are asked for one blob, or indexes for one manifest.
 const ASKED: usize = 10_000;
+/// Blobs of one manifest that are noted.
+const REMEMBERED: usize = 500;
 
 /// Whether readers may have something.
 #[derive(Clone, Debug)]
@@ -38,55 +40,76 @@ impl Gate {
         if own.is_allowed() && !matches!(own.kind, Kind::Attachment(_)) {
             return Ok(Readable::Yes);
         }
-        self.through_others(app, matter.clone(), own, LEVELS).await
+        let Kind::Attachment(subject) = &own.kind else {
+            return self.through_indexes(app, matter, own).await;
+        };
+        // An attachment is for who may have what it is attached to, a few steps up.
+        let mut subject = subject.clone();
+        for _ in 0..LEVELS {
+            let Some(state) = app.store.manifest_state(&matter.repo, &subject).await? else { break };
+            let above = Matter { digest: subject, ..matter.clone() };
+            let judgement = self.judge(app, &above, &state).await?;
+            match &judgement.kind {
+                Kind::Attachment(next) => subject = next.clone(),
+                Kind::Image if judgement.is_allowed() => return Ok(Readable::Yes),
+                Kind::Image => return self.through_indexes(app, &above, judgement).await,
+                Kind::Evidence => break,
+            }
+        }
+        Ok(Readable::No(own))
     }
 
-    /// By what it is attached to, or by an index that lists it.
-    fn through_others<'g>(
-        &'g self,
-        app: &'g Arc<App>,
-        matter: Matter,
+    /// By an index that lists it and is allowed, however far up. Each index is asked once.
+    async fn through_indexes(
+        &self,
+        app: &Arc<App>,
+        matter: &Matter,
         own: Arc<Judgement>,
-        levels: usize,
-    ) -> BoxFuture<'g, Result<Readable, ApiError>> {
-        Box::pin(async move {
-            if own.is_listed() || levels == 0 {
-                return Ok(Readable::No(own));
-            }
-            if let Kind::Attachment(subject) = &own.kind {
-                let Some(state) = app.store.manifest_state(&matter.repo, subject).await? else {
-                    return Ok(Readable::No(own));
-                };
-                let matter = Matter { digest: subject.clone(), ..matter };
-                let above = self.judge(app, &matter, &state).await?;
-                if above.is_allowed() && above.kind == Kind::Image {
-                    return Ok(Readable::Yes);
-                }
-                return self.through_others(app, matter, above, levels - 1).await;
-            }
-            let (mut after, mut asked) = (None, 0);
-            while asked < ASKED {
-                let page = app.store.naming(&matter.repo, &matter.digest, false, after.as_ref()).await?;
-                let Some((last, _)) = page.last() else { break };
-                after = Some(last.clone());
-                asked += page.len();
-                for (index, state) in page {
-                    let above = Matter { digest: index, ..matter.clone() };
-                    let judgement = self.judge(app, &above, &state).await?;
-                    // Evidence lists evidence, which needs nobody's word.
-                    if judgement.kind != Kind::Image {
-                        continue;
+    ) -> Result<Readable, ApiError> {
+        if own.is_listed() {
+            return Ok(Readable::No(own));
+        }
+        let mut seen = HashSet::from([matter.digest.clone()]);
+        let mut level = vec![matter.digest.clone()];
+        for _ in 0..LEVELS {
+            let mut above = Vec::new();
+            for digest in &level {
+                let mut after = None;
+                loop {
+                    let (page, next) = app.store.naming(&matter.repo, digest, false, after.as_ref()).await?;
+                    for (index, state) in page {
+                        if seen.len() > ASKED {
+                            return Ok(Readable::No(own));
+                        }
+                        if !seen.insert(index.clone()) {
+                            continue;
+                        }
+                        let asked = Matter { digest: index.clone(), ..matter.clone() };
+                        // One that cannot be judged now hides no other.
+                        let Ok(judgement) = self.judge(app, &asked, &state).await else { continue };
+                        match judgement.kind {
+                            Kind::Image if judgement.is_allowed() => return Ok(Readable::Yes),
+                            Kind::Image if !judgement.is_listed() => above.push(index),
+                            // Evidence lists evidence, which needs nobody's word.
+                            _ => {}
+                        }
                     }
-                    if judgement.is_allowed() {
-                        return Ok(Readable::Yes);
-                    }
-                    if let Readable::Yes = self.through_others(app, above, judgement, levels - 1).await? {
-                        return Ok(Readable::Yes);
+                    after = next;
+                    if after.is_none() {
+                        break;
                     }
                 }
             }
-            Ok(Readable::No(own))
-        })
+            level = above;
+        }
+        Ok(Readable::No(own))
+    }
+
+    /// Notes what an allowed manifest is made of, for who asks for that next.
+    pub(super) fn remember_parts(&self, matter: &Matter, parts: Vec<Digest>) {
+        for part in parts.into_iter().take(REMEMBERED) {
+            self.hints.insert((matter.repo.clone(), part), matter.digest.clone());
+        }
     }
 
     /// A blob, if readers may have it: a manifest that they may have must name it. Bytes that are also a manifest here are
@@ -115,23 +138,32 @@ impl Gate {
                 Readable::No(why) => nearest = Some((hint.clone(), why)),
             }
         }
-        let (mut after, mut asked) = (None, 0);
+        let (mut after, mut asked, mut failed) = (None, 0, None);
         while asked < ASKED {
-            let page = app.store.naming(repo, digest, true, after.as_ref()).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            asked += page.len();
+            let (page, next) = app.store.naming(repo, digest, true, after.as_ref()).await?;
+            asked += page.len().max(ASKED / 100);
             for (manifest, state) in page {
-                match self.readable(app, &matter(&manifest), &state).await? {
-                    Readable::Yes => {
+                match self.readable(app, &matter(&manifest), &state).await {
+                    Ok(Readable::Yes) => {
                         self.hints.insert(key, manifest);
                         return Ok(blob);
                     }
-                    Readable::No(why) => {
+                    Ok(Readable::No(why)) => {
                         nearest.get_or_insert((manifest, why));
+                    }
+                    // One that cannot be judged now hides no other.
+                    Err(error) => {
+                        failed.get_or_insert(error);
                     }
                 }
             }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         Err(match nearest {
             Some((manifest, why)) => self.denial(gated, repo, &manifest, &why),

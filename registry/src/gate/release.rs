@@ -42,16 +42,21 @@ impl Gate {
         let matter = gated.matter(repo, digest);
         let Some(state) = app.store.manifest_state(repo, digest).await? else { return Ok(None) };
         let own = self.judge(app, &matter, &state).await?;
-        if !gated.local.enforces_pull() || matches!(own.kind, Kind::Evidence) {
+        if !gated.enforces_pull() {
             return Ok(Some(own));
         }
-        let waits = |tag: &TagState| tag.candidate.as_ref() == Some(digest) && tag.released != tag.candidate;
-        let tags = app.store.tags_naming(repo, digest).await?;
-        if !tags.iter().any(waits) {
-            return Ok(Some(own));
-        }
-        for tag in tags.into_iter().filter(waits) {
+        for tag in app.store.tags_waiting_for(repo, digest).await? {
             self.release(app, &matter, tag).await?;
+        }
+        // An allowed index covers what it lists, under tags too.
+        if own.is_allowed() && own.kind == Kind::Image {
+            for child in app.store.children(repo, digest).await? {
+                let waiting = app.store.tags_waiting_for(repo, &child).await?;
+                let matter = gated.matter(repo, &child);
+                for tag in waiting {
+                    self.release(app, &matter, tag).await?;
+                }
+            }
         }
         Ok(Some(own))
     }
@@ -71,8 +76,14 @@ impl Gate {
                 return Ok(false);
             };
             let Readable::Yes = self.readable(app, matter, &state).await? else { return Ok(false) };
-            let mut signed_at = self.judge(app, matter, &state).await?.signed_at;
-            if matter.local.rules.no_rollback || matter.local.rules.max_age.is_some() {
+            let own = self.judge(app, matter, &state).await?;
+            // What is no image does not take the place of one.
+            if own.kind != Kind::Image && tag.released.is_some() && tag.tag.subject().is_none() {
+                return Ok(false);
+            }
+            let mut signed_at = own.signed_at;
+            let asks_more = matter.local.rules.no_rollback || matter.local.rules.max_age.is_some();
+            if own.kind == Kind::Image && asks_more {
                 let (judgement, _) = self.examine(app, matter, &state, self.asked_to_release(&tag)).await?;
                 if judgement.verdict != Verdict::Allowed {
                     return Ok(false);
@@ -83,6 +94,7 @@ impl Gate {
                 digest: matter.digest.clone(),
                 generation: tag.generation,
                 stamp: state.stamp,
+                epoch: matter.active.epoch,
                 signed_at: signed_at.map(timestamp),
             };
             if app.store.release(&matter.repo, &tag.tag, &release).await? {
@@ -128,9 +140,8 @@ impl Gate {
                 gate.later.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                 let (repo, subject) = key;
                 let settled = match gate.gated(&repo) {
-                    Ok(Some(gated)) => gate.settle(&app, &gated, &repo, &subject).await.map(drop),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error),
+                    Some(gated) => gate.settle(&app, &gated, &repo, &subject).await.map(drop),
+                    None => Ok(()),
                 };
                 if let Err(error) = settled {
                     tracing::warn!(%repo, digest = %subject, ?error, "cannot judge; the next pass tries again");

@@ -18,6 +18,8 @@ const PASSED_OVER: usize = 200_000;
 /// How deep an index is looked into, and how many manifests are below it at most (DESIGN §5.1).
 const DEEPEST: usize = 3;
 const MOST_BELOW: usize = 1_000;
+/// How many contents all of them have at most.
+const MOST_PARTS: usize = 100_000;
 
 /// A repository of the local store.
 pub(super) struct LocalSource<'s> {
@@ -87,6 +89,11 @@ fn found<T>(outcome: Result<T, Error>) -> policy::Result<Option<T>> {
     match outcome {
         Ok(found) => Ok(Some(found)),
         Err(Error::NotFound(_)) => Ok(None),
+        // One damaged signature must not take another's word away.
+        Err(Error::Corrupt(why)) => {
+            tracing::error!(why, "evidence cannot be read, and counts for nothing");
+            Ok(None)
+        }
         Err(error) => Err(failed(error)),
     }
 }
@@ -116,13 +123,17 @@ struct FsLayer {
     digest: String,
 }
 
+/// What an artifact is known by and made of.
+pub(super) struct Parts {
+    pub(super) all: Vec<policy::Digest>,
+    /// Its own config and layers.
+    pub(super) direct: Vec<Digest>,
+}
+
 /// What an artifact is known by and made of: the digests that it names, down to the layers of all manifests below it, and
 /// SHA-256 of each that is here under another name. For lists of denied digests, which are in SHA-256.
-pub(super) async fn parts(
-    store: &Store,
-    repo: &RepoName,
-    digest: &Digest,
-) -> policy::Result<Vec<policy::Digest>> {
+pub(super) async fn parts(store: &Store, repo: &RepoName, digest: &Digest) -> policy::Result<Parts> {
+    let mut direct = Vec::new();
     let mut found: HashSet<Digest> = HashSet::new();
     let mut manifests = HashSet::from([digest.clone()]);
     let mut level = vec![digest.clone()];
@@ -145,22 +156,32 @@ pub(super) async fn parts(
                 if !matches!(part, Digest::Sha256(_)) {
                     found.extend(store.sha256_of_blob(repo, &part).await.map_err(failed)?);
                 }
+                if depth == 0 {
+                    direct.push(part.clone());
+                }
                 found.insert(part);
             }
             let children = names.manifests.into_iter().flatten();
             let children = children.filter_map(|named| named.digest.parse::<Digest>().ok());
             below.extend(children.filter(|child| manifests.insert(child.clone())));
+            if manifests.len() > MOST_BELOW || found.len() > MOST_PARTS {
+                return Err(over());
+            }
         }
         if below.is_empty() {
             break;
         }
-        if depth == DEEPEST || manifests.len() > MOST_BELOW {
-            return Err(policy::Error::OverLimit(format!(
-                "more than {MOST_BELOW} manifests are below it, or more than {DEEPEST} levels of them"
-            )));
+        if depth == DEEPEST {
+            return Err(over());
         }
         level = below;
     }
     found.extend(manifests);
-    Ok(found.iter().filter_map(|digest| theirs(digest).ok()).collect())
+    Ok(Parts { all: found.iter().filter_map(|digest| theirs(digest).ok()).collect(), direct })
+}
+
+fn over() -> policy::Error {
+    policy::Error::OverLimit(format!(
+        "more than {MOST_BELOW} manifests are below it, more than {DEEPEST} levels of them, or more than {MOST_PARTS} parts"
+    ))
 }

@@ -35,8 +35,18 @@ impl Gate {
         places: Places,
         config: Option<&Config>,
     ) -> anyhow::Result<bool> {
+        let _alone = self.loading.lock().await;
         let active = tokio::task::spawn_blocking(move || Active::load(&places)).await?;
         let mut active = active.map_err(anyhow::Error::msg)?;
+        // A file that is away for a moment must not open the gate; who means it says so.
+        if config.is_none()
+            && let Some(present) = self.active.load_full()
+            && let Some(name) = grants::opened(&present.set, &active.set)
+        {
+            anyhow::bail!(
+                "pulls would no longer be enforced in repositories such as {name}; if that is meant, send SIGHUP"
+            );
+        }
         let known = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(config) = config.cloned().or_else(known) {
             for warning in grants::check(&config, &active.set).map_err(anyhow::Error::msg)? {
@@ -93,16 +103,25 @@ impl Gate {
     /// Looks after the files, and passes over all tags after each change.
     pub(crate) async fn watch(app: Arc<App>) {
         let gate = &app.gate;
-        let (mut seen, mut swept) = (gate.fingerprint().await, None);
+        let mut seen = gate.fingerprint().await;
+        let mut passing: Option<tokio::task::JoinHandle<()>> = None;
+        let mut swept = None;
         loop {
             let epoch = gate.active.load().as_ref().map(|active| active.epoch);
             let is_due = swept.is_none_or(|(of, at): (Option<u64>, tokio::time::Instant)| {
                 of != epoch || at.elapsed() > AGAIN
             });
             if is_due && epoch.is_some() {
-                if let Err(error) = gate.pass(&app).await {
-                    tracing::warn!(?error, "cannot judge all tags; the next pass tries again");
+                // One that is under way judges by policies that are no longer in force.
+                if let Some(passing) = passing.take() {
+                    passing.abort();
                 }
+                let app = Arc::clone(&app);
+                passing = Some(tokio::spawn(async move {
+                    if let Err(error) = app.gate.pass(&app).await {
+                        tracing::warn!(?error, "cannot judge all tags; the next pass tries again");
+                    }
+                }));
                 swept = Some((epoch, tokio::time::Instant::now()));
             }
             tokio::select! {
@@ -150,14 +169,13 @@ impl Gate {
 
     /// Judges every tag of every enforced repository, and releases what is allowed.
     async fn pass(&self, app: &Arc<App>) -> anyhow::Result<()> {
-        let failed = |error| anyhow::anyhow!("{error:?}");
         let mut repositories = Vec::new();
         let mut after = None;
         loop {
             let page = app.store.repositories(after, AT_ONCE).await?;
             after = page.last().cloned();
             for name in page.iter().filter_map(|name| name.parse::<RepoName>().ok()) {
-                let gated = self.gated(&name).map_err(failed)?;
+                let gated = self.gated(&name);
                 repositories.extend(gated.filter(super::Gated::enforces_pull).map(|_| name));
             }
             if page.len() < AT_ONCE {
@@ -177,7 +195,7 @@ impl Gate {
                 let is_last = page.len() < AT_ONCE;
                 for state in page {
                     // Policies that came meanwhile begin another pass.
-                    let Some(gated) = self.gated(repo).map_err(failed)? else { break };
+                    let Some(gated) = self.gated(repo) else { break };
                     for digest in [&state.candidate, &state.released].into_iter().flatten() {
                         if let Err(error) = self.settle(app, &gated, repo, digest).await {
                             tracing::warn!(%repo, %digest, ?error, "cannot judge; the next pass tries again");

@@ -20,6 +20,8 @@ use crate::store::blobs::Blob;
 
 /// Manifests that are told of a blob which arrives late, or goes; clients' evidence is named by one.
 const TOLD: usize = 100;
+/// Edges that are passed over in search of one of a kind.
+const PASSED_OVER: usize = 5_000;
 /// How far up indexes are told of a manifest below them; an index's verdict covers no more.
 const LEVELS: usize = 3;
 
@@ -92,6 +94,8 @@ pub struct Release {
     pub generation: u64,
     /// The manifest's stamp.
     pub stamp: u64,
+    /// The policies that it was judged by ([`Store::policy_epoch`]).
+    pub epoch: u64,
     /// When it was signed, if that was proven.
     pub signed_at: Option<Timestamp>,
 }
@@ -154,7 +158,7 @@ pub(super) async fn blob_changed(tx: &mut WriteTx, repo: RepoId, digest: &Digest
     Ok(())
 }
 
-/// The manifests that name a digest so.
+/// The manifests that name a digest so, the first `most` of them.
 async fn named_in(
     tx: &mut ReadTx,
     repo: RepoId,
@@ -163,9 +167,23 @@ async fn named_in(
     most: usize,
 ) -> Result<Vec<Digest>> {
     let prefix = keys::edges_to(repo, digest);
-    let rows = tx.range(&prefix, None, most).await?;
-    let named = rows.iter().filter(|(_, found)| found.iter().any(|found| found & kinds != 0));
-    named.map(|(key, _)| keys::read_edge(key, &prefix)).collect()
+    let (mut found, mut after, mut rows) = (Vec::new(), None, 0);
+    while found.len() < most && rows < PASSED_OVER {
+        let page = tx.range(&prefix, after.as_deref(), MAX_PAGE_ROWS).await?;
+        rows += page.len();
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        let is_last = page.len() < MAX_PAGE_ROWS;
+        for (key, named) in &page {
+            if named.iter().any(|named| named & kinds != 0) && found.len() < most {
+                found.push(keys::read_edge(key, &prefix)?);
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// What a manifest is said of: its subject, and those that its tags name.
@@ -201,39 +219,50 @@ impl Store {
             .await
     }
 
-    /// The manifests that list a digest, or, with `of_blobs`, that are made of it: a page after `after`.
+    /// The manifests that list a digest, or, with `of_blobs`, that are made of it: a page after `after`, which may be empty,
+    /// and where the next begins.
     pub async fn naming(
         &self,
         repo: &RepoName,
         digest: &Digest,
         of_blobs: bool,
         after: Option<&Digest>,
-    ) -> Result<Vec<(Digest, ManifestState)>> {
+    ) -> Result<(Vec<(Digest, ManifestState)>, Option<Digest>)> {
         let (repo, digest, after) = (repo.clone(), digest.clone(), after.cloned());
         let kinds = if of_blobs { kind::LAYER | kind::CONFIG | kind::CHILD } else { kind::CHILD };
         self.engine
             .scan(async move |tx: &mut ReadTx| {
-                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
+                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok((Vec::new(), None)) };
                 let prefix = keys::edges_to(repo, &digest);
-                let mut after = after.as_ref().map(|after| keys::edge(repo, &digest, after));
+                let after = after.as_ref().map(|after| keys::edge(repo, &digest, after));
+                let page = tx.range(&prefix, after.as_deref(), MAX_PAGE_ROWS).await?;
                 let mut found = Vec::new();
-                // A page of what is asked for, however much else lies between.
-                while found.is_empty() {
-                    let page = tx.range(&prefix, after.as_deref(), TOLD).await?;
-                    for (key, named) in &page {
-                        if named.iter().any(|named| named & kinds != 0) {
-                            let manifest = keys::read_edge(key, &prefix)?;
-                            if let Some(state) = state(tx, repo, &manifest).await? {
-                                found.push((manifest, state));
-                            }
+                for (key, named) in &page {
+                    if named.iter().any(|named| named & kinds != 0) {
+                        let manifest = keys::read_edge(key, &prefix)?;
+                        if let Some(state) = state(tx, repo, &manifest).await? {
+                            found.push((manifest, state));
                         }
                     }
-                    match page.into_iter().last() {
-                        Some((key, _)) => after = Some(key),
-                        None => break,
-                    }
                 }
-                Ok(found)
+                let next = match page.last() {
+                    Some((key, _)) if page.len() == MAX_PAGE_ROWS => Some(keys::read_edge(key, &prefix)?),
+                    _ => None,
+                };
+                Ok((found, next))
+            })
+            .await
+    }
+
+    /// The manifests that a manifest lists, whether or not they are here.
+    pub async fn children(&self, repo: &RepoName, digest: &Digest) -> Result<Vec<Digest>> {
+        self.engine
+            .read(async |tx: &mut ReadTx| {
+                let Some(repo) = repositories::find(tx, repo).await? else { return Ok(Vec::new()) };
+                let Some(row) = tx.get(&keys::references(repo, digest)).await? else { return Ok(Vec::new()) };
+                let edges = rows::decode::<rows::References>(&row)?.edges;
+                let children = edges.into_iter().filter(|edge| edge.kinds & kind::CHILD != 0);
+                Ok(children.map(|edge| edge.target).collect())
             })
             .await
     }
@@ -298,23 +327,39 @@ impl Store {
             .await
     }
 
-    /// The tags that name a manifest, as candidate or as released; the first few thousand.
-    pub async fn tags_naming(&self, repo: &RepoName, digest: &Digest) -> Result<Vec<TagState>> {
-        let (repo, digest) = (repo.clone(), digest.clone());
-        self.engine
-            .scan(async move |tx: &mut ReadTx| {
-                let Some(repo) = repositories::find(tx, &repo).await? else { return Ok(Vec::new()) };
-                let prefix = keys::tags_of(repo, &digest);
-                let mut found = Vec::new();
-                for (key, _) in tx.range(&prefix, None, MAX_PAGE_ROWS).await? {
-                    let tag = keys::read_tag_of(&key, &prefix)?;
-                    if let Some(row) = tags::find(tx, repo, &tag).await? {
-                        found.push(TagState::of(tag, row));
+    /// The tags whose candidate is a manifest that readers do not see under them yet.
+    pub async fn tags_waiting_for(&self, repo: &RepoName, digest: &Digest) -> Result<Vec<TagState>> {
+        let (mut waiting, mut after) = (Vec::new(), None);
+        loop {
+            let (repo, digest, begin) = (repo.clone(), digest.clone(), after.take());
+            let (page, next) = self
+                .engine
+                .scan(async move |tx: &mut ReadTx| {
+                    let Some(repo) = repositories::find(tx, &repo).await? else {
+                        return Ok((Vec::new(), None));
+                    };
+                    let prefix = keys::tags_of(repo, &digest);
+                    let rows = tx.range(&prefix, begin.as_deref(), MAX_PAGE_ROWS).await?;
+                    let mut found = Vec::new();
+                    for (key, _) in &rows {
+                        let tag = keys::read_tag_of(key, &prefix)?;
+                        if let Some(row) = tags::find(tx, repo, &tag).await?
+                            && row.candidate.as_ref() == Some(&digest)
+                            && row.released != row.candidate
+                        {
+                            found.push(TagState::of(tag, row));
+                        }
                     }
-                }
-                Ok(found)
-            })
-            .await
+                    let is_full = rows.len() == MAX_PAGE_ROWS;
+                    Ok((found, rows.into_iter().last().filter(|_| is_full).map(|(key, _)| key)))
+                })
+                .await?;
+            waiting.extend(page);
+            after = next;
+            if after.is_none() {
+                return Ok(waiting);
+            }
+        }
     }
 
     /// Where at most `limit` tags after `after` stand, in byte order.
@@ -392,7 +437,8 @@ impl Store {
                     return Ok(false);
                 }
                 let by = before.pusher.clone();
-                let (released, signed_at) = (before.candidate.clone(), release.signed_at);
+                let signed_at = before.signed_at.max(release.signed_at);
+                let released = before.candidate.clone();
                 let row = rows::Tag { released, signed_at, updated: now, ..before.clone() };
                 tags::replace(tx, repo, &tag, Some(&before), row, &by, now).await?;
                 Ok(true)
@@ -458,7 +504,8 @@ async fn epoch(tx: &mut ReadTx) -> Result<Option<rows::PolicyEpoch>> {
 /// Notes when a manifest was released, if it is as it was when it was judged.
 async fn mark_released(tx: &mut WriteTx, repo: RepoId, release: &Release, now: Timestamp) -> Result<bool> {
     let Some(mut row) = manifests::find(tx, repo, &release.digest).await? else { return Ok(false) };
-    if row.stamp != release.stamp {
+    let in_force = epoch(tx).await?.map_or(0, |row| row.epoch);
+    if row.stamp != release.stamp || in_force != release.epoch {
         return Ok(false);
     }
     row.released_at = Some(now);

@@ -153,7 +153,12 @@ impl Store {
                         gate::touch_above(tx, repo, &new.digest).await?;
                     }
                 }
-                let release = if new.held && !evidence { Release::Later } else { Release::Now };
+                // Evidence takes the place of evidence at once, and of nothing else.
+                let release = |tag: &Tag| match tag.subject() {
+                    Some(_) if evidence => Release::Now,
+                    _ if new.held => Release::Later,
+                    _ => Release::Now,
+                };
                 let mut previous = Vec::with_capacity(new.tags.len());
                 for tag in &new.tags {
                     if new.rights.only_evidence {
@@ -161,9 +166,9 @@ impl Store {
                     }
                     guard.may_set(tx, repo, tag, &new.digest, evidence).await?;
                     if new.rights.append_only {
-                        tag_guard::keeps_layers(tx, repo, tag, &new.manifest).await?;
+                        tag_guard::keeps_layers(tx, repo, tag, &new.bytes).await?;
                     }
-                    let target = (&new.digest, release);
+                    let target = (&new.digest, release(tag));
                     previous.push(tags::set(tx, repo, tag, target, &new.actor, moment.now).await?);
                 }
                 Ok(PutManifest { warnings, previous })

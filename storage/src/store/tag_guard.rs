@@ -7,7 +7,10 @@
 //! `sha256-….sig`, but no signature takes the place of an image, and no image that of a signature.
 //! Collection does not ask: what it removes, no tag of a client's holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde::Deserialize;
 
 use super::rules::{RepositoryRule, Rules};
 use super::{manifests, tags};
@@ -15,10 +18,8 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::keys::{self, RepoId};
 use crate::kv::ReadTx;
-use crate::manifest::Manifest;
 use crate::name::{RepoName, Tag};
 use crate::pattern::TextPattern;
-use crate::rows::{self, kind};
 
 /// Judges changes of a repository's tags by the rule that was in force when it was made.
 #[derive(Clone, Debug)]
@@ -96,23 +97,47 @@ fn is_for_evidence(tag: &Tag) -> bool {
     tag.subject().is_some()
 }
 
-/// Refuses to set a tag such as `sha256-….sig` to what lacks a layer that is there: two signers who wrote at once would lose
-/// one's signature.
-pub(super) async fn keeps_layers(tx: &mut ReadTx, repo: RepoId, tag: &Tag, new: &Manifest) -> Result<()> {
+/// The most bytes of a manifest of signatures: what is larger, nobody who verifies looks at.
+const MOST_SIGNATURES: usize = 1 << 20;
+
+/// A signature in the older form: its payload's digest, and in its annotations all the rest.
+#[derive(PartialEq, Deserialize)]
+struct Layer {
+    digest: String,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct Layers {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+/// Refuses to set a tag such as `sha256-….sig` to what lacks a signature that is there: two signers who wrote at once would
+/// lose one's, and who may push could end what is released.
+pub(super) async fn keeps_layers(tx: &mut ReadTx, repo: RepoId, tag: &Tag, new: &[u8]) -> Result<()> {
     if !tag.as_str().contains('.') || tag.subject().is_none() {
         return Ok(());
     }
-    let Some(present) = tags::find(tx, repo, tag).await?.and_then(|row| row.candidate) else { return Ok(()) };
-    let Some(row) = tx.get(&keys::references(repo, &present)).await? else { return Ok(()) };
-    let layers = rows::decode::<rows::References>(&row)?.edges;
-    let mut layers = layers.into_iter().filter(|edge| edge.kinds & kind::LAYER != 0);
-    let has = |target: &Digest| {
-        new.references.iter().any(|new| new.kinds & kind::LAYER != 0 && new.digest == *target)
-    };
-    if layers.all(|edge| has(&edge.target)) {
-        return Ok(());
+    if new.len() > MOST_SIGNATURES {
+        return Err(Error::InvalidManifest(format!(
+            "the tag {tag} is for signatures, and a manifest of more than {MOST_SIGNATURES} bytes is not looked at; who may \
+             delete may set it"
+        )));
     }
-    Err(Error::LayersDropped { tag: tag.as_str().to_owned() })
+    let Some(present) = tags::find(tx, repo, tag).await?.and_then(|row| row.candidate) else { return Ok(()) };
+    let Some(present) = tx.get(&keys::manifest_bytes(repo, &present)).await? else { return Ok(()) };
+    // What is there was checked when it came; what is none has no signatures to lose.
+    let Ok(Layers { layers }) = serde_json::from_slice(&present) else { return Ok(()) };
+    let Layers { layers: mut left } =
+        serde_json::from_slice(new).map_err(|error| Error::InvalidManifest(error.to_string()))?;
+    for layer in layers {
+        match left.iter().position(|other| *other == layer) {
+            Some(at) => drop(left.swap_remove(at)),
+            None => return Err(Error::LayersDropped { tag: tag.as_str().to_owned() }),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to move a tag that names anything but evidence, and to set one whose name is not for evidence.

@@ -38,10 +38,9 @@ pub(super) async fn set(
 ) -> Result<Option<Digest>> {
     let before = find(tx, repo, tag).await?;
     let last = last(tx, repo, tag, before.as_ref()).await?;
-    let (released, signed_at) = match (&before, release) {
-        (_, Release::Now) => (Some(digest.clone()), None),
-        (Some(before), Release::Later) => (before.released.clone(), before.signed_at),
-        (None, Release::Later) => (None, None),
+    let released = match release {
+        Release::Now => Some(digest.clone()),
+        Release::Later => before.as_ref().and_then(|before| before.released.clone()),
     };
     let row = rows::Tag {
         released,
@@ -50,12 +49,11 @@ pub(super) async fn set(
         updated: now,
         pusher: actor.subject.clone(),
         moves: last.moves,
-        signed_at,
+        signed_at: last.signed_at,
     };
     let pushed = before.as_ref().and_then(|before| before.candidate.clone());
     tx.put(keys::tag_of(repo, digest, tag), Vec::new())?;
     replace(tx, repo, tag, before.as_ref(), row, &actor.subject, now).await?;
-    gate::evidence_changed(tx, repo, tag).await?;
     Ok(pushed)
 }
 
@@ -77,10 +75,12 @@ pub(super) async fn replace(
     if from != row.released {
         row.moves += 1;
         let to = row.released.clone();
-        let moved = rows::TagMove { from, to, at: now, by: by.to_owned(), generation: row.generation };
+        let (generation, signed_at) = (row.generation, row.signed_at);
+        let moved = rows::TagMove { from, to, at: now, by: by.to_owned(), generation, signed_at };
         record(tx, repo, tag, row.moves, &moved)?;
     }
-    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)
+    tx.put(keys::tag(repo, tag.as_str()), rows::encode(&row)?)?;
+    gate::evidence_changed(tx, repo, tag).await
 }
 
 /// Removes a tag; its moves stay for a while.
@@ -101,6 +101,7 @@ pub(super) async fn remove(
         at: now,
         by: actor.subject.clone(),
         generation: before.generation + 1,
+        signed_at: before.signed_at,
     };
     record(tx, repo, tag, before.moves + 1, &moved)?;
     gate::evidence_changed(tx, repo, tag).await
@@ -153,19 +154,21 @@ pub(super) async fn last_moved(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Resu
 struct Last {
     generation: u64,
     moves: u64,
+    signed_at: Option<Timestamp>,
 }
 
 /// Counters go on over a deletion: a stale release must not match a new tag's generation.
 async fn last(tx: &mut WriteTx, repo: RepoId, tag: &Tag, present: Option<&rows::Tag>) -> Result<Last> {
     if let Some(present) = present {
-        return Ok(Last { generation: present.generation, moves: present.moves });
+        let (generation, moves, signed_at) = (present.generation, present.moves, present.signed_at);
+        return Ok(Last { generation, moves, signed_at });
     }
     let prefix = keys::moves(repo, tag);
     match tx.range(&prefix, None, 1).await?.first() {
-        None => Ok(Last { generation: 0, moves: 0 }),
+        None => Ok(Last { generation: 0, moves: 0, signed_at: None }),
         Some((key, row)) => {
-            let generation = rows::decode::<rows::TagMove>(row)?.generation;
-            Ok(Last { generation, moves: keys::read_tag_move(key, &prefix)? })
+            let rows::TagMove { generation, signed_at, .. } = rows::decode(row)?;
+            Ok(Last { generation, moves: keys::read_tag_move(key, &prefix)?, signed_at })
         }
     }
 }

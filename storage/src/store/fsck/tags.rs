@@ -48,7 +48,7 @@ async fn from_history(tx: &mut ReadTx, repo: RepoId, tag: &Tag) -> Result<Option
         updated: last.at,
         pusher: last.by,
         moves: number,
-        signed_at: None,
+        signed_at: last.signed_at,
     };
     Ok(Some((digest, row)))
 }
@@ -137,7 +137,8 @@ async fn history(
     if let Some(number) = number {
         let to = row.released.clone();
         let generation = row.generation;
-        let moved = rows::TagMove { from, to, at: row.updated, by: BY.to_owned(), generation };
+        let (by, signed_at) = (BY.to_owned(), row.signed_at);
+        let moved = rows::TagMove { from, to, at: row.updated, by, generation, signed_at };
         row.moves = number;
         changes.push(Change::row(keys::tag_move(repo, tag, number), &moved)?);
     }
@@ -258,7 +259,9 @@ fn stand_in(
     };
     let at = newer.or(older).map_or(Timestamp(0), |near| near.at);
     let at = tag.map_or(at, |tag| tag.updated.max(at));
-    rows::TagMove { from: older.and_then(|older| older.to.clone()), to, at, by: BY.to_owned(), generation }
+    let signed_at = older.and_then(|older| older.signed_at);
+    let (from, by) = (older.and_then(|older| older.to.clone()), BY.to_owned());
+    rows::TagMove { from, to, at, by, generation, signed_at }
 }
 
 pub(super) fn last_pull((repo, tag): (RepoId, &Tag), value: &[u8], found: &mut Findings) {

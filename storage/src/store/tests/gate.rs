@@ -20,7 +20,7 @@ async fn release(lab: &Lab, repo: &RepoName, name: &str) -> Release {
     let state = lab.store.tag_state(repo, &tag(name)).await.unwrap();
     let digest = state.candidate.unwrap();
     let stamp = stamp(lab, repo, &digest).await;
-    Release { digest, generation: state.generation, stamp, signed_at: Some(Timestamp(7_000)) }
+    Release { digest, generation: state.generation, stamp, epoch: 0, signed_at: Some(Timestamp(7_000)) }
 }
 
 async fn seen(lab: &Lab, repo: &RepoName, name: &str, view: View) -> Result<Digest> {
@@ -74,7 +74,7 @@ async fn a_held_tag_shows_readers_what_was_released_and_moves_by_compare_and_set
 
         let state = lab.store.tag_state(&app, &tag("v")).await.unwrap();
         let stamp = stamp(&lab, &app, &first).await;
-        let back = Release { digest: first.clone(), generation: state.generation, stamp, signed_at: None };
+        let back = Release { digest: first.clone(), generation: state.generation, stamp, epoch: 0, signed_at: None };
         assert!(lab.store.roll_back(&app, &tag("v"), &back, &actor("ops")).await.unwrap());
         assert!(!lab.store.roll_back(&app, &tag("v"), &back, &actor("ops")).await.unwrap());
         for view in [View::Released, View::Pushed] {
@@ -103,7 +103,7 @@ async fn a_manifest_that_goes_takes_only_the_tags_that_have_nothing_else() {
         }
         is_sound(&lab).await;
         lab.store.delete_tag(&app, &tag("a"), &deleter("ops")).await.unwrap();
-        assert!(lab.store.tags_naming(&app, &released).await.unwrap().is_empty());
+        assert!(lab.store.tags_waiting_for(&app, &released).await.unwrap().is_empty());
         is_sound(&lab).await;
     })
     .await;
@@ -182,11 +182,59 @@ async fn who_may_not_delete_adds_to_signatures_and_drops_none() {
         };
         put(std::slice::from_ref(&one), true).await.unwrap();
         put(&[one.clone(), two.clone()], true).await.unwrap();
-        for dropped in [std::slice::from_ref(&two), &[]] {
+        let mut other = one.clone();
+        other["annotations"] = serde_json::json!({"dev.cosignproject.cosign/signature": "wrong"});
+        for dropped in [std::slice::from_ref(&two), &[], &[two.clone(), other]] {
             assert!(matches!(put(dropped, true).await, Err(Error::LayersDropped { .. })));
         }
         put(&[two, one.clone()], true).await.unwrap();
         put(&[one], false).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn evidence_takes_the_place_of_no_image_and_what_was_signed_last_is_not_forgotten() {
+    on_both(async |lab| {
+        let app = repo("app");
+        push_held(&lab, &app, b"1", &["v"]).await;
+        let first = release(&lab, &app, "v").await;
+        assert!(lab.store.release(&app, &tag("v"), &first).await.unwrap());
+        // Evidence under the tag of an image waits like anything else.
+        let document = image(&descriptor(&lab.push(&app, b"evidence").await, 8), &[]);
+        let new = NewManifest { held: true, evidence: true, ..new_manifest(&app, &document, &["v"]) };
+        lab.store.put_manifest(new).await.unwrap();
+        assert_eq!(seen(&lab, &app, "v", View::Released).await.unwrap(), first.digest);
+        let is_kept =
+            async || lab.store.tag_state(&app, &tag("v")).await.unwrap().signed_at == first.signed_at;
+        assert!(is_kept().await);
+        // Nor does a tag forget it that is deleted and comes again, or whose release had no time.
+        lab.store.delete_tag(&app, &tag("v"), &deleter("ops")).await.unwrap();
+        push_held(&lab, &app, b"2", &["v"]).await;
+        assert!(is_kept().await);
+        let second = Release { signed_at: None, ..release(&lab, &app, "v").await };
+        assert!(lab.store.release(&app, &tag("v"), &second).await.unwrap());
+        assert!(is_kept().await);
+        // Under other policies than it was judged by nothing is released.
+        push_held(&lab, &app, b"3", &["v"]).await;
+        let third = release(&lab, &app, "v").await;
+        lab.store.policy_epoch("others").await.unwrap();
+        assert!(!lab.store.release(&app, &tag("v"), &third).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_signature_that_falls_back_to_an_older_one_changes_the_stamp() {
+    on_both(async |lab| {
+        let app = repo("app");
+        let subject = lab.put_image(&app, b"app", &["v"]).await;
+        let name = format!("{}.sig", subject.to_string().replace(':', "-"));
+        lab.put_image(&app, b"old", &[&name]).await;
+        let newer = push_held(&lab, &app, b"new", &[&name]).await;
+        let before = stamp(&lab, &app, &subject).await;
+        assert!(lab.store.delete_manifest(&app, &newer, &deleter("ops")).await.unwrap().is_empty());
+        assert_ne!(stamp(&lab, &app, &subject).await, before);
     })
     .await;
 }

@@ -49,6 +49,7 @@ async fn a_tag_row_has_released_candidate_and_generation() {
             at,
             by: "pusher".to_owned(),
             generation,
+            signed_at: None,
         };
         assert_eq!(
             history,
