@@ -184,10 +184,12 @@ impl Registry<'_> {
         let answer = self.manifest_for_reader(reference).must_be(403);
         let error = &answer.json()["errors"][0];
         assert_eq!(error["code"], "DENIED", "{error}");
-        let explained = self.explained(READER, reference);
+        let message = error["message"].as_str().unwrap();
+        // The digest that it is about: a tag has a release and a candidate.
+        let (_, digest) = message.split_once('@').unwrap();
+        let explained = self.explained(READER, digest.split(' ').next().unwrap());
         assert_eq!(explained["readable"], false, "{explained:#}");
-        let reason = explained["reason"].as_str().unwrap().to_owned();
-        (error["message"].as_str().unwrap().to_owned(), reason)
+        (message.to_owned(), explained["reason"].as_str().unwrap().to_owned())
     }
 
     #[track_caller]

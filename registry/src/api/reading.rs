@@ -11,6 +11,7 @@ use stella_storage::{Digest, Error, ManifestHead, Reference, RepoName, View};
 
 use super::manifests::warn;
 use super::{Call, set};
+use crate::access::Action;
 use crate::error::ApiError;
 use crate::gate::{CANDIDATE, Gated, Judged, Readable};
 
@@ -20,7 +21,7 @@ pub(super) struct Reading<'c, 'r> {
     repo: &'c RepoName,
     reference: &'c Reference,
     gated: Option<Gated>,
-    /// Whether the client gets only what is released.
+    /// Whether the client gets only what may be pulled.
     is_reader: bool,
 }
 
@@ -41,7 +42,10 @@ impl<'c, 'r> Reading<'c, 'r> {
         reference: &'c Reference,
     ) -> Result<Self, ApiError> {
         let gated = call.gated(repo)?;
-        let is_reader = call.is_reader(gated.as_ref(), repo);
+        // helm and oras push a manifest by digest and get it back, to put the same bytes under a tag. So who pushes here, and
+        // whose token says so, gets manifests by digest; their blobs, and what a tag means, are as for every reader.
+        let gets_back = matches!(reference, Reference::Digest(_)) && call.may(Action::Push, repo);
+        let is_reader = call.is_reader(gated.as_ref(), repo) && !gets_back;
         Ok(Reading { call, repo, reference, gated, is_reader })
     }
 
@@ -87,7 +91,7 @@ impl<'c, 'r> Reading<'c, 'r> {
             Readable::No(why) if self.is_reader => {
                 return Err(self.call.refused(self.repo, gate.denial(gated, self.repo, &head.digest, &why)));
             }
-            // Who may preview sees it, and that is written down.
+            // Who may preview sees it, or who pushes, and that is written down.
             Readable::No(why) if gated.enforces_pull() => {
                 let judged = json!({
                     "preview": true, "verdict": why.verdict, "reason": why.reason, "judged": head.digest.to_string(),

@@ -4,6 +4,8 @@
 //! type **and** be read as a JSON document, and the config must be none that something could run by. Documents in other
 //! forms (tag-value SPDX, XML) are judged as images.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use stella_policy::{Attachment, Rules};
@@ -36,7 +38,7 @@ struct Part {
     digest: String,
     size: u64,
     urls: Option<IgnoredAny>,
-    data: Option<IgnoredAny>,
+    data: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -71,14 +73,14 @@ pub(super) async fn subject(
         return Ok(None);
     }
     for part in document.layers.iter().chain([config]) {
-        if part.urls.is_some() || part.data.is_some() || !is_json(app, repo, part).await? {
+        if part.urls.is_some() || !is_json(app, repo, part).await? {
             return Ok(None);
         }
     }
     Ok(Some(subject))
 }
 
-/// Whether a part is here and, to its last byte, a JSON object.
+/// Whether a part is here and, to its last byte, a JSON object; and, where the manifest has it within, that it is the same.
 async fn is_json(app: &App, repo: &RepoName, part: &Part) -> Result<bool, ApiError> {
     let Ok(digest) = part.digest.parse::<Digest>() else { return Ok(false) };
     let blob = match app.store.blob(repo, &digest).await {
@@ -88,6 +90,11 @@ async fn is_json(app: &App, repo: &RepoName, part: &Part) -> Result<bool, ApiErr
     };
     let _room = app.answer_memory(blob.size).await?;
     let Some(bytes) = app.store.read_small(&blob, MAX_TOTAL).await? else { return Ok(false) };
+    if let Some(data) = &part.data
+        && BASE64_STANDARD.decode(data).ok().as_deref() != Some(&*bytes)
+    {
+        return Ok(false);
+    }
     Ok(bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok())
 }
 

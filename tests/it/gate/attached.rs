@@ -36,7 +36,7 @@ fn an_attestation_releases_what_a_rule_approves_of() {
         // A signature says nothing of what is in it.
         registry.sign(way, &format!("sign {digest}"));
         denied("wrong-predicate");
-        for (version, kind) in [("1.6", "slsaprovenance1"), ("1.5", "cyclonedx")] {
+        for (version, kind) in [("1.6", "https://example.test/checked"), ("1.5", "cyclonedx")] {
             bench.write(
                 "predicate",
                 format!("{{\"bomFormat\": \"CycloneDX\", \"specVersion\": \"{version}\"}}"),

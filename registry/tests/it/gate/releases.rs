@@ -15,6 +15,9 @@ fn what_is_pushed_waits_until_it_is_signed_and_the_last_release_is_served_meanwh
     assert_eq!(first.answer.must("stella-verdict"), "waiting");
     let warning = first.answer.must("warning");
     assert!(warning.starts_with("299 - \"") && warning.contains("cosign sign"), "{warning}");
+    // regctl shows such a text up to the first quote in it.
+    let text = warning.trim_start_matches("299 - \"").trim_end_matches('"');
+    assert!(text.contains("policy 'signed'") && !text.contains(['"', '\\']), "{warning}");
     // Nothing was released yet.
     let message = gated.denied(&gated.pull("prod/app", "1"));
     let page = "Why: http://r.test/d/prod/app@";
@@ -59,6 +62,26 @@ fn what_is_pushed_waits_until_it_is_signed_and_the_last_release_is_served_meanwh
     let free = gated.push("dev/app", "1", "free");
     assert!(free.answer.header("stella-verdict").is_none());
     gated.pull("dev/app", "1").is(200);
+}
+
+#[test]
+fn who_pushes_gets_its_manifest_back_by_digest_and_nothing_else() {
+    // helm and oras push a digest, get it, and put it under a tag.
+    let gated = Gated::start("");
+    let pushed = gated.push("prod/app", "1", "one");
+    let manifest = format!("/v2/prod/app/manifests/{}", pushed.digest);
+    assert_eq!(gated.send("nobody", get(&manifest)).is(200).must("cache-control"), "private, no-cache");
+    gated.denied(&gated.send("nobody", get("/v2/prod/app/manifests/1")));
+    for blob in [&pushed.layer, &pushed.config] {
+        gated.denied(&gated.send("nobody", get(format!("/v2/prod/app/blobs/{blob}"))));
+    }
+    gated.denied(&gated.pull("prod/app", &pushed.digest));
+    // Who asked for a token to pull with is a reader.
+    for (scope, status) in [("pull", 403), ("pull,push", 200)] {
+        let token = gated.guarded.token("nobody", &format!("repository:prod/app:{scope}"));
+        let request = get(&manifest).header("Authorization", format!("Bearer {token}"));
+        assert_eq!(request.to(&gated.guarded.server).status, status, "{scope}");
+    }
 }
 
 #[test]
