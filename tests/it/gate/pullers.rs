@@ -71,7 +71,9 @@ fn of_containers_image(Denial { reference, message, .. }: &Denial) -> String {
 impl Puller for Containerd {
     // It asks HEAD, whose answer has no body, and shows the status line.
     fn shown(Denial { reason, .. }: &Denial) -> String {
-        format!("403 Blocked by policy \"signed\" ({reason})")
+        // What is on a list is not for the image policies to say.
+        let by = if reason == "denied-digest" { "" } else { " \"signed\"" };
+        format!("403 Blocked by policy{by} ({reason})")
     }
 }
 
@@ -185,7 +187,7 @@ fn story<P: Puller>(keyless: Way) {
     registry.rule("");
     reader.gets(&digest);
     registry.demand(&by_certificate());
-    reader.is_denied("wrong-identity");
+    reader.is_denied("bad-signature");
     registry.sign(keyless, &format!("sign {signed}"));
     reader.gets(&digest);
     registry.delete_evidence(&digest);
