@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: AGPL-3.0-only
-# Runs the official OCI conformance suite four times, each time against a fresh server:
+# Runs the official OCI conformance suite five times, each time against a fresh server:
 #
 #   strict    the development version of the specification, sparse manifests too:
 #             nothing may fail, be skipped or be disabled
 #   default   the suite's defaults against our defaults: nothing may fail or be skipped
 #   token     as strict, with access rules, and credentials that the token service turns into tokens
 #   basic     the same, with credentials that go with each request
+#   warn      as strict, with policies that warn at every push and pull in every repository
 #
 # The suite's exit status alone proves little: it is 0 also when its settings cannot be
 # read and when checks were skipped. So the counts are read from junit.xml (results.yaml
@@ -120,6 +121,8 @@ conform() {
   rm -rf "$data"
   data=
 
+  [ "$name" != warn ] || grep -q 'policies are in force' "$dir/server.err" || faults+=("no policies were in force")
+
   local file bad
   for file in results.yaml junit.xml; do
     [ -s "$dir/$file" ] || faults+=("the suite wrote no $file")
@@ -175,4 +178,26 @@ guarded=(
 )
 conform token 1000 "${strict[@]}" "${guarded[@]}"
 conform basic 1000 "${strict[@]}" "${guarded[@]}" STELLA_AUTH__CHALLENGE=basic
+
+policies=$results/policies
+rm -rf "$policies"
+mkdir "$policies"
+(cd "$results" && rm -f cosign.key cosign.pub && COSIGN_PASSWORD='' "$stella" generate-key-pair)
+cat >"$policies/warn.yaml" <<EOF
+apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: signed}
+spec:
+  images: [{glob: "**"}]
+  authorities:
+  - key:
+      data: |
+$(sed 's/^/        /' "$results/cosign.pub")
+---
+apiVersion: policy.stella-ops.org/v1
+kind: RegistryPolicy
+metadata: {name: warn}
+spec: {repositories: ["**"], push: warn, pull: warn, transparency: ignored}
+EOF
+conform warn 1000 "${strict[@]}" STELLA_POLICY__HOST=registry.test "STELLA_POLICY__PATHS=[$policies]"
 echo "conformance: all runs are clean"

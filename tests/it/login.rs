@@ -9,15 +9,15 @@ use stella_tests::{
     Bench, Client, Content, Credentials, Guard, Image, Login, Outcome, Repository, Tool, Transport, Who,
 };
 
-use self::buildah::Buildah;
-use self::containerd::Containerd;
-use self::crane::Crane;
-use self::docker::Docker;
-use self::helm::Helm;
-use self::oras::Oras;
-use self::podman::Podman;
-use self::regctl::Regctl;
-use self::skopeo::Skopeo;
+pub(crate) use self::buildah::Buildah;
+pub(crate) use self::containerd::Containerd;
+pub(crate) use self::crane::Crane;
+pub(crate) use self::docker::Docker;
+pub(crate) use self::helm::Helm;
+pub(crate) use self::oras::Oras;
+pub(crate) use self::podman::Podman;
+pub(crate) use self::regctl::Regctl;
+pub(crate) use self::skopeo::Skopeo;
 
 /// Makes a test of each function for each way to log in.
 macro_rules! each_way {
@@ -100,10 +100,10 @@ fn regctl_does_what_it_may(login: Login) {
 }
 
 /// The tag of everything here. A chart's must be a whole version.
-const TAG: &str = "1.0.0";
+pub(crate) const TAG: &str = "1.0.0";
 
 /// A client, as far as the story needs it. It has an image, a chart or an artifact of its own to push.
-trait Visitor: Sized {
+pub(crate) trait Visitor: Sized {
     /// Whether it shows why it may not push, and not only that.
     const SHOWS_REASONS: bool = true;
 
@@ -184,7 +184,7 @@ fn repository(bench: &Bench, guard: &Guard, name: &str) -> Repository {
 /// A bench around a registry with this guard.
 #[track_caller]
 fn guarded(clients: &[Client], guard: &Guard) -> Option<Bench> {
-    Bench::with_settings(clients, Transport::Tls, &guard.settings())
+    Bench::with_settings(&[clients, guard.others()].concat(), Transport::Tls, &guard.settings())
 }
 
 /// Runs a command that reads a secret from stdin.

@@ -12,6 +12,7 @@ mod crash;
 mod curl;
 mod docker;
 mod dying_disk;
+mod gate;
 mod helm;
 mod image;
 mod login;

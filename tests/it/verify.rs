@@ -9,4 +9,4 @@ mod images;
 mod keys;
 mod output;
 mod policies;
-mod stage;
+pub(crate) mod stage;

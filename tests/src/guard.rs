@@ -7,6 +7,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::client::Client;
 use crate::issuer::{Algorithm, Issuer};
 use crate::program::stella;
 use crate::tool::Tool;
@@ -48,6 +49,7 @@ pub struct Guard {
     login: Login,
     issuer: Option<Issuer>,
     settings: Vec<(String, String)>,
+    others: Vec<Client>,
     // What the settings name.
     _folder: TempDir,
 }
@@ -69,19 +71,37 @@ impl Guard {
             set("STELLA_AUTH__ISSUERS", known.to_string());
             Some(issuer)
         } else {
-            for who in [Who::Operator, Who::Builder, Who::Signer] {
-                // As an operator does it.
-                fs::write(file("password"), password(who)).unwrap();
-                let stella =
-                    Tool::new(stella().to_owned(), folder.path()).input(&folder.path().join("password"));
-                stella.run(&format!("user add {} --file {}", name(who), file("users")));
-            }
-            set("STELLA_AUTH__HTPASSWD", file("users"));
+            set("STELLA_AUTH__HTPASSWD", add(&folder, &[Who::Operator, Who::Builder, Who::Signer].map(name)));
             None
         };
         let challenge = if login == Login::Basic { "basic" } else { "token" };
         set("STELLA_AUTH__CHALLENGE", challenge.to_owned());
-        Self { login, issuer, settings, _folder: folder }
+        Self { login, issuer, settings, others: Vec::new(), _folder: folder }
+    }
+
+    /// One that knows these people by their passwords, for tokens of the registry's own service; with other access rules,
+    /// and other settings besides. `others` are clients that come along with the one that is tested.
+    pub fn of(people: &[&str], rules: &str, more: &[(&str, &str)], others: &[Client]) -> Self {
+        let folder = TempDir::with_prefix("stella-guard-").unwrap();
+        let users = add(&folder, people);
+        let own = [
+            ("STELLA_ACCESS", rules),
+            ("STELLA_AUTH__HTPASSWD", &users),
+            ("STELLA_AUTH__CHALLENGE", "token"),
+        ];
+        let settings =
+            own.iter().chain(more).map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { login: Login::Token, issuer: None, settings, others: others.to_vec(), _folder: folder }
+    }
+
+    /// The clients that come along with the one that is tested.
+    pub fn others(&self) -> &[Client] {
+        &self.others
+    }
+
+    /// What somebody logs in with who is known by a password.
+    pub fn person(&self, name: &str) -> Credentials {
+        Credentials { name: name.to_owned(), secret: password(name) }
     }
 
     /// The settings of the server.
@@ -92,7 +112,7 @@ impl Guard {
     /// What somebody logs in with.
     pub fn credentials(&self, who: Who) -> Credentials {
         let Some(issuer) = &self.issuer else {
-            return Credentials { name: name(who).to_owned(), secret: password(who) };
+            return self.person(name(who));
         };
         // GitLab signs with RSA; others do not.
         let algorithm = if who == Who::Builder { Algorithm::Rs256 } else { Algorithm::Es256 };
@@ -140,8 +160,20 @@ fn name(who: Who) -> &'static str {
     }
 }
 
-fn password(who: Who) -> String {
-    format!("s3cret-of-the-{}", name(who))
+fn password(name: &str) -> String {
+    format!("s3cret-of-the-{name}")
+}
+
+/// Makes a file of people, as an operator does it, and gives its path.
+fn add(folder: &TempDir, people: &[&str]) -> String {
+    let users = folder.path().join("users").display().to_string();
+    let secret = folder.path().join("password");
+    for name in people {
+        fs::write(&secret, password(name)).unwrap();
+        let stella = Tool::new(stella().to_owned(), folder.path()).input(&secret);
+        stella.run(&format!("user add {name} --file {users}"));
+    }
+    users
 }
 
 /// Whose jobs somebody is.

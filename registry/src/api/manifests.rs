@@ -249,7 +249,8 @@ pub(super) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     let mut left = MAX_WARNING_BYTES;
     for warning in warnings {
         let text: String = warning.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
-        let value = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        // Quotes within could be escaped, but regctl takes the first one for the end.
+        let value = format!("299 - \"{}\"", text.replace('\\', "/").replace('"', "'"));
         let Some(after) = left.checked_sub(value.len()) else { return };
         left = after;
         set(response, WARNING, &value);

@@ -11,6 +11,7 @@ use stella_storage::{Digest, Error, ManifestHead, Reference, RepoName, View};
 
 use super::manifests::warn;
 use super::{Call, set};
+use crate::access::Action;
 use crate::error::ApiError;
 use crate::gate::{CANDIDATE, Gated, Judged, Readable, Unreleased};
 
@@ -20,7 +21,7 @@ pub(super) struct Reading<'c, 'r> {
     repo: &'c RepoName,
     reference: &'c Reference,
     gated: Option<Gated>,
-    /// Whether the client gets only what is released.
+    /// Whether the client gets only what may be pulled.
     is_reader: bool,
 }
 
@@ -53,6 +54,16 @@ impl<'c, 'r> Reading<'c, 'r> {
             },
             found => Ok(found?),
         }
+    }
+
+    /// Whether the client pushed this with the very token that it asks with: helm and oras push a manifest by its digest and
+    /// get it back, to put the same bytes under a tag. Blobs, and what a tag means, are as for every reader.
+    fn gets_back(&self, head: &ManifestHead) -> bool {
+        let session = self.call.who.session.as_ref();
+        matches!(self.reference, Reference::Digest(_))
+            && session.is_some()
+            && session == head.state.session.as_ref()
+            && self.call.may(Action::Push, self.repo)
     }
 
     /// What becomes of a tag whose candidate waits.
@@ -90,10 +101,11 @@ impl<'c, 'r> Reading<'c, 'r> {
             Told { is_gated: gated.enforces_pull(), candidate: head.candidate.clone(), ..Told::default() };
         Ok(match gate.check(self.call.app, gated, self.repo, head).await? {
             Readable::Yes => told,
+            Readable::No(_) if self.gets_back(head) => told,
             Readable::No(why) if self.is_reader => {
                 return Err(self.call.refused(self.repo, gate.denial(gated, self.repo, &head.digest, &why)));
             }
-            // Who may preview sees it, and that is written down.
+            // Who may preview sees it, or who pushes, and that is written down.
             Readable::No(why) if gated.enforces_pull() => {
                 let judged = json!({
                     "preview": true, "verdict": why.verdict, "reason": why.reason, "judged": head.digest.to_string(),

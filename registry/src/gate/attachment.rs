@@ -4,6 +4,8 @@
 //! type **and** be read as a JSON document, and the config must be none that something could run by. Documents in other
 //! forms (tag-value SPDX, XML) are judged as images.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use stella_policy::{Attachment, Rules};
@@ -37,7 +39,7 @@ struct Part {
     digest: String,
     size: u64,
     urls: Option<IgnoredAny>,
-    data: Option<IgnoredAny>,
+    data: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -72,14 +74,15 @@ pub(super) async fn subject(
         return Ok(None);
     }
     for part in document.layers.iter().chain([config]) {
-        if part.urls.is_some() || part.data.is_some() || !is_json(app, repo, part).await? {
+        if part.urls.is_some() || !is_json(app, repo, part).await? {
             return Ok(None);
         }
     }
     Ok(Some(subject))
 }
 
-/// Whether a part is here, as large as it says, and to its last byte a JSON object and nothing that could be unpacked.
+/// Whether a part is here, as large as it says, and to its last byte a JSON object and nothing that could be unpacked; and,
+/// where the manifest has it within, that it is the same.
 async fn is_json(app: &App, repo: &RepoName, part: &Part) -> Result<bool, ApiError> {
     let Ok(digest) = part.digest.parse::<Digest>() else { return Ok(false) };
     let blob = match app.store.blob(repo, &digest).await {
@@ -97,6 +100,11 @@ async fn is_json(app: &App, repo: &RepoName, part: &Part) -> Result<bool, ApiErr
         Ok(None) | Err(Error::Corrupt(_)) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
+    if let Some(data) = &part.data
+        && BASE64_STANDARD.decode(data).ok().as_deref() != Some(&*bytes)
+    {
+        return Ok(false);
+    }
     if part.media_type == EMPTY {
         return Ok(&bytes[..] == b"{}");
     }

@@ -47,6 +47,8 @@ pub struct ManifestState {
     pub subject: Option<Digest>,
     /// When a tag last released it.
     pub released_at: Option<Timestamp>,
+    /// The token session that pushed it first, if there was one.
+    pub session: Option<String>,
 }
 
 impl From<&rows::Manifest> for ManifestState {
@@ -57,6 +59,7 @@ impl From<&rows::Manifest> for ManifestState {
             stamp: row.stamp,
             subject: row.subject.clone(),
             released_at: row.released_at,
+            session: row.session.clone(),
         }
     }
 }

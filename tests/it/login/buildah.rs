@@ -5,7 +5,7 @@ use stella_tests::{Bench, Client, Credentials, Guard, Image, Outcome, Tool};
 
 use super::{Visitor, guarded, with_secret};
 
-pub(super) struct Buildah {
+pub(crate) struct Buildah {
     bench: Bench,
     buildah: Tool,
 }

@@ -6,7 +6,7 @@ use stella_tests::{Bench, Client, Credentials, Guard, Image, Outcome, Process, T
 use super::{Visitor, guarded};
 use crate::containerd::{PULL, daemon, empty};
 
-pub(super) struct Containerd {
+pub(crate) struct Containerd {
     ctr: Tool,
     user: String,
     _daemon: Process,

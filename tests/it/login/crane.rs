@@ -5,7 +5,7 @@ use stella_tests::{Bench, Client, Credentials, Guard, Image, Outcome, Tool};
 
 use super::{Visitor, guarded, pull_layout, with_secret};
 
-pub(super) struct Crane {
+pub(crate) struct Crane {
     bench: Bench,
     crane: Tool,
 }

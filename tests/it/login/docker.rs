@@ -6,7 +6,7 @@ use stella_tests::{Bench, Client, Credentials, Guard, Image, Login, Network, Out
 use super::{TAG, Visitor, repository, with_secret};
 use crate::docker::{Engine, Trust};
 
-pub(super) struct Docker {
+pub(crate) struct Docker {
     engine: Engine,
     _trust: Trust,
     _network: Network,
@@ -15,7 +15,8 @@ pub(super) struct Docker {
 impl Visitor for Docker {
     fn enter(guard: &Guard) -> Option<Self> {
         let mut network = Network::make()?;
-        let engine = Engine::on(Bench::inside(&mut network, &[Client::Docker], &guard.settings())?);
+        let clients = [&[Client::Docker], guard.others()].concat();
+        let engine = Engine::on(Bench::inside(&mut network, &clients, &guard.settings())?);
         let server = &engine.bench.server;
         let trust = Trust::put(server.host(), server.authority().unwrap());
         engine.build("sample:1");

@@ -7,7 +7,7 @@ use stella_tests::{Bench, Client, Credentials, Guard, Outcome, Tool, noise};
 
 use super::{TAG, Visitor, guarded, with_secret};
 
-pub(super) struct Helm {
+pub(crate) struct Helm {
     bench: Bench,
     helm: Tool,
 }

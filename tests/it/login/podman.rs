@@ -5,7 +5,7 @@ use stella_tests::{Bench, Client, Credentials, Guard, Image, Outcome, Tool};
 
 use super::{Visitor, guarded, with_secret};
 
-pub(super) struct Podman {
+pub(crate) struct Podman {
     bench: Bench,
     podman: Tool,
 }

@@ -5,14 +5,14 @@
 use serde_json::Value;
 use stella_tests::{Bench, Client, Clock, Content, Fulcio, Tool, Transport};
 
-pub(super) const PASSWORD: &str = "a p\u{e4}ssword";
-pub(super) const SUBJECT: &str = "https://git.test/acme/app/.ci.yml@refs/heads/main";
-pub(super) const ISSUER: &str = "https://git.test";
+pub(crate) const PASSWORD: &str = "a p\u{e4}ssword";
+pub(crate) const SUBJECT: &str = "https://git.test/acme/app/.ci.yml@refs/heads/main";
+pub(crate) const ISSUER: &str = "https://git.test";
 const SINCE: &str = "2024-01-01T00:00:00Z";
 
 /// Who signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(crate) enum By {
     /// Who has `theirs.key`.
     Key,
     /// Whom `leaf.pem` names.
@@ -21,14 +21,14 @@ pub(super) enum By {
 
 /// How cosign signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
-    pub(super) client: Client,
-    pub(super) is_bundle: bool,
-    pub(super) by: By,
+pub(crate) struct Way {
+    pub(crate) client: Client,
+    pub(crate) is_bundle: bool,
+    pub(crate) by: By,
 }
 
 /// All ways but one: cosign 2 puts no certificate that it is given into a bundle.
-pub(super) const WAYS: [Way; 7] = [
+pub(crate) const WAYS: [Way; 7] = [
     Way { client: Client::Cosign, is_bundle: true, by: By::Key },
     Way { client: Client::Cosign, is_bundle: true, by: By::Certificate },
     Way { client: Client::Cosign, is_bundle: false, by: By::Key },
@@ -68,34 +68,9 @@ impl Stage {
 
     fn furnish(&self) {
         let [cosign, cosign2] = [Client::Cosign, Client::Cosign2].map(|client| self.cosign(client));
-        cosign.run("generate-key-pair --output-key-prefix theirs");
-        cosign2.run("generate-key-pair --output-key-prefix other");
-        let write = |name: &str, text: &str| self.bench.write(name, text);
-        write("clock.pem", &self.clock.chain());
-        let (fulcio, strange) = (Fulcio::new(), Fulcio::new());
-        write("chain.pem", &fulcio.chain());
-        write("ca.pem", fulcio.root());
-        write("above.pem", fulcio.intermediate());
-        write("strange-chain.pem", &strange.chain());
-        for (name, authority) in [("leaf", &fulcio), ("strange", &strange)] {
-            let leaf = authority.issue(SUBJECT, ISSUER);
-            write(&format!("{name}.pem"), &leaf.certificate);
-            write(&format!("{name}-plain.key"), &leaf.key);
-            cosign.run(&format!("import-key-pair --key {name}-plain.key --output-key-prefix {name}"));
-        }
-        let url = self.clock.url();
-        let ca = |chain: &str| {
-            format!("--fulcio url=https://fulcio.test,certificate-chain={chain},start-time={SINCE}")
-        };
-        let clock = format!("--tsa url={url},certificate-chain=clock.pem,start-time={SINCE}");
-        let root = |name: &str, what: &str| cosign.run(&format!("trusted-root create --out {name} {what}"));
-        root("root.json", &format!("{} {clock}", ca("chain.pem")));
-        root("strange-root.json", &format!("{} {clock}", ca("strange-chain.pem")));
-        root("timeless-root.json", &ca("chain.pem"));
-        let config = "signing-config create --with-default-services=false --out";
-        let clock =
-            format!("--tsa url={url},api-version=1,start-time={SINCE},operator=test --tsa-config ANY");
-        cosign.run(&format!("{config} services.json {clock}"));
+        furnish(&cosign, &cosign2, &self.clock, |name, text| {
+            self.bench.write(name, text);
+        });
     }
 
     pub(super) fn cosign(&self, client: Client) -> Tool {
@@ -121,24 +96,7 @@ impl Stage {
     /// The same, as somebody else.
     #[track_caller]
     pub(super) fn sign_as(&self, way: Way, who: &str, what: &str) {
-        let (command, rest) = what.split_once(' ').unwrap();
-        // cosign looks whether its certificate is of the root.
-        let root = if who.contains("strange") { "strange-root.json" } else { "root.json" };
-        let services = match (way.client, way.is_bundle) {
-            (Client::Cosign2, true) => {
-                format!("--new-bundle-format --signing-config services.json --trusted-root {root}")
-            }
-            (_, true) => format!("--signing-config services.json --trusted-root {root}"),
-            (client, false) => {
-                let old = if client == Client::Cosign {
-                    "--new-bundle-format=false --use-signing-config=false"
-                } else {
-                    ""
-                };
-                format!("{old} --tlog-upload=false --timestamp-server-url {}", self.clock.url())
-            }
-        };
-        self.cosign(way.client).run(&format!("{command} -y {who} {services} {rest}"));
+        self.cosign(way.client).run(&way.command(who, &self.clock.url(), what));
     }
 
     /// Lets stella run one of its commands that verify, about what was signed in that way.
@@ -173,8 +131,61 @@ impl Stage {
     }
 }
 
+/// Makes keys, certificates and trust roots, in the working directory of both versions of cosign; `write` writes there.
+pub(crate) fn furnish(cosign: &Tool, cosign2: &Tool, clock: &Clock, write: impl Fn(&str, &str)) {
+    cosign.run("generate-key-pair --output-key-prefix theirs");
+    cosign2.run("generate-key-pair --output-key-prefix other");
+    write("clock.pem", &clock.chain());
+    let (fulcio, strange) = (Fulcio::new(), Fulcio::new());
+    write("chain.pem", &fulcio.chain());
+    write("ca.pem", fulcio.root());
+    write("above.pem", fulcio.intermediate());
+    write("strange-chain.pem", &strange.chain());
+    for (name, authority) in [("leaf", &fulcio), ("strange", &strange)] {
+        let leaf = authority.issue(SUBJECT, ISSUER);
+        write(&format!("{name}.pem"), &leaf.certificate);
+        write(&format!("{name}-plain.key"), &leaf.key);
+        cosign.run(&format!("import-key-pair --key {name}-plain.key --output-key-prefix {name}"));
+    }
+    let url = clock.url();
+    let ca = |chain: &str| {
+        format!("--fulcio url=https://fulcio.test,certificate-chain={chain},start-time={SINCE}")
+    };
+    let clock = format!("--tsa url={url},certificate-chain=clock.pem,start-time={SINCE}");
+    let root = |name: &str, what: &str| cosign.run(&format!("trusted-root create --out {name} {what}"));
+    root("root.json", &format!("{} {clock}", ca("chain.pem")));
+    root("strange-root.json", &format!("{} {clock}", ca("strange-chain.pem")));
+    root("timeless-root.json", &ca("chain.pem"));
+    let config = "signing-config create --with-default-services=false --out";
+    let clock = format!("--tsa url={url},api-version=1,start-time={SINCE},operator=test --tsa-config ANY");
+    cosign.run(&format!("{config} services.json {clock}"));
+}
+
 impl Way {
-    fn who_signs(self) -> &'static str {
+    /// How cosign is told to sign in this way, as `who`; `what` is the command with what is about its object alone, and
+    /// `clock` the URL of who says when.
+    pub(crate) fn command(self, who: &str, clock: &str, what: &str) -> String {
+        let (command, rest) = what.split_once(' ').unwrap();
+        // cosign looks whether its certificate is of the root.
+        let root = if who.contains("strange") { "strange-root.json" } else { "root.json" };
+        let services = match (self.client, self.is_bundle) {
+            (Client::Cosign2, true) => {
+                format!("--new-bundle-format --signing-config services.json --trusted-root {root}")
+            }
+            (_, true) => format!("--signing-config services.json --trusted-root {root}"),
+            (client, false) => {
+                let old = if client == Client::Cosign {
+                    "--new-bundle-format=false --use-signing-config=false"
+                } else {
+                    ""
+                };
+                format!("{old} --tlog-upload=false --timestamp-server-url {clock}")
+            }
+        };
+        format!("{command} -y {who} {services} {rest}")
+    }
+
+    pub(crate) fn who_signs(self) -> &'static str {
         match (self.by, self.is_bundle) {
             (By::Key, _) => "--key theirs.key",
             (By::Certificate, true) => "--key leaf.key --certificate leaf.pem",
@@ -183,7 +194,7 @@ impl Way {
     }
 
     /// Somebody whom nobody here trusts, and whose certificate says the same.
-    pub(super) fn stranger(self) -> &'static str {
+    pub(crate) fn stranger(self) -> &'static str {
         match (self.by, self.is_bundle) {
             (By::Key, _) => "--key other.key",
             (By::Certificate, true) => "--key strange.key --certificate strange.pem",

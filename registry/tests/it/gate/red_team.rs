@@ -97,19 +97,28 @@ fn what_is_dressed_as_evidence_or_as_an_attachment_is_judged_as_an_image() {
     // An SBOM with the config of an image, and one with none.
     let document = "{\"spdxVersion\": \"SPDX-2.3\"}";
     let sbom = gated.push_blob("ci", "prod/app", document);
-    let attach = |config_type: &str, config: &str, size: usize| {
-        let manifest = json!({
+    let attach = |config_type: &str, config: &str, size: usize, data: Option<&str>| {
+        let mut manifest = json!({
             "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "application/spdx+json", "subject": subject,
             "config": {"mediaType": config_type, "digest": config, "size": size},
             "layers": [{"mediaType": "application/spdx+json", "digest": sbom, "size": document.len()}],
-        })
-        .to_string();
+        });
+        if let Some(data) = data {
+            manifest["config"]["data"] = data.into();
+        }
+        let manifest = manifest.to_string();
         let url = format!("/v2/prod/app/manifests/{}", sha256(&manifest));
         gated.send("ci", put(&url).header("Content-Type", OCI_MANIFEST).body(&manifest)).is(201);
         gated.send("reader", get(&url)).status
     };
-    assert_eq!(attach("application/vnd.oci.image.config.v1+json", &evil.config, 15), 403);
-    assert_eq!(attach("application/vnd.oci.empty.v1+json", &empty, 2), 200, "an SBOM of what may be pulled");
+    assert_eq!(attach("application/vnd.oci.image.config.v1+json", &evil.config, 15, None), 403);
+    let none = "application/vnd.oci.empty.v1+json";
+    assert_eq!(attach(none, &empty, 2, None), 200, "an SBOM of what may be pulled");
+    // oras writes into the manifest what an empty config is made of; it must be just that.
+    assert_eq!(attach(none, &empty, 2, Some("e30=")), 200, "an SBOM as oras attaches it");
+    for other in ["e30", "eyJhIjoxfQ==", "", "e30=e30="] {
+        assert_eq!(attach(none, &empty, 2, Some(other)), 403, "{other}");
+    }
     gated.send("reader", get(format!("/v2/prod/app/blobs/{sbom}"))).is(200);
     // The attachment of what may not be pulled may not be either.
     gated.policy(&format!("denyDigests: [\"{}\"]", pushed.digest));

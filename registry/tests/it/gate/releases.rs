@@ -15,6 +15,9 @@ fn what_is_pushed_waits_until_it_is_signed_and_the_last_release_is_served_meanwh
     assert_eq!(first.answer.must("stella-verdict"), "waiting");
     let warning = first.answer.must("warning");
     assert!(warning.starts_with("299 - \"") && warning.contains("cosign sign"), "{warning}");
+    // regctl shows such a text up to the first quote in it.
+    let text = warning.trim_start_matches("299 - \"").trim_end_matches('"');
+    assert!(text.contains("policy 'signed'") && !text.contains(['"', '\\']), "{warning}");
     // Nothing was released yet.
     let message = gated.denied(&gated.pull("prod/app", "1"));
     let page = "Why: http://r.test/d/prod/app@";
@@ -59,6 +62,35 @@ fn what_is_pushed_waits_until_it_is_signed_and_the_last_release_is_served_meanwh
     let free = gated.push("dev/app", "1", "free");
     assert!(free.answer.header("stella-verdict").is_none());
     gated.pull("dev/app", "1").is(200);
+}
+
+#[test]
+fn who_pushes_gets_its_manifest_back_with_the_token_that_pushed_it_and_nothing_else() {
+    // helm and oras push a digest, get it, and put it under a tag.
+    let gated = Gated::start("");
+    let pushed = gated.push("prod/app", "1", "one");
+    let manifest = format!("/v2/prod/app/manifests/{}", pushed.digest);
+    gated.denied(&gated.send("nobody", get(&manifest)));
+    let token = |scope: &str| gated.guarded.token("nobody", &format!("repository:prod/app:{scope}"));
+    let with = |request: crate::client::Request, token: &str| {
+        request.header("Authorization", format!("Bearer {token}")).to(&gated.guarded.server)
+    };
+    let pusher = token("pull,push");
+    // Who pushes the same again has not pushed it.
+    gated.denied(&with(get(&manifest), &pusher));
+    let bytes = String::from_utf8(gated.send("alice", get(&manifest)).is(200).body).unwrap();
+    let other = bytes.replace('{', "{ ");
+    let manifest = format!("/v2/prod/app/manifests/{}", sha256(&other));
+    with(put(&manifest).header("Content-Type", OCI_MANIFEST).body(&other), &pusher).is(201);
+    assert_eq!(with(get(&manifest), &pusher).is(200).must("cache-control"), "private, no-cache");
+    gated.denied(&with(get("/v2/prod/app/manifests/1"), &pusher));
+    for blob in [&pushed.layer, &pushed.config] {
+        gated.denied(&with(get(format!("/v2/prod/app/blobs/{blob}")), &pusher));
+    }
+    for scope in ["pull", "pull,push"] {
+        gated.denied(&with(get(&manifest), &token(scope)));
+    }
+    gated.denied(&gated.pull("prod/app", &sha256(&other)));
 }
 
 #[test]
