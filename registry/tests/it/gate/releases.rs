@@ -75,17 +75,17 @@ fn who_pushes_gets_its_manifest_back_with_the_token_that_pushed_it_and_nothing_e
     let with = |request: crate::client::Request, token: &str| {
         request.header("Authorization", format!("Bearer {token}")).to(&gated.guarded.server)
     };
-    let pusher = token("pull,push");
+    let holder = token("pull,push");
     // Who pushes the same again has not pushed it.
-    gated.denied(&with(get(&manifest), &pusher));
+    gated.denied(&with(get(&manifest), &holder));
     let bytes = String::from_utf8(gated.send("alice", get(&manifest)).is(200).body).unwrap();
     let other = bytes.replace('{', "{ ");
     let manifest = format!("/v2/prod/app/manifests/{}", sha256(&other));
-    with(put(&manifest).header("Content-Type", OCI_MANIFEST).body(&other), &pusher).is(201);
-    assert_eq!(with(get(&manifest), &pusher).is(200).must("cache-control"), "private, no-cache");
-    gated.denied(&with(get("/v2/prod/app/manifests/1"), &pusher));
+    with(put(&manifest).header("Content-Type", OCI_MANIFEST).body(&other), &holder).is(201);
+    assert_eq!(with(get(&manifest), &holder).is(200).must("cache-control"), "private, no-cache");
+    gated.denied(&with(get("/v2/prod/app/manifests/1"), &holder));
     for blob in [&pushed.layer, &pushed.config] {
-        gated.denied(&with(get(format!("/v2/prod/app/blobs/{blob}")), &pusher));
+        gated.denied(&with(get(format!("/v2/prod/app/blobs/{blob}")), &holder));
     }
     for scope in ["pull", "pull,push"] {
         gated.denied(&with(get(&manifest), &token(scope)));
