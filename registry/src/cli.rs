@@ -26,6 +26,7 @@ mod attest;
 mod backup;
 mod connection;
 mod copy;
+mod decision;
 mod digest;
 mod fsck;
 mod gc;
@@ -40,11 +41,14 @@ mod robot;
 mod sign;
 mod sign_blob;
 mod signing;
+mod status;
 mod table;
+mod tag;
 mod tags;
 mod upgrade;
 mod user;
 mod verify;
+mod wait;
 
 use access::AccessCommand;
 use attest::AttestArgs;
@@ -61,10 +65,13 @@ use policy::PolicyCommand;
 use robot::{RobotCommand, TokenCommand};
 use sign::SignArgs;
 use sign_blob::SignBlobArgs;
+use status::StatusArgs;
+use tag::TagCommand;
 use tags::TagsArgs;
 use upgrade::UpgradeArgs;
 use user::UserCommand;
 use verify::{VerifyArgs, VerifyAttestationArgs, VerifyBlobArgs, VerifyBundleArgs};
+use wait::WaitArgs;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -136,9 +143,16 @@ enum Command {
     VerifyBundle(VerifyBundleArgs),
     /// Verify a signature of a file
     VerifyBlob(VerifyBlobArgs),
-    /// Check policy documents, or tell what they say of an image
+    /// Check policy documents, or tell what they, or a registry's, say of an image
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Tell whether readers get an image, and if not, why and what mends it
+    Status(StatusArgs),
+    /// Wait until readers get an image, and print its digest: for CI, after signing
+    Wait(WaitArgs),
+    /// Tell where a tag has been, or roll it back
+    #[command(subcommand)]
+    Tag(TagCommand),
     /// Evaluate rules for another process of this program, within bounds of memory and time
     #[command(name = EVALUATE_RULES, hide = true)]
     EvaluateRules,
@@ -222,7 +236,10 @@ pub fn run(
         Command::VerifyAttestation(args) => verify::verify_attestation(args, &all),
         Command::VerifyBundle(args) => verify::verify_bundle(args),
         Command::VerifyBlob(args) => verify::verify_blob(args),
-        Command::Policy(command) => policy::policy(command, &all),
+        Command::Policy(command) => policy::policy(command, env, &all),
+        Command::Status(args) => status::status(args, &all),
+        Command::Wait(args) => wait::wait(args, &all),
+        Command::Tag(command) => tag::tag(command, &all),
         Command::EvaluateRules => {
             stella_policy::serve_rules().context("rules cannot be evaluated").map(|()| 0)
         }

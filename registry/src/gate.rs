@@ -29,15 +29,18 @@ mod active;
 mod attachment;
 mod denial;
 mod grants;
+mod impact;
 mod judge;
 mod metrics;
 mod read;
 mod release;
+mod rollback;
 mod source;
 mod watch;
 
 use active::{Active, Local, Places};
 pub(crate) use denial::{CANDIDATE, DECISION, Judged, VERDICT};
+pub(crate) use impact::Stopped;
 use judge::{Asked, Judgements, Matter};
 pub(crate) use judge::{Judgement, Kind};
 use metrics::GateMetrics;
@@ -109,21 +112,30 @@ impl Gate {
     pub(crate) async fn load(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let places = places(config)?;
         let gate = Gate {
-            active: ArcSwapOption::empty(),
+            places: Mutex::new(places.clone()),
+            config: Mutex::new(Some(config.clone())),
+            ..Gate::of(ArcSwapOption::empty(), base(config))
+        };
+        if let Some(places) = places {
+            gate.load_from(store, places, Some(config), None).await?;
+        }
+        Ok(gate)
+    }
+
+    /// With nothing in its memory.
+    fn of(active: ArcSwapOption<Active>, base: String) -> Self {
+        Gate {
+            active,
             judgements: Judgements::default(),
             hints: Cache::new(HINTS),
             later: release::Later::default(),
             metrics: GateMetrics::default(),
             error: Mutex::default(),
-            places: Mutex::new(places.clone()),
+            places: Mutex::default(),
             config: Mutex::default(),
             changed: Notify::new(),
-            base: base(config),
-        };
-        if let Some(places) = places {
-            gate.load_from(store, places, Some(config)).await?;
+            base,
         }
-        Ok(gate)
     }
 
     /// Whether the policies that a configuration names can be used with it; what is dubious about that, in sentences.

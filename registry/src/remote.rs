@@ -28,6 +28,7 @@ mod push;
 mod reference;
 mod referrers;
 mod registry;
+mod stella;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -42,6 +43,7 @@ pub(crate) use push::Pushed;
 pub(crate) use reference::ImageName;
 pub(crate) use referrers::fallback_tag;
 pub(crate) use registry::Options;
+pub(crate) use stella::policy_status;
 pub(crate) use text::printable;
 
 use auth::Scopes;

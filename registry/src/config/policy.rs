@@ -22,11 +22,20 @@ pub struct Policy {
     pub trust_roots: BTreeMap<String, PathBuf>,
     /// How many referrers and layers of evidence are looked at for one image; 100 to 100000. Default `20000`.
     pub max_evidence: usize,
+    /// How many tags that readers get may stop by a reload of policies; what would stop more is refused. Default: no
+    /// limit.
+    pub max_impact: Option<usize>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { host: None, paths: Vec::new(), trust_roots: BTreeMap::new(), max_evidence: 20_000 }
+        Policy {
+            host: None,
+            paths: Vec::new(),
+            trust_roots: BTreeMap::new(),
+            max_evidence: 20_000,
+            max_impact: None,
+        }
     }
 }
 

@@ -242,7 +242,9 @@ async fn fold(
                     let found = local.verifier.examine(&source, &subject.digest).await;
                     match found {
                         Ok(found) => {
-                            (kind, local.set.judge(&subject, &found.facts, &found.rejected, asked.now))
+                            let decision =
+                                local.set.judge(&subject, &found.facts, &found.rejected, asked.now);
+                            (kind, allowed_by_hand(app, matter, decision, asked.now).await?)
                         }
                         Err(error) => (kind, refused(&local.set, &subject, &error)?),
                     }
@@ -269,6 +271,41 @@ async fn fold(
         valid_until: decision.valid_until,
     };
     Ok((judgement, decision))
+}
+
+/// The same, if an operator let it through for a while; what is on a list of denied digests stays denied.
+async fn allowed_by_hand(
+    app: &App,
+    matter: &Matter,
+    decision: Decision,
+    now: Time,
+) -> Result<Decision, ApiError> {
+    if decision.verdict == Verdict::Allowed || decision.reason == Reason::DeniedDigest {
+        return Ok(decision);
+    }
+    let Some(allowance) = app.store.allowance(&matter.repo, &matter.digest).await? else {
+        return Ok(decision);
+    };
+    let last = Time(i64::try_from(allowance.expires.0.saturating_sub(1) / 1_000).unwrap_or(i64::MAX));
+    if now > last {
+        return Ok(decision);
+    }
+    let why = format!(
+        "{} lets it through until {}: {}; policies do not ({}: {})",
+        allowance.by,
+        allowance.expires.rfc3339(),
+        allowance.reason,
+        decision.reason.as_str(),
+        decision.why
+    );
+    Ok(Decision {
+        verdict: Verdict::Allowed,
+        reason: Reason::Ok,
+        fix: None,
+        valid_until: decision.valid_until.into_iter().chain([last]).min(),
+        why,
+        ..decision
+    })
 }
 
 /// What cannot be looked at whole is not allowed; a store that fails is no verdict.

@@ -24,7 +24,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// How many times what it took last it waits then.
 const PACE: u32 = 10;
 /// How often a tag is tried that changes while it is judged.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
 
 /// Manifests that will be judged later.
 #[derive(Default)]

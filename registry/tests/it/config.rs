@@ -188,6 +188,7 @@ policy:
   paths: [] # default
   trust_roots: {} # default
   max_evidence: 20000 # default
+  max_impact: null # default
 upgrade: "auto" # default
 repositories: [] # default
 "#;

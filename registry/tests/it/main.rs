@@ -28,6 +28,7 @@ mod gate;
 mod health;
 mod hostile;
 mod http2;
+
 mod logs;
 mod manifests;
 mod metrics;

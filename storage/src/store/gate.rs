@@ -8,7 +8,8 @@
 //! is found by nobody. A tag of a gated repository has two digests ([`View`]); [`Store::release`] makes the second the
 //! first by compare and set, so that nothing is released that was pushed over or whose evidence went meanwhile.
 
-use super::{Actor, Store, blobs, manifests, repositories, tags};
+use super::tag_guard::TagGuard;
+use super::{Deleter, Store, blobs, manifests, repositories, tags};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
@@ -400,20 +401,25 @@ impl Store {
             .await
     }
 
-    /// Points a tag at a manifest that is there, for readers and pushers alike, if both are as they were when it was judged.
+    /// Points a tag at a manifest that is there, for readers and pushers alike, if both are as they were when it was judged,
+    /// and the rules for tags allow it.
     pub async fn roll_back(
         &self,
         repo: &RepoName,
         tag: &Tag,
         release: &Release,
-        actor: &Actor,
+        mover: &Deleter,
     ) -> Result<bool> {
+        let guard = TagGuard::new(&self.rules(), repo, mover.may_change_protected);
         let (repo, tag, release) = (repo.clone(), tag.clone(), release.clone());
-        let (actor, now) = (actor.clone(), self.now());
+        let (actor, now) = (mover.actor.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
                 let before = tags::find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
+                let evidence =
+                    manifests::find(tx, repo, &release.digest).await?.is_some_and(|row| row.evidence);
+                guard.may_set(tx, repo, &tag, &release.digest, evidence).await?;
                 if before.generation != release.generation || !mark_released(tx, repo, &release, now).await? {
                     return Ok(false);
                 }
