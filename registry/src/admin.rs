@@ -26,12 +26,14 @@ mod allowances;
 pub(crate) mod client;
 mod credentials;
 mod impact;
+mod released;
 mod server;
 mod socket;
 
 pub(crate) use allowances::{Allowances, NewAllowance};
 pub(crate) use credentials::{Credentials, Given, NewRobot};
 pub(crate) use impact::Impact;
+pub(crate) use released::Released;
 pub(crate) use server::Admin;
 
 /// Items that may wait for somebody to read them.
@@ -48,6 +50,7 @@ pub(crate) enum Request {
     Credentials(Credentials),
     Allowances(Allowances),
     Impact(Impact),
+    Released(Released),
 }
 
 /// A long operation on a store.

@@ -32,6 +32,7 @@ mod fsck;
 mod gc;
 mod generate_key_pair;
 mod health;
+mod init;
 mod inspect;
 mod key_files;
 mod password;
@@ -60,6 +61,7 @@ use fsck::FsckArgs;
 use gc::GcArgs;
 use generate_key_pair::GenerateKeyPairArgs;
 use health::HealthArgs;
+use init::InitArgs;
 use inspect::InspectArgs;
 use policy::PolicyCommand;
 use robot::{RobotCommand, TokenCommand};
@@ -93,6 +95,8 @@ struct Cli {
 enum Command {
     /// Serve the registry until SIGTERM or SIGINT
     Serve(Source),
+    /// Write what a registry needs that gives readers only what is signed: keys, policies, a user, a configuration
+    Init(InitArgs),
     /// Remove what nothing names any more, now; a server does so by itself every `collection.interval`
     Gc(GcArgs),
     /// Check everything that is kept, to the last byte, while the registry goes on
@@ -213,6 +217,7 @@ pub fn run(
     let all = AllVariables(env.into_iter().collect());
     let outcome = unicode(all.0.clone()).and_then(|env| match cli.command {
         Command::Serve(source) => serve(source, env).map(|()| 0),
+        Command::Init(args) => init::init(args, &all),
         Command::Gc(args) => gc::gc(args, env),
         Command::Fsck(args) => fsck::fsck(args, env),
         Command::Backup(command) => backup::backup(command, env),

@@ -27,6 +27,7 @@ use crate::error::ApiError;
 
 mod active;
 mod attachment;
+mod baseline;
 mod denial;
 mod grants;
 mod impact;
@@ -39,6 +40,7 @@ mod source;
 mod watch;
 
 use active::{Active, Local, Places};
+pub(crate) use baseline::signed_baseline;
 pub(crate) use denial::{CANDIDATE, DECISION, Judged, VERDICT};
 pub(crate) use impact::Stopped;
 use judge::{Asked, Judgements, Matter};
@@ -417,6 +419,7 @@ fn places(config: &Config) -> Result<Option<Places>, ConfigError> {
         paths: config.policy.paths.clone(),
         trust_roots: config.policy.trust_roots.clone(),
         max_evidence: config.policy.max_evidence,
+        baseline: config.policy.baseline.clone(),
     }))
 }
 

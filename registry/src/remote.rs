@@ -70,6 +70,14 @@ impl Remote {
         Ok(Remote { registry: Arc::new(registry), repository: name.repository.clone() })
     }
 
+    /// The same, and shows the login from the first request on. A registry with a gate tells who says nothing of itself what
+    /// anonymous gets, and does not ask: of a tag the release, not what was pushed last.
+    pub(crate) async fn introduced(options: &Options, name: &ImageName) -> Result<Self> {
+        let remote = Self::connect(options, name).await?;
+        remote.registry.introduce().await?;
+        Ok(remote)
+    }
+
     /// Another repository at the same registry, by the same connections and login.
     pub(crate) fn sibling(&self, repository: RepoName) -> Self {
         Remote { registry: Arc::clone(&self.registry), repository }

@@ -48,6 +48,7 @@ struct Shared {
     credentials: AtomicBool,
     allowances: AtomicBool,
     impact: AtomicBool,
+    released: AtomicBool,
 }
 
 impl Admin {
@@ -65,6 +66,7 @@ impl Admin {
             credentials: AtomicBool::default(),
             allowances: AtomicBool::default(),
             impact: AtomicBool::default(),
+            released: AtomicBool::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Admin { data: data.to_owned(), shared, accepting })
@@ -122,6 +124,7 @@ async fn answer(stream: UnixStream, shared: &Shared) -> io::Result<()> {
         Ok(Request::Fsck(fsck)) => run(fsck, &shared.fsck, shared, client).await,
         Ok(Request::Backup(backup)) => run(backup, &shared.backup, shared, client).await,
         Ok(Request::Credentials(credentials)) => run(credentials, &shared.credentials, shared, client).await,
+        Ok(Request::Released(released)) => run(released, &shared.released, shared, client).await,
         Ok(Request::Impact(impact)) => run(impact, &shared.impact, shared, client).await,
         Ok(Request::Allowances(allowances)) => run(allowances, &shared.allowances, shared, client).await,
     }

@@ -115,7 +115,7 @@ pub(super) async fn connect(
     image: &str,
 ) -> anyhow::Result<(ImageName, Remote)> {
     let name: ImageName = told(image.parse(), "REF")?;
-    let remote = told(Remote::connect(options, &name).await, &name)?;
+    let remote = told(Remote::introduced(options, &name).await, &name)?;
     Ok((name, remote))
 }
 

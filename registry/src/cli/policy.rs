@@ -3,6 +3,7 @@
 //! neither changes anything. `explain` and `status` ask a registry (`policy/registry.rs`).
 
 mod allow;
+mod baseline;
 mod impact;
 mod registry;
 mod tell;
@@ -34,6 +35,8 @@ pub(super) enum PolicyCommand {
     Explain(registry::ExplainArgs),
     /// Let a digest through for a while, whatever policies ask of it: break-glass
     Allow(allow::AllowArgs),
+    /// Sign a list of what readers get today, so that enforcement begins without an outage
+    Baseline(baseline::BaselineArgs),
     /// Tell which released tags other policies would take from readers
     Impact(impact::ImpactArgs),
     /// Tell which policies a registry has in force, and whether those on its disk are right
@@ -93,6 +96,7 @@ pub(super) fn policy(command: PolicyCommand, variables: Environment, env: &AllVa
         PolicyCommand::Explain(args) => registry::explain(args, env),
         PolicyCommand::Allow(args) => allow::allow(args, variables, env),
         PolicyCommand::Impact(args) => impact::impact(args, variables),
+        PolicyCommand::Baseline(args) => baseline::baseline(args, variables, env),
         PolicyCommand::Status(args) => registry::status(args, env),
     }
 }

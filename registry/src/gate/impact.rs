@@ -45,9 +45,22 @@ impl Gate {
         let config = config.ok_or_else(|| anyhow::anyhow!("the server has no configuration yet"))?;
         let trust_roots = if roots.is_empty() { config.policy.trust_roots.clone() } else { roots };
         let host = config.policy_host()?;
-        let places = Places { host, paths, trust_roots, max_evidence: config.policy.max_evidence };
+        let places = Places {
+            host,
+            paths,
+            trust_roots,
+            max_evidence: config.policy.max_evidence,
+            baseline: config.policy.baseline.clone(),
+        };
         let active = tokio::task::spawn_blocking(move || Active::load(&places)).await?;
         self.stopped(app, Arc::new(active.map_err(anyhow::Error::msg)?)).await
+    }
+
+    /// What policies call this registry.
+    pub(crate) fn host(&self) -> anyhow::Result<String> {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = config.ok_or_else(|| anyhow::anyhow!("the server has no configuration yet"))?;
+        Ok(config.policy_host()?)
     }
 
     /// Fails if `active` would take more from readers than the configuration allows.

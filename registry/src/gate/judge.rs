@@ -283,6 +283,16 @@ async fn allowed_by_hand(
     if decision.verdict == Verdict::Allowed || decision.reason == Reason::DeniedDigest {
         return Ok(decision);
     }
+    let Matter { active, repo, digest, .. } = matter;
+    let listed = active.baseline.as_ref().and_then(|baseline| baseline.lets_through(repo, digest, now));
+    if let Some(until) = listed {
+        let why = format!(
+            "it was released before, and is on the baseline until {until}; policies do not ({}: {})",
+            decision.reason.as_str(),
+            decision.why
+        );
+        return Ok(through(decision, until, why));
+    }
     let Some(allowance) = app.store.allowance(&matter.repo, &matter.digest).await? else {
         return Ok(decision);
     };
@@ -298,14 +308,13 @@ async fn allowed_by_hand(
         decision.reason.as_str(),
         decision.why
     );
-    Ok(Decision {
-        verdict: Verdict::Allowed,
-        reason: Reason::Ok,
-        fix: None,
-        valid_until: decision.valid_until.into_iter().chain([last]).min(),
-        why,
-        ..decision
-    })
+    Ok(through(decision, last, why))
+}
+
+/// Allowed until then, though policies are not satisfied.
+fn through(decision: Decision, until: Time, why: String) -> Decision {
+    let valid_until = decision.valid_until.into_iter().chain([until]).min();
+    Decision { verdict: Verdict::Allowed, reason: Reason::Ok, fix: None, valid_until, why, ..decision }
 }
 
 /// What cannot be looked at whole is not allowed; a store that fails is no verdict.

@@ -147,9 +147,11 @@ impl Gate {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move || {
             let mut hasher = DefaultHasher::new();
-            for path in
-                places.iter().flat_map(|places| places.paths.iter().chain(places.trust_roots.values()))
-            {
+            let baseline = places.iter().filter_map(|places| places.baseline.as_ref());
+            let baseline = baseline.flat_map(|baseline| [&baseline.file, &baseline.key]);
+            let policies =
+                places.iter().flat_map(|places| places.paths.iter().chain(places.trust_roots.values()));
+            for path in policies.chain(baseline) {
                 for (path, modified, size) in files(path) {
                     (path, modified, size).hash(&mut hasher);
                 }

@@ -189,6 +189,7 @@ policy:
   trust_roots: {} # default
   max_evidence: 20000 # default
   max_impact: null # default
+  baseline: null # default
 upgrade: "auto" # default
 repositories: [] # default
 "#;

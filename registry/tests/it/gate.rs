@@ -3,6 +3,7 @@
 //! `stella sign`, whose server this is. Each theme has a file below.
 
 mod allowances;
+mod baseline;
 mod commands;
 mod impact;
 mod red_team;

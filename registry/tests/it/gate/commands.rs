@@ -84,6 +84,10 @@ fn status_tells_what_readers_get_and_what_mends_it() {
     assert!(said.contains("not enforced"), "{said}");
     gated.run("reader", &["status", &gated.at("prod/app:missing")]).is(4);
     gated.run("reader", &["status", "not a name"]).is(2);
+    // Whoever logs in wrongly is told so, though anybody may ask.
+    let denied = gated.run("stranger", &["status", &image]).is(3);
+    assert!(denied.stderr.contains("prod/app:1"), "{denied:?}");
+    gated.run("anonymous", &["status", &image]).is(9);
 }
 
 #[test]
@@ -166,20 +170,26 @@ fn a_tag_goes_back_to_what_is_allowed_and_by_whom_may_move_it() {
     let first = gated.push("prod/app", "1", "one");
     gated.sign("prod/app", "1", &[]);
     let second = gated.push("prod/app", "1", "two");
-    gated.sign("prod/app", &second.digest, &[]);
+    // The tag means to the signer what was pushed last, though anybody may pull what was released.
+    gated.sign("prod/app", "1", &[]);
     let waits = gated.push("prod/app", "1", "three");
     let image = gated.at("prod/app:1");
     let said = gated.run("ci", &["tag", "history", &image]).is(0).stdout;
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 3, "{said}");
     assert!(lines[0].contains(&waits.digest) && lines[0].ends_with("waits"), "{said}");
-    assert!(lines[1].contains(&second.digest) && lines[1].ends_with("ci"), "{said}");
+    assert!(
+        lines[1].contains(&second.digest) && lines[1].ends_with("  ci"),
+        "who may push is told who did: {said}"
+    );
     assert!(lines[2].contains(&first.digest), "{said}");
     let anonymous = gated.run("anonymous", &["tag", "history", "--output", "json", &image]).is(0).json();
     assert_eq!(
         (&anonymous[0]["moves"][0]["to"], &anonymous[0]["moves"][0]["by"]),
         (&json!(second.digest), &Value::Null)
     );
+
+    gated.send("ci", crate::client::get("/api/stella/v1/tags/history?ref=prod/app:missing")).is(404);
 
     let back = gated.at(&format!("prod/app:1@{}", first.digest));
     for who in ["reader", "signer", "nobody", "anonymous"] {
