@@ -10,6 +10,7 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,14 +19,21 @@ use stella_storage::{
 };
 use tokio::sync::mpsc;
 
+use crate::app::App;
 use crate::exit;
 
+mod allowances;
 pub(crate) mod client;
 mod credentials;
+mod impact;
+mod released;
 mod server;
 mod socket;
 
+pub(crate) use allowances::{Allowances, NewAllowance};
 pub(crate) use credentials::{Credentials, Given, NewRobot};
+pub(crate) use impact::Impact;
+pub(crate) use released::Released;
 pub(crate) use server::Admin;
 
 /// Items that may wait for somebody to read them.
@@ -40,6 +48,9 @@ pub(crate) enum Request {
     Fsck(Fsck),
     Backup(Backup),
     Credentials(Credentials),
+    Allowances(Allowances),
+    Impact(Impact),
+    Released(Released),
 }
 
 /// A long operation on a store.
@@ -61,6 +72,15 @@ pub(crate) trait Operation: Sized + Send + Sync + 'static {
         store: &Store,
         items: mpsc::Sender<Self::Item>,
     ) -> impl Future<Output = Result<Self::Summary>> + Send;
+
+    /// The same in a running server, which may know more, or have to do more.
+    fn serve(
+        &self,
+        app: &Arc<App>,
+        items: mpsc::Sender<Self::Item>,
+    ) -> impl Future<Output = Result<Self::Summary>> + Send {
+        self.run(&app.store, items)
+    }
 
     /// What it is called in the audit trail, if it changes something.
     fn audited(&self) -> Option<&'static str>;

@@ -32,6 +32,7 @@ mod paging;
 pub(crate) mod policy;
 mod reading;
 mod referrers;
+mod releases;
 mod tags;
 pub(crate) mod token;
 mod uploads;

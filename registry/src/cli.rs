@@ -26,11 +26,13 @@ mod attest;
 mod backup;
 mod connection;
 mod copy;
+mod decision;
 mod digest;
 mod fsck;
 mod gc;
 mod generate_key_pair;
 mod health;
+mod init;
 mod inspect;
 mod key_files;
 mod password;
@@ -40,11 +42,14 @@ mod robot;
 mod sign;
 mod sign_blob;
 mod signing;
+mod status;
 mod table;
+mod tag;
 mod tags;
 mod upgrade;
 mod user;
 mod verify;
+mod wait;
 
 use access::AccessCommand;
 use attest::AttestArgs;
@@ -56,15 +61,19 @@ use fsck::FsckArgs;
 use gc::GcArgs;
 use generate_key_pair::GenerateKeyPairArgs;
 use health::HealthArgs;
+use init::InitArgs;
 use inspect::InspectArgs;
 use policy::PolicyCommand;
 use robot::{RobotCommand, TokenCommand};
 use sign::SignArgs;
 use sign_blob::SignBlobArgs;
+use status::StatusArgs;
+use tag::TagCommand;
 use tags::TagsArgs;
 use upgrade::UpgradeArgs;
 use user::UserCommand;
 use verify::{VerifyArgs, VerifyAttestationArgs, VerifyBlobArgs, VerifyBundleArgs};
+use wait::WaitArgs;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -86,6 +95,8 @@ struct Cli {
 enum Command {
     /// Serve the registry until SIGTERM or SIGINT
     Serve(Source),
+    /// Write what a registry needs that gives readers only what is signed: keys, policies, a user, a configuration
+    Init(InitArgs),
     /// Remove what nothing names any more, now; a server does so by itself every `collection.interval`
     Gc(GcArgs),
     /// Check everything that is kept, to the last byte, while the registry goes on
@@ -136,9 +147,16 @@ enum Command {
     VerifyBundle(VerifyBundleArgs),
     /// Verify a signature of a file
     VerifyBlob(VerifyBlobArgs),
-    /// Check policy documents, or tell what they say of an image
+    /// Check policy documents, or tell what they, or a registry's, say of an image
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Tell whether readers get an image, and if not, why and what mends it
+    Status(StatusArgs),
+    /// Wait until readers get an image, and print its digest: for CI, after signing
+    Wait(WaitArgs),
+    /// Tell where a tag has been, or roll it back
+    #[command(subcommand)]
+    Tag(TagCommand),
     /// Evaluate rules for another process of this program, within bounds of memory and time
     #[command(name = EVALUATE_RULES, hide = true)]
     EvaluateRules,
@@ -199,6 +217,7 @@ pub fn run(
     let all = AllVariables(env.into_iter().collect());
     let outcome = unicode(all.0.clone()).and_then(|env| match cli.command {
         Command::Serve(source) => serve(source, env).map(|()| 0),
+        Command::Init(args) => init::init(args, &all),
         Command::Gc(args) => gc::gc(args, env),
         Command::Fsck(args) => fsck::fsck(args, env),
         Command::Backup(command) => backup::backup(command, env),
@@ -222,7 +241,10 @@ pub fn run(
         Command::VerifyAttestation(args) => verify::verify_attestation(args, &all),
         Command::VerifyBundle(args) => verify::verify_bundle(args),
         Command::VerifyBlob(args) => verify::verify_blob(args),
-        Command::Policy(command) => policy::policy(command, &all),
+        Command::Policy(command) => policy::policy(command, env, &all),
+        Command::Status(args) => status::status(args, &all),
+        Command::Wait(args) => wait::wait(args, &all),
+        Command::Tag(command) => tag::tag(command, &all),
         Command::EvaluateRules => {
             stella_policy::serve_rules().context("rules cannot be evaluated").map(|()| 0)
         }

@@ -46,7 +46,7 @@ pub use monitoring::{Audit, Endpoint, Metrics, Tracing};
 pub use network::Network;
 pub use origin::Origin;
 pub use period::Period;
-pub use policy::Policy;
+pub use policy::{BaselineFiles, Policy};
 pub use size::ByteSize;
 pub use tls::{CertificateFiles, Tls, TlsVersion};
 

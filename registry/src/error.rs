@@ -317,7 +317,7 @@ impl From<Error> for ApiError {
                     What::Blob => "BLOB_UNKNOWN",
                     What::Manifest => "MANIFEST_UNKNOWN",
                     What::Upload => "BLOB_UPLOAD_UNKNOWN",
-                    What::Robot | What::RefreshToken => "UNSUPPORTED",
+                    What::Robot | What::RefreshToken | What::Allowance => "UNSUPPORTED",
                 };
                 Self::new(StatusCode::NOT_FOUND, code, message)
             }

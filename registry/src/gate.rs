@@ -27,17 +27,22 @@ use crate::error::ApiError;
 
 mod active;
 mod attachment;
+mod baseline;
 mod denial;
 mod grants;
+mod impact;
 mod judge;
 mod metrics;
 mod read;
 mod release;
+mod rollback;
 mod source;
 mod watch;
 
 use active::{Active, Local, Places};
+pub(crate) use baseline::signed_baseline;
 pub(crate) use denial::{CANDIDATE, DECISION, Judged, VERDICT};
+pub(crate) use impact::Stopped;
 use judge::{Asked, Judgements, Matter};
 pub(crate) use judge::{Judgement, Kind};
 use metrics::GateMetrics;
@@ -48,12 +53,14 @@ const TOLD: usize = 100;
 /// Blobs of which is known what names them.
 const HINTS: usize = 50_000;
 
+type Hints = Cache<(RepoName, Digest), Digest>;
+
 /// Decides what readers get.
 pub(crate) struct Gate {
     active: ArcSwapOption<Active>,
-    judgements: Judgements,
+    judgements: Arc<Judgements>,
     /// A manifest that may be read, by a blob that it names.
-    hints: Cache<(RepoName, Digest), Digest>,
+    hints: Arc<Hints>,
     later: release::Later,
     /// Lets one attachment be read at a time.
     attachments: Semaphore,
@@ -115,23 +122,32 @@ impl Gate {
     pub(crate) async fn load(config: &Config, store: &Store) -> anyhow::Result<Self> {
         let places = places(config)?;
         let gate = Gate {
-            active: ArcSwapOption::empty(),
-            judgements: Judgements::default(),
-            hints: Cache::new(HINTS),
+            places: Mutex::new(places.clone()),
+            config: Mutex::new(Some(config.clone())),
+            ..Gate::of(ArcSwapOption::empty(), base(config))
+        };
+        if let Some(places) = places {
+            gate.load_from(store, places, Some(config), None).await?;
+        }
+        Ok(gate)
+    }
+
+    /// With nothing in its memory.
+    fn of(active: ArcSwapOption<Active>, base: String) -> Self {
+        Gate {
+            active,
+            judgements: Arc::default(),
+            hints: Arc::new(Cache::new(HINTS)),
             later: release::Later::default(),
             attachments: Semaphore::new(1),
             loading: tokio::sync::Mutex::default(),
             metrics: GateMetrics::default(),
             error: Mutex::default(),
-            places: Mutex::new(places.clone()),
+            places: Mutex::default(),
             config: Mutex::default(),
             changed: Notify::new(),
-            base: base(config),
-        };
-        if let Some(places) = places {
-            gate.load_from(store, places, Some(config)).await?;
+            base,
         }
-        Ok(gate)
     }
 
     /// Whether the policies that a configuration names can be used with it; what is dubious about that, in sentences.
@@ -429,6 +445,7 @@ fn places(config: &Config) -> Result<Option<Places>, ConfigError> {
         paths: config.policy.paths.clone(),
         trust_roots: config.policy.trust_roots.clone(),
         max_evidence: config.policy.max_evidence,
+        baseline: config.policy.baseline.clone(),
     }))
 }
 

@@ -113,7 +113,7 @@ pub(crate) fn parts(
     });
     let policies: Part = Box::new(move |config| {
         let (app, config) = (Arc::clone(&judging), config.clone());
-        Box::pin(async move { app.gate.reload(&app.store, &config).await })
+        Box::pin(async move { app.gate.reload(&app, &config).await })
     });
     let mut parts =
         vec![("log.level", level), ("audit.file", audit), ("auth.htpasswd", passwords), ("policy", policies)];

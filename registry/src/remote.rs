@@ -28,6 +28,7 @@ mod push;
 mod reference;
 mod referrers;
 mod registry;
+mod stella;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -42,6 +43,7 @@ pub(crate) use push::Pushed;
 pub(crate) use reference::ImageName;
 pub(crate) use referrers::fallback_tag;
 pub(crate) use registry::Options;
+pub(crate) use stella::policy_status;
 pub(crate) use text::printable;
 
 use auth::Scopes;
@@ -66,6 +68,14 @@ impl Remote {
     pub(crate) async fn connect(options: &Options, name: &ImageName) -> Result<Self> {
         let registry = Registry::connect(options, name).await?;
         Ok(Remote { registry: Arc::new(registry), repository: name.repository.clone() })
+    }
+
+    /// The same, and shows the login from the first request on. A registry with a gate tells who says nothing of itself what
+    /// anonymous gets, and does not ask: of a tag the release, not what was pushed last.
+    pub(crate) async fn introduced(options: &Options, name: &ImageName) -> Result<Self> {
+        let remote = Self::connect(options, name).await?;
+        remote.registry.introduce().await?;
+        Ok(remote)
     }
 
     /// Another repository at the same registry, by the same connections and login.

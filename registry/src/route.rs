@@ -12,6 +12,9 @@ use stella_storage::RepoName;
 
 use crate::error::ApiError;
 
+/// Where a tag is rolled back: the one change outside of that API.
+pub(crate) const TAG_ROLLBACK: &str = "/api/stella/v1/tags/rollback";
+
 /// A path of the OCI distribution API. Last parts are text: what a malformed one means depends on
 /// the method.
 #[derive(Debug, PartialEq, Eq)]

@@ -28,6 +28,8 @@ pub enum What {
     Robot,
     /// A refresh token.
     RefreshToken,
+    /// What lets something through.
+    Allowance,
 }
 
 impl std::fmt::Display for What {
@@ -39,6 +41,7 @@ impl std::fmt::Display for What {
             What::Upload => "upload",
             What::Robot => "robot",
             What::RefreshToken => "refresh token",
+            What::Allowance => "allowance",
         })
     }
 }

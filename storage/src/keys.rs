@@ -28,6 +28,7 @@
 //! | `j` refresh tokens of a subject | sha256 of the subject, created, sha256 | – | revoking them all, the oldest |
 //! | `d` refresh tokens that expire | shard, expires, sha256 | – | which ones to sweep |
 //! | `o` signing key | kid | `SigningKey` | signing tokens, and checking them |
+//! | `z` allowance | digest, repository or nothing | `Allowance` | what is let through whatever policies say |
 //!
 //! Repositories are interned as 32-bit ids and digests stored as raw bytes, because keys decide the
 //! size of the store. Numbers are big-endian and text in the middle of a key is escaped and
@@ -38,7 +39,7 @@ use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::local::Location;
-use crate::name::Tag;
+use crate::name::{RepoName, Tag};
 
 mod any;
 mod credentials;
@@ -402,6 +403,21 @@ pub(crate) fn read_garbage(key: &[u8]) -> Result<(Timestamp, Location)> {
 
 pub(crate) fn last_pull(repo: RepoId, tag: &Tag) -> Vec<u8> {
     Builder::table(b'q').repo(repo).raw(tag.as_str().as_bytes()).build()
+}
+
+pub(crate) const ALLOWANCES: &[u8] = b"z";
+
+/// Of a digest in a repository; without one, everywhere.
+pub(crate) fn allowance(digest: &Digest, repo: Option<&RepoName>) -> Vec<u8> {
+    Builder::table(b'z').digest(digest).raw(repo.map_or("", RepoName::as_str).as_bytes()).build()
+}
+
+/// Reads what [`allowance`] wrote.
+pub(crate) fn read_allowance(key: &[u8]) -> Result<(Digest, Option<RepoName>)> {
+    let mut parts = Parts::after(key, ALLOWANCES)?;
+    let digest = parts.our_digest()?;
+    let repo = Some(parts.rest()?).filter(|name| !name.is_empty());
+    Ok((digest, repo.map(str::parse).transpose().map_err(|_| damaged())?))
 }
 
 /// Whether a row is part of a backup: what is stored, and what clients prove themselves with. Left out is what belongs to this place and moment: uploads under

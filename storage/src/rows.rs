@@ -19,6 +19,20 @@ mod credentials;
 
 pub(crate) use credentials::{Grant, RefreshToken, Robot, RobotUse, SigningKey};
 
+/// What is let through for a while, and why; which digest and where is in the key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Allowance {
+    #[n(0)]
+    pub(crate) reason: String,
+    #[n(1)]
+    pub(crate) by: String,
+    #[n(2)]
+    pub(crate) created: Timestamp,
+    #[n(3)]
+    pub(crate) expires: Timestamp,
+}
+
 /// Encodes a row.
 pub(crate) fn encode<T: Encode<()>>(row: &T) -> Result<Vec<u8>> {
     minicbor::to_vec(row).map_err(|error| Error::Corrupt(format!("a row cannot be written: {error}")))

@@ -25,6 +25,7 @@ use crate::keys;
 use crate::kv::{Engine, EngineOptions, ReadTx, WriteTx};
 use crate::local::{LocalBlobs, create_folder};
 
+mod allowances;
 mod backup;
 mod blobs;
 mod collection;
@@ -45,6 +46,7 @@ mod tags;
 mod upgrade;
 mod uploads;
 
+pub use allowances::Allowance;
 pub use backup::{BackupItem, BackupSummary, RestoreSummary, SnapshotName, VerifySummary, restore, verify};
 pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};

@@ -15,7 +15,7 @@ pub(crate) fn ask<O: Operation>(
     data: &Path,
     holder: &str,
     operation: O,
-    mut each: impl FnMut(&O::Item) -> io::Result<()>,
+    mut each: impl FnMut(O::Item) -> io::Result<()>,
 ) -> anyhow::Result<O::Summary> {
     let failed = |error: String, exit| Failed { error, exit };
     let path = socket::path(data);
@@ -49,7 +49,7 @@ pub(crate) fn ask<O: Operation>(
                 serde_json::from_value(value).map_err(|error| not_understood(&error))?;
             return Ok(done.summary);
         }
-        each(&serde_json::from_value(value).map_err(|error| not_understood(&error))?)?;
+        each(serde_json::from_value(value).map_err(|error| not_understood(&error))?)?;
     }
     Err(ended().into())
 }

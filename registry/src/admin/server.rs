@@ -46,6 +46,9 @@ struct Shared {
     fsck: AtomicBool,
     backup: AtomicBool,
     credentials: AtomicBool,
+    allowances: AtomicBool,
+    impact: AtomicBool,
+    released: AtomicBool,
 }
 
 impl Admin {
@@ -61,6 +64,9 @@ impl Admin {
             fsck: AtomicBool::default(),
             backup: AtomicBool::default(),
             credentials: AtomicBool::default(),
+            allowances: AtomicBool::default(),
+            impact: AtomicBool::default(),
+            released: AtomicBool::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Admin { data: data.to_owned(), shared, accepting })
@@ -118,6 +124,9 @@ async fn answer(stream: UnixStream, shared: &Shared) -> io::Result<()> {
         Ok(Request::Fsck(fsck)) => run(fsck, &shared.fsck, shared, client).await,
         Ok(Request::Backup(backup)) => run(backup, &shared.backup, shared, client).await,
         Ok(Request::Credentials(credentials)) => run(credentials, &shared.credentials, shared, client).await,
+        Ok(Request::Released(released)) => run(released, &shared.released, shared, client).await,
+        Ok(Request::Impact(impact)) => run(impact, &shared.impact, shared, client).await,
+        Ok(Request::Allowances(allowances)) => run(allowances, &shared.allowances, shared, client).await,
     }
 }
 
@@ -137,7 +146,7 @@ async fn run<O: Operation>(
     tracing::info!(operation = O::NAME, "administration begins");
     let (sender, items) = mpsc::channel(ITEMS);
     let (outcome, told) =
-        tokio::join!(operation.run(&shared.app.store, sender), client.tell(items, stop.clone()));
+        tokio::join!(operation.serve(&shared.app, sender), client.tell(items, stop.clone()));
     if let Some(action) = operation.audited() {
         let outcome = match &outcome {
             Ok(summary) => serde_json::to_value(summary).ok(),

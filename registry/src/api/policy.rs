@@ -2,7 +2,8 @@
 //! What policies say, for programs and for people: `/api/stella/v1/policy/explain` and `…/status` (JSON), and the page
 //! behind each denial's link, `/d/REPO@DIGEST` or `/d/REPO:TAG`, which needs no JavaScript.
 //!
-//! All need `pull` in the repository, the status only that the client may do something here.
+//! All need `pull` in the repository, the status only that the client may do something here. Beside them, tags
+//! (`releases.rs`).
 
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use stella_policy::{Decision, Verdict};
 use stella_storage::{Reference, RepoName};
 
-use super::{READ, bytes};
+use super::{READ, bytes, releases};
 use crate::access::{Action, Identity, Peer};
 use crate::app::App;
 use crate::error::ApiError;
@@ -28,7 +29,7 @@ const PAGE: &str = "/d/";
 
 /// Whether a path is answered here.
 pub(crate) fn is_for(path: &str) -> bool {
-    path == EXPLAIN || path == STATUS || path.starts_with(PAGE)
+    path == EXPLAIN || path == STATUS || path.starts_with(PAGE) || releases::is_for(path)
 }
 
 /// Answers. Who asked is put into `who` once it is known.
@@ -50,13 +51,15 @@ async fn found(
     peer: Peer,
     request: &Request<()>,
 ) -> Result<Response<Body>, ApiError> {
-    let method = request.method();
+    let identity = app.access.identify(&app.store, request.headers(), peer).await?;
+    let identity = who.get_or_init(|| identity);
+    let (method, path) = (request.method(), request.uri().path());
+    if releases::is_for(path) {
+        return releases::found(app, identity, request).await;
+    }
     if method != Method::GET && method != Method::HEAD {
         return Err(ApiError::method_not_allowed("GET, HEAD"));
     }
-    let identity = app.access.identify(&app.store, request.headers(), peer).await?;
-    let identity = who.get_or_init(|| identity);
-    let path = request.uri().path();
     if path == STATUS {
         app.access.require_catalog(identity)?;
         let is_admin = app.access.decide(identity, Action::Admin, None).allowed;
@@ -84,7 +87,7 @@ async fn found(
 }
 
 /// `REPO`, `REPO:TAG` or `REPO@DIGEST`; with neither, the tag `latest`.
-fn parse(name: &str) -> Result<(RepoName, Reference), ApiError> {
+pub(super) fn parse(name: &str) -> Result<(RepoName, Reference), ApiError> {
     if let Some((repo, digest)) = name.split_once('@') {
         return Ok((repo.parse()?, Reference::Digest(digest.parse()?)));
     }
@@ -98,7 +101,7 @@ fn private(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-fn json_answer(method: &Method, value: &Value) -> Response<Body> {
+pub(super) fn json_answer(method: &Method, value: &Value) -> Response<Body> {
     private(bytes(method, HeaderValue::from_static("application/json"), value.to_string().into_bytes()))
 }
 
@@ -106,6 +109,7 @@ fn json_answer(method: &Method, value: &Value) -> Response<Body> {
 fn in_json(explained: &Explained) -> Result<Value, ApiError> {
     let mut value =
         serde_json::to_value(&explained.decision).map_err(|error| ApiError::failed(error.to_string()))?;
+    why_of_each(&mut value, &explained.decision);
     if let Some(members) = value.as_object_mut() {
         members.insert("why".to_owned(), json!(explained.decision.why));
         members.insert("enforced".to_owned(), json!(explained.enforced));
@@ -116,6 +120,29 @@ fn in_json(explained: &Explained) -> Result<Value, ApiError> {
         members.insert("candidate".to_owned(), json!(explained.candidate.as_ref().map(ToString::to_string)));
     }
     Ok(value)
+}
+
+/// Why, for a person, of each part of it too.
+fn why_of_each(value: &mut Value, decision: &Decision) {
+    for (at, policy) in decision.policies.iter().enumerate() {
+        let Some(told) = value.pointer_mut(&format!("/policies/{at}")) else { return };
+        let set = |told: &mut Value, name: &str, value: Value| {
+            if let Some(members) = told.as_object_mut() {
+                members.insert(name.to_owned(), value);
+            }
+        };
+        set(told, "enforced", json!(policy.enforced));
+        set(told, "reason", json!(policy.reason));
+        set(told, "why", json!(policy.why));
+        for (at, authority) in policy.authorities.iter().enumerate() {
+            let Some(told) = told.pointer_mut(&format!("/authorities/{at}")) else { return };
+            set(told, "why", json!(authority.why));
+            for (at, evidence) in authority.evidence.iter().enumerate() {
+                let Some(told) = told.pointer_mut(&format!("/evidence/{at}")) else { return };
+                set(told, "why", json!(evidence.why));
+            }
+        }
+    }
 }
 
 fn kind(kind: &Kind) -> &'static str {

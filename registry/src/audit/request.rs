@@ -6,7 +6,7 @@ use http::{Method, Uri};
 
 use super::{Changed, Entry, TagChange};
 use crate::query::Query;
-use crate::route::{Split, Template};
+use crate::route::{Split, TAG_ROLLBACK, Template};
 
 /// Longer than any name, reference or digest that is right.
 const CLIPPED: usize = 512;
@@ -27,6 +27,9 @@ pub(crate) fn of_request(
         return None;
     }
     let failed = status >= 400;
+    if uri.path() == TAG_ROLLBACK {
+        return Some(of_rollback(uri, status, changed));
+    }
     let Some(split) = Split::of(uri.path()) else {
         // Nothing can be changed anywhere else.
         let action = if uri.path() == "/metrics" { "metrics.get" } else { "login" };
@@ -99,18 +102,39 @@ pub(crate) fn of_request(
         _ if failed => entry.action = "other",
         _ => return None,
     }
-    if let Some(Changed { digest, tags }) = changed {
-        if let Some(digest) = digest {
-            entry.digest = Some(digest.to_string());
-        }
-        let change = |(tag, previous): &(stella_storage::Tag, Option<stella_storage::Digest>)| TagChange {
-            tag: tag.to_string(),
-            previous: previous.as_ref().map(ToString::to_string),
-        };
-        entry.tags = tags.iter().take(MOST_TAGS).map(change).collect();
-        entry.more_tags = tags.len().checked_sub(MOST_TAGS).filter(|more| *more > 0);
-    }
+    add(&mut entry, changed);
     Some(entry)
+}
+
+/// What the handler knows beats what was asked for.
+fn add(entry: &mut Entry, changed: Option<&Changed>) {
+    let Some(Changed { digest, tags }) = changed else { return };
+    if let Some(digest) = digest {
+        entry.digest = Some(digest.to_string());
+    }
+    let change = |(tag, previous): &(stella_storage::Tag, Option<stella_storage::Digest>)| TagChange {
+        tag: tag.to_string(),
+        previous: previous.as_ref().map(ToString::to_string),
+    };
+    entry.tags = tags.iter().take(MOST_TAGS).map(change).collect();
+    entry.more_tags = tags.len().checked_sub(MOST_TAGS).filter(|more| *more > 0);
+}
+
+fn of_rollback(uri: &Uri, status: u16, changed: Option<&Changed>) -> Entry {
+    let query = Query::parse(uri.query()).ok();
+    let parameter = |name: &str| query.as_ref().and_then(|query| query.get(name)).map(clip);
+    let name = parameter("ref").unwrap_or_default();
+    let (repository, tag) = name.split_once(':').unwrap_or((&name, "latest"));
+    let mut entry = Entry {
+        action: "tag.rollback",
+        repository: Some(repository.to_owned()),
+        digest: parameter("digest"),
+        tags: vec![TagChange { tag: tag.to_owned(), previous: None }],
+        status: Some(status),
+        ..Entry::default()
+    };
+    add(&mut entry, changed);
+    entry
 }
 
 /// A reference is a digest if it has a colon, which no tag may have.
@@ -168,6 +192,12 @@ mod tests {
             ("PATCH", "/v2/a/blobs/uploads/id", 416, "upload.append a -  -"),
             ("DELETE", "/v2/a/blobs/uploads/id", 204, "upload.cancel a -  -"),
             ("POST", "/v2/a/tags/list", 405, "other a -  -"),
+            (
+                "POST",
+                "/api/stella/v1/tags/rollback?ref=a/b:v1&digest=sha256:ab",
+                403,
+                "tag.rollback a/b sha256:ab v1 -",
+            ),
         ] {
             assert_eq!(entry(method, uri, status).as_deref(), Some(expected), "{method} {uri}");
         }

@@ -108,12 +108,38 @@ impl Administration {
         let output = self.output;
         match &self.access {
             Access::Server { holder } => {
-                client::ask(&self.options.data, holder, operation, |item| output.print(item))
+                client::ask(&self.options.data, holder, operation, |item| output.print(&item))
             }
             Access::Direct(store) => {
                 let run = async |items| operation.run(store, items).await;
                 self.runtime.block_on(printed(output, run))
             }
+        }
+    }
+}
+
+impl Administration {
+    /// Runs an operation, gives its items to `each`, and gives what came of it.
+    pub(super) fn collect<O: Operation>(
+        &self,
+        operation: O,
+        mut each: impl FnMut(O::Item),
+    ) -> anyhow::Result<O::Summary> {
+        match &self.access {
+            Access::Server { holder } => client::ask(&self.options.data, holder, operation, |item| {
+                each(item);
+                Ok(())
+            }),
+            Access::Direct(store) => self.runtime.block_on(async {
+                let (sender, mut items) = mpsc::channel(ITEMS);
+                let gathering = async {
+                    while let Some(item) = items.recv().await {
+                        each(item);
+                    }
+                };
+                let (outcome, ()) = tokio::join!(operation.run(store, sender), gathering);
+                outcome.map_err(|error| Failed::from(error).into())
+            }),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn attest(args: AttestArgs, env: &AllVariables) -> Outcome {
     let options = registry.options(env);
     run(async move {
         let place = name.signed_place();
-        let remote = told(Remote::connect(&options, &name).await, &name)?;
+        let remote = told(Remote::introduced(&options, &name).await, &name)?;
         let signer = Signer { key, remote, place, as_bundle: signing.new_bundle_format, now: now() };
         for subject in told(signer.subjects(&name, false).await, &name)? {
             let said = Attestation { kind: &kind, predicate: &predicate };

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! `stella policy check` and `stella policy test`: what documents demand, and what they say of an image. Neither needs a
-//! server, and neither changes anything.
+//! `stella policy`. `check` and `test` tell what documents demand, and what they say of an image: neither needs a server, and
+//! neither changes anything. `explain` and `status` ask a registry (`policy/registry.rs`).
 
+mod allow;
+mod baseline;
+mod impact;
+mod registry;
 mod tell;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +17,7 @@ use super::connection::{AllVariables, run, told};
 use super::sign::now;
 use super::signing::{AtRegistry, failed, usage};
 use super::verify::{Form, Found, Target, built_in, root};
-use super::{Outcome, print};
+use super::{Environment, Outcome, print};
 use crate::exit;
 use crate::remote::ImageName;
 
@@ -27,6 +31,16 @@ pub(super) enum PolicyCommand {
     Check(CheckArgs),
     /// Tell what policy documents say of an image
     Test(TestArgs),
+    /// Tell what a registry's policies say of an image there, and why
+    Explain(registry::ExplainArgs),
+    /// Let a digest through for a while, whatever policies ask of it: break-glass
+    Allow(allow::AllowArgs),
+    /// Sign a list of what readers get today, so that enforcement begins without an outage
+    Baseline(baseline::BaselineArgs),
+    /// Tell which released tags other policies would take from readers
+    Impact(impact::ImpactArgs),
+    /// Tell which policies a registry has in force, and whether those on its disk are right
+    Status(registry::StatusArgs),
 }
 
 #[derive(Args)]
@@ -75,10 +89,15 @@ struct TrustedRoots {
     trusted_root: Vec<String>,
 }
 
-pub(super) fn policy(command: PolicyCommand, env: &AllVariables) -> Outcome {
+pub(super) fn policy(command: PolicyCommand, variables: Environment, env: &AllVariables) -> Outcome {
     match command {
         PolicyCommand::Check(args) => check(&args),
         PolicyCommand::Test(args) => test(args, env),
+        PolicyCommand::Explain(args) => registry::explain(args, env),
+        PolicyCommand::Allow(args) => allow::allow(args, variables, env),
+        PolicyCommand::Impact(args) => impact::impact(args, variables),
+        PolicyCommand::Baseline(args) => baseline::baseline(args, variables, env),
+        PolicyCommand::Status(args) => registry::status(args, env),
     }
 }
 
@@ -144,6 +163,11 @@ fn load(host: &str, paths: &[PathBuf], roots: &[TrustRoot]) -> anyhow::Result<Po
     PolicySet::load(host, paths, &names).map_err(|error| failed(&error))
 }
 
+/// Whether what stands before `=` is the name of a trust root, and not the begin of a path.
+fn is_root_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
 impl TrustedRoots {
     fn read(&self) -> anyhow::Result<Vec<TrustRoot>> {
         if self.trusted_root.is_empty() {
@@ -152,11 +176,8 @@ impl TrustedRoots {
         self.trusted_root
             .iter()
             .map(|text| {
-                let is_name = |name: &str| {
-                    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-                };
-                let (name, file) =
-                    text.split_once('=').filter(|(name, _)| is_name(name)).unwrap_or((DEFAULT, text));
+                let named = text.split_once('=').filter(|(name, _)| is_root_name(name));
+                let (name, file) = named.unwrap_or((DEFAULT, text));
                 root(name, Path::new(file))
             })
             .collect()

@@ -131,7 +131,7 @@ impl Signing {
 }
 
 /// The key that `--key` names.
-fn private_key(name: &str, env: &AllVariables) -> anyhow::Result<PrivateKey> {
+pub(super) fn private_key(name: &str, env: &AllVariables) -> anyhow::Result<PrivateKey> {
     let text = key_text(name, env)?;
     let about = |error: stella_policy::Error| usage(format!("{name}: {error}"));
     let password = if PrivateKey::needs_password(&text).map_err(about)? {

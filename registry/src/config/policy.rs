@@ -22,11 +22,33 @@ pub struct Policy {
     pub trust_roots: BTreeMap<String, PathBuf>,
     /// How many referrers and layers of evidence are looked at for one image; 100 to 100000. Default `20000`.
     pub max_evidence: usize,
+    /// How many tags that readers get may stop by a reload of policies; what would stop more is refused. Default: no
+    /// limit.
+    pub max_impact: Option<usize>,
+    /// A list of images that readers get until it expires, as `stella policy baseline` writes it. Default: none.
+    pub baseline: Option<BaselineFiles>,
+}
+
+/// `policy.baseline`: a signed list, and the key that it must be signed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineFiles {
+    /// The list.
+    pub file: PathBuf,
+    /// The public key, in PEM.
+    pub key: PathBuf,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { host: None, paths: Vec::new(), trust_roots: BTreeMap::new(), max_evidence: 20_000 }
+        Policy {
+            host: None,
+            paths: Vec::new(),
+            trust_roots: BTreeMap::new(),
+            max_evidence: 20_000,
+            max_impact: None,
+            baseline: None,
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl Place {
                 let reference = Reference::Tag(tag.clone());
                 match remote.resolve(&reference).await {
                     Ok(digest) if digest == manifest.digest => return Ok(true),
-                    Ok(_) | Err(Error::NotFound(_) | Error::Auth(_)) => {}
+                    Ok(_) | Err(Error::NotFound(_) | Error::Auth(_) | Error::Policy(_)) => {}
                     Err(error) => return Err(error),
                 }
                 remote.put_manifest(&reference, manifest).await?;

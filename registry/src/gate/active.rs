@@ -10,6 +10,8 @@ use quick_cache::sync::Cache;
 use stella_policy::{Enforcement, PolicySet, RootNames, Rules, TrustRoot, Verifier, limits};
 use stella_storage::RepoName;
 
+use super::baseline::Baseline;
+use crate::config::BaselineFiles;
 use crate::error::ApiError;
 
 /// Repositories whose part of the policies is kept.
@@ -22,12 +24,15 @@ pub(super) struct Places {
     pub(super) paths: Vec<PathBuf>,
     pub(super) trust_roots: BTreeMap<String, PathBuf>,
     pub(super) max_evidence: usize,
+    pub(super) baseline: Option<BaselineFiles>,
 }
 
 /// Policies, and what they are verified with.
 pub(crate) struct Active {
     pub(super) set: PolicySet,
     roots: Vec<TrustRoot>,
+    /// What readers get whatever policies ask, for a while.
+    pub(super) baseline: Option<Baseline>,
     max_evidence: usize,
     /// What they are known by: policies and trust roots.
     pub(super) hash: String,
@@ -66,9 +71,16 @@ impl Active {
         // What cannot verify here could nowhere.
         let trust = set.trust(&roots).map_err(|error| error.to_string())?;
         Verifier::new(&trust).map_err(|error| error.to_string())?;
-        let hash = format!("{}\n{}\n{}", set.hash(), set.trust_root(), places.max_evidence);
+        let baseline = match &places.baseline {
+            Some(BaselineFiles { file, key }) => Some(Baseline::read(file, key, &places.host)?),
+            None => None,
+        };
+        let mut hash = format!("{}\n{}\n{}", set.hash(), set.trust_root(), places.max_evidence);
+        if let Some(baseline) = &baseline {
+            hash = format!("{hash}\n{}", baseline.hash);
+        }
         let (repositories, max_evidence) = (Cache::new(REPOSITORIES), places.max_evidence);
-        Ok(Active { set, roots, max_evidence, hash, epoch: 0, repositories })
+        Ok(Active { set, roots, baseline, max_evidence, hash, epoch: 0, repositories })
     }
 
     /// What is about a repository.

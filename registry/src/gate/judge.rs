@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::active::{Active, Judging, Local};
 use super::source::{LocalSource, Parts, parts};
-use super::{Gate, attachment};
+use super::{Gate, Hints, attachment};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::evidence;
@@ -30,6 +30,8 @@ const STRIPES: usize = 64;
 const AT_ONCE: usize = 4;
 /// So many are made for people, or took long before: they hold nobody up but each other.
 const SLOW_AT_ONCE: usize = 2;
+/// Blobs of one manifest that are noted.
+const REMEMBERED: usize = 500;
 /// What took longer before is slow.
 const SLOW: Duration = Duration::from_millis(100);
 /// How long somebody waits for a turn.
@@ -179,16 +181,17 @@ impl Gate {
         let turn = self.judgements.turn(is_slow).await?;
         let asked = Asked { now: self.judgements.now(), last_released: None, released_at: state.released_at };
         let (app, matter, state) = (Arc::clone(app), matter.clone(), state.clone());
+        let (judgements, hints) = (Arc::clone(&self.judgements), Arc::clone(&self.hints));
         // Whoever asked may go away: the work goes on, keeps its turn until it is done, and is of use to who asks next.
         on_a_thread_for_work(async move {
             let _held = (alone, turn);
             let Folded { judgement, direct, .. } = fold(&app, &matter, &state, asked).await?;
             app.gate.metrics.judged(&judgement);
             if judgement.is_allowed() {
-                app.gate.remember_parts(&matter, direct);
+                remember(&hints, &matter, direct);
             }
             let judgement = Arc::new(judgement);
-            app.gate.judgements.kept.insert(key, Arc::clone(&judgement));
+            judgements.kept.insert(key, Arc::clone(&judgement));
             Ok(judgement)
         })
         .await
@@ -210,6 +213,13 @@ impl Gate {
             Ok((judgement, decision))
         })
         .await
+    }
+}
+
+/// Notes what an allowed manifest is made of, for who asks for that next.
+fn remember(hints: &Hints, matter: &Matter, parts: Vec<Digest>) {
+    for part in parts.into_iter().take(REMEMBERED) {
+        hints.insert((matter.repo.clone(), part), matter.digest.clone());
     }
 }
 
@@ -277,7 +287,10 @@ async fn fold(app: &App, matter: &Matter, state: &ManifestState, asked: Asked) -
                     let source = LocalSource { store: &app.store, repo };
                     let found = verifier.examine(&source, &subject.digest).await;
                     match found {
-                        Ok(found) => (kind, set.judge(&subject, &found.facts, &found.rejected, asked.now)),
+                        Ok(found) => {
+                            let decision = set.judge(&subject, &found.facts, &found.rejected, asked.now);
+                            (kind, allowed_by_hand(app, matter, decision, asked.now).await?)
+                        }
                         Err(error) => (kind, refused(set, &subject, &error)?),
                     }
                 }
@@ -303,6 +316,50 @@ async fn fold(app: &App, matter: &Matter, state: &ManifestState, asked: Asked) -
         valid_until: decision.valid_until,
     };
     Ok(Folded { judgement, decision, direct })
+}
+
+/// The same, if an operator let it through for a while; what is on a list of denied digests stays denied.
+async fn allowed_by_hand(
+    app: &App,
+    matter: &Matter,
+    decision: Decision,
+    now: Time,
+) -> Result<Decision, ApiError> {
+    if decision.verdict == Verdict::Allowed || decision.reason == Reason::DeniedDigest {
+        return Ok(decision);
+    }
+    let Matter { active, repo, digest, .. } = matter;
+    let listed = active.baseline.as_ref().and_then(|baseline| baseline.lets_through(repo, digest, now));
+    if let Some(until) = listed {
+        let why = format!(
+            "it was released before, and is on the baseline until {until}; policies do not ({}: {})",
+            decision.reason.as_str(),
+            decision.why
+        );
+        return Ok(through(decision, until, why));
+    }
+    let Some(allowance) = app.store.allowance(&matter.repo, &matter.digest).await? else {
+        return Ok(decision);
+    };
+    let last = Time(i64::try_from(allowance.expires.0.saturating_sub(1) / 1_000).unwrap_or(i64::MAX));
+    if now > last {
+        return Ok(decision);
+    }
+    let why = format!(
+        "{} lets it through until {}: {}; policies do not ({}: {})",
+        allowance.by,
+        allowance.expires.rfc3339(),
+        allowance.reason,
+        decision.reason.as_str(),
+        decision.why
+    );
+    Ok(through(decision, last, why))
+}
+
+/// Allowed until then, though policies are not satisfied.
+fn through(decision: Decision, until: Time, why: String) -> Decision {
+    let valid_until = decision.valid_until.into_iter().chain([until]).min();
+    Decision { verdict: Verdict::Allowed, reason: Reason::Ok, fix: None, valid_until, why, ..decision }
 }
 
 /// What cannot be looked at whole is not allowed; a store that fails is no verdict.

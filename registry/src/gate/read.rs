@@ -16,8 +16,6 @@ use crate::error::ApiError;
 const LEVELS: usize = 3;
 /// Manifests that are asked for one blob, or indexes for one manifest.
 const ASKED: usize = 10_000;
-/// Blobs of one manifest that are noted.
-const REMEMBERED: usize = 500;
 
 /// Whether readers may have something.
 #[derive(Clone, Debug)]
@@ -103,13 +101,6 @@ impl Gate {
             level = above;
         }
         Ok(Readable::No(own))
-    }
-
-    /// Notes what an allowed manifest is made of, for who asks for that next.
-    pub(super) fn remember_parts(&self, matter: &Matter, parts: Vec<Digest>) {
-        for part in parts.into_iter().take(REMEMBERED) {
-            self.hints.insert((matter.repo.clone(), part), matter.digest.clone());
-        }
     }
 
     /// A blob, if readers may have it: a manifest that they may have must name it. Bytes that are also a manifest here are

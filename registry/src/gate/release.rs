@@ -24,7 +24,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// How many times what it took last it waits then.
 const PACE: u32 = 10;
 /// How often a tag is tried that changes while it is judged.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
 
 /// Manifests that will be judged later.
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Gate {
                 digest: matter.digest.clone(),
                 generation: tag.generation,
                 stamp: state.stamp,
-                epoch: matter.active.epoch,
+                epoch: Some(matter.active.epoch),
                 signed_at: signed_at.map(timestamp),
             };
             if app.store.release(&matter.repo, &tag.tag, &release).await? {

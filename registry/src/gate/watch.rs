@@ -34,10 +34,11 @@ impl Gate {
         store: &Store,
         places: Places,
         config: Option<&Config>,
+        app: Option<&Arc<App>>,
     ) -> anyhow::Result<bool> {
         let _alone = self.loading.lock().await;
         let active = tokio::task::spawn_blocking(move || Active::load(&places)).await?;
-        let mut active = active.map_err(anyhow::Error::msg)?;
+        let active = active.map_err(anyhow::Error::msg)?;
         // A file that is away for a moment must not open the gate; who means it says so.
         if config.is_none()
             && let Some(present) = self.active.load_full()
@@ -48,7 +49,9 @@ impl Gate {
             );
         }
         let known = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(config) = config.cloned().or_else(known) {
+        let config = config.cloned().or_else(known);
+        let most = config.as_ref().and_then(|config| config.policy.max_impact);
+        if let Some(config) = config {
             for warning in grants::check(&config, &active.set).map_err(anyhow::Error::msg)? {
                 tracing::warn!("{warning}");
             }
@@ -57,6 +60,14 @@ impl Gate {
         if self.active.load().as_ref().is_some_and(|present| present.hash == active.hash) {
             return Ok(false);
         }
+        let active = Arc::new(active);
+        // At start there is nothing yet that readers get.
+        if let (Some(app), Some(most)) = (app, most) {
+            self.within_limit(app, &active, most).await?;
+        }
+        let active =
+            Arc::into_inner(active).ok_or_else(|| anyhow::anyhow!("the policies are still in use"))?;
+        let mut active = active;
         active.epoch = store.policy_epoch(&active.hash).await?;
         let (epoch, set) = (active.epoch, active.set.hash().to_string());
         self.active.store(Some(Arc::new(active)));
@@ -66,11 +77,11 @@ impl Gate {
     }
 
     /// Reads the policies again, from where the configuration says now. Those from before stay if these are wrong.
-    pub(crate) async fn reload(&self, store: &Store, config: &Config) -> anyhow::Result<()> {
+    pub(crate) async fn reload(&self, app: &Arc<App>, config: &Config) -> anyhow::Result<()> {
         let outcome = match places(config) {
             Ok(new) => {
                 self.places.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&new);
-                self.reload_from(store, new, Some(config)).await
+                self.reload_from(app, new, Some(config)).await
             }
             Err(error) => Err(error.into()),
         };
@@ -79,12 +90,12 @@ impl Gate {
 
     async fn reload_from(
         &self,
-        store: &Store,
+        app: &Arc<App>,
         places: Option<Places>,
         config: Option<&Config>,
     ) -> anyhow::Result<()> {
         if let Some(places) = places {
-            return self.load_from(store, places, config).await.map(drop);
+            return self.load_from(&app.store, places, config, Some(app)).await.map(drop);
         }
         if self.active.swap(None).is_some() {
             tracing::warn!("no policies are in force any more: the configuration names none");
@@ -139,7 +150,7 @@ impl Gate {
             }
             seen = now;
             let places = gate.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let outcome = gate.reload_from(&app.store, places, None).await;
+            let outcome = gate.reload_from(&app, places, None).await;
             if let Err(error) = gate.note(outcome) {
                 let error = format!("{error:#}");
                 tracing::error!(
@@ -155,9 +166,11 @@ impl Gate {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move || {
             let mut hasher = DefaultHasher::new();
-            for path in
-                places.iter().flat_map(|places| places.paths.iter().chain(places.trust_roots.values()))
-            {
+            let baseline = places.iter().filter_map(|places| places.baseline.as_ref());
+            let baseline = baseline.flat_map(|baseline| [&baseline.file, &baseline.key]);
+            let policies =
+                places.iter().flat_map(|places| places.paths.iter().chain(places.trust_roots.values()));
+            for path in policies.chain(baseline) {
                 for (path, modified, size) in files(path) {
                     (path, modified, size).hash(&mut hasher);
                 }

@@ -80,6 +80,19 @@ impl Auth {
         }
     }
 
+    /// Whether there is anything to log in with.
+    pub(super) async fn has_login(&self) -> Result<bool> {
+        let mut state = self.state.lock().await;
+        Ok(self.credential(&mut state).await?.is_some())
+    }
+
+    /// Learns from a 401 how to log in.
+    pub(super) async fn meet(&self, answer: &Response) {
+        let offered = challenges(answer.headers());
+        let bearer = offered.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+        self.state.lock().await.scheme = bearer.or(offered.first()).cloned();
+    }
+
     /// Learns from a 401 to a request that showed `shown`; whether to try once more.
     pub(super) async fn learn(
         &self,

@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// Credentials are missing, wrong, or not enough.
     #[error("{0}")]
     Auth(String),
+    /// A policy of the registry says no, or not yet.
+    #[error("{0}")]
+    Policy(String),
     /// It is not there.
     #[error("{0}")]
     NotFound(String),
@@ -54,6 +57,7 @@ impl Error {
         match self {
             Error::Usage(_) => exit::USAGE,
             Error::Auth(_) => exit::AUTH,
+            Error::Policy(_) => exit::POLICY,
             Error::NotFound(_) => exit::NOT_FOUND,
             Error::Integrity(_) | Error::OverLimit(_) => exit::INTEGRITY,
             Error::Transient { .. } => exit::RETRY,
@@ -71,6 +75,7 @@ impl Error {
         match self {
             Error::Usage(message) => Error::Usage(with(message)),
             Error::Auth(message) => Error::Auth(with(message)),
+            Error::Policy(message) => Error::Policy(with(message)),
             Error::NotFound(message) => Error::NotFound(with(message)),
             Error::Integrity(message) => Error::Integrity(with(message)),
             Error::Transient { message, after } => Error::Transient { message: with(message), after },
@@ -84,6 +89,7 @@ impl Error {
     pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let (code, message) = said(status, body);
         match status {
+            StatusCode::FORBIDDEN if headers.contains_key(crate::gate::DECISION) => Error::Policy(message),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Auth(message),
             StatusCode::NOT_FOUND => Error::NotFound(message),
             StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge(message),

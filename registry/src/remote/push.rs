@@ -108,7 +108,7 @@ impl Remote {
             Ok(response) if response.status() == StatusCode::CREATED => Ok(None),
             Ok(response) if response.status() == StatusCode::ACCEPTED => session(&response).map(Some),
             // Who may not mount may push.
-            Ok(_) | Err(Error::Auth(_)) => self.begin(digest).await.map(Some),
+            Ok(_) | Err(Error::Auth(_) | Error::Policy(_)) => self.begin(digest).await.map(Some),
             Err(error) => Err(error),
         }
     }

@@ -111,6 +111,23 @@ impl Registry {
         Ok(Registry { base, client, auth, patience: options.patience })
     }
 
+    /// Learns how to log in, if there is a login, so that it is shown from the first request on.
+    pub(super) async fn introduce(&self) -> Result<()> {
+        if !self.auth.has_login().await? {
+            return Ok(());
+        }
+        let url = self.base.join("v2/").map_err(|error| Error::Failed(error.to_string()))?;
+        let authority = self.base.authority();
+        let response = timeout(self.patience.idle, self.client.get(url).send())
+            .await
+            .map_err(|_| Error::transient(format!("{authority} does not answer")))?
+            .map_err(|error| explain(error, &format!("cannot reach {authority}")))?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.auth.meet(&response).await;
+        }
+        Ok(())
+    }
+
     /// Sends a request until there is an answer that is neither a 401 that logging in mends, nor a redirect,
     /// nor of the kind that passes.
     pub(super) async fn send(&self, call: &Call) -> Result<Response> {

@@ -188,6 +188,8 @@ policy:
   paths: [] # default
   trust_roots: {} # default
   max_evidence: 20000 # default
+  max_impact: null # default
+  baseline: null # default
 upgrade: "auto" # default
 repositories: [] # default
 "#;

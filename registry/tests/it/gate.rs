@@ -2,6 +2,10 @@
 //! The gate as clients meet it: what a pusher is told, what readers get, when that changes. Signatures are made by
 //! `stella sign`, whose server this is. Each theme has a file below.
 
+mod allowances;
+mod baseline;
+mod commands;
+mod impact;
 mod red_team;
 mod releases;
 

@@ -28,6 +28,8 @@ mod gate;
 mod health;
 mod hostile;
 mod http2;
+mod init;
+
 mod logs;
 mod manifests;
 mod metrics;

@@ -5,8 +5,8 @@
 //! parts: anything else is damage, because no lookup would ever find it.
 
 use super::{
-    Parts, RepoId, Review, damaged, garbage, read_garbage, read_refresh_token_expiry, read_review,
-    refresh_token_expiry, review,
+    Parts, RepoId, Review, damaged, garbage, read_allowance, read_garbage, read_refresh_token_expiry,
+    read_review, refresh_token_expiry, review,
 };
 use crate::clock::Timestamp;
 use crate::digest::Digest;
@@ -45,10 +45,12 @@ pub(crate) enum Key {
     RefreshTokenOf([u8; 32], Timestamp, [u8; 32]),
     RefreshTokenExpiry(Timestamp, [u8; 32]),
     Signing(String),
+    /// Of a digest in a repository, or everywhere.
+    Allowance(Digest, Option<RepoName>),
 }
 
 /// The tables, in the order in which a check goes through them: what others are repaired from first.
-pub(crate) const TABLES: &[u8] = b"mnilkcabxfetuhspgqrwyjdov";
+pub(crate) const TABLES: &[u8] = b"mnilkcabxfetuhspgqrwyjdovz";
 
 impl Key {
     pub(crate) fn read(key: &[u8]) -> Result<Key> {
@@ -133,6 +135,10 @@ impl Key {
                 Key::RefreshTokenExpiry(expires, sha256)
             }
             b'o' => Key::Signing(parts.credential_name()?.to_owned()),
+            b'z' => {
+                let (digest, repo) = read_allowance(key)?;
+                Key::Allowance(digest, repo)
+            }
             _ => return Err(damaged()),
         })
     }
@@ -168,7 +174,8 @@ impl Key {
             | Key::RefreshToken(_)
             | Key::RefreshTokenOf(..)
             | Key::RefreshTokenExpiry(..)
-            | Key::Signing(_) => None,
+            | Key::Signing(_)
+            | Key::Allowance(..) => None,
         }
     }
 }
@@ -184,7 +191,7 @@ impl Parts<'_> {
     }
 
     /// The digest of something that is stored, hence one that we can compute.
-    fn our_digest(&mut self) -> Result<Digest> {
+    pub(super) fn our_digest(&mut self) -> Result<Digest> {
         self.digest().and_then(|digest| digest.supported().map(|_| digest).map_err(|_| damaged()))
     }
 
@@ -241,11 +248,13 @@ mod tests {
                 (refresh_token_of(&a, due, &c), Key::RefreshTokenOf(a, due, c)),
                 (refresh_token_expiry(due, &a), Key::RefreshTokenExpiry(due, a)),
                 (signing_key(tag.as_str()), Key::Signing(tag.as_str().to_owned())),
+                (allowance(&db, None), Key::Allowance(db.clone(), None)),
+                (allowance(&da, Some(&name)), Key::Allowance(da.clone(), Some(name.clone()))),
             ] {
                 prop_assert!(TABLES.contains(&built[0]));
                 prop_assert_eq!(Key::read(&built).unwrap(), read);
                 // A key that goes on behind its end leads nowhere; those that end in text may just be longer.
-                if !b"mntuqrwo".contains(&built[0]) {
+                if !b"mntuqrwoz".contains(&built[0]) {
                     prop_assert!(Key::read(&[built.as_slice(), b"x"].concat()).is_err());
                 }
             }

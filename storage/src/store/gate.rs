@@ -8,7 +8,8 @@
 //! is found by nobody. A tag of a gated repository has two digests ([`View`]); [`Store::release`] makes the second the
 //! first by compare and set, so that nothing is released that was pushed over or whose evidence went meanwhile.
 
-use super::{Actor, Store, blobs, manifests, repositories, tags};
+use super::tag_guard::TagGuard;
+use super::{Deleter, Store, blobs, manifests, repositories, tags};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::{Error, Result, What};
@@ -97,8 +98,8 @@ pub struct Release {
     pub generation: u64,
     /// The manifest's stamp.
     pub stamp: u64,
-    /// The policies that it was judged by ([`Store::policy_epoch`]).
-    pub epoch: u64,
+    /// The policies that it was judged by ([`Store::policy_epoch`]), if by any.
+    pub epoch: Option<u64>,
     /// When it was signed, if that was proven.
     pub signed_at: Option<Timestamp>,
 }
@@ -449,20 +450,25 @@ impl Store {
             .await
     }
 
-    /// Points a tag at a manifest that is there, for readers and pushers alike, if both are as they were when it was judged.
+    /// Points a tag at a manifest that is there, for readers and pushers alike, if both are as they were when it was judged,
+    /// and the rules for tags allow it.
     pub async fn roll_back(
         &self,
         repo: &RepoName,
         tag: &Tag,
         release: &Release,
-        actor: &Actor,
+        mover: &Deleter,
     ) -> Result<bool> {
+        let guard = TagGuard::new(&self.rules(), repo, mover.may_change_protected);
         let (repo, tag, release) = (repo.clone(), tag.clone(), release.clone());
-        let (actor, now) = (actor.clone(), self.now());
+        let (actor, now) = (mover.actor.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
                 let repo = repositories::expect(tx, &repo).await?;
                 let before = tags::find(tx, repo, &tag).await?.ok_or(Error::NotFound(What::Manifest))?;
+                let evidence =
+                    manifests::find(tx, repo, &release.digest).await?.is_some_and(|row| row.evidence);
+                guard.may_set(tx, repo, &tag, &release.digest, evidence).await?;
                 if before.generation != release.generation || !mark_released(tx, repo, &release, now).await? {
                     return Ok(false);
                 }
@@ -507,8 +513,12 @@ async fn epoch(tx: &mut ReadTx) -> Result<Option<rows::PolicyEpoch>> {
 /// Notes when a manifest was released, if it is as it was when it was judged.
 async fn mark_released(tx: &mut WriteTx, repo: RepoId, release: &Release, now: Timestamp) -> Result<bool> {
     let Some(mut row) = manifests::find(tx, repo, &release.digest).await? else { return Ok(false) };
-    let in_force = epoch(tx).await?.map_or(0, |row| row.epoch);
-    if row.stamp != release.stamp || in_force != release.epoch {
+    if row.stamp != release.stamp {
+        return Ok(false);
+    }
+    if let Some(judged_by) = release.epoch
+        && epoch(tx).await?.map_or(0, |row| row.epoch) != judged_by
+    {
         return Ok(false);
     }
     row.released_at = Some(now);

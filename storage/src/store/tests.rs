@@ -29,6 +29,7 @@ use crate::manifest::Manifest;
 use crate::name::{Reference, RepoName, Tag};
 use crate::rows;
 
+mod allowances;
 mod backup;
 mod blobs;
 mod collection;

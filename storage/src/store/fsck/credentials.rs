@@ -28,6 +28,11 @@ pub(super) fn lone(read_key: &Key, key: &[u8], value: &[u8], found: &mut Finding
             format!("the signing key {kid:?} cannot be read"),
             "it is removed; clients whose tokens it signed log in again",
         ),
+        Key::Allowance(digest, _) => (
+            !matches!(read::<rows::Allowance>(value), Held::Unreadable),
+            format!("what allows {digest} cannot be read"),
+            "it is allowed no longer; allow it again",
+        ),
         _ => return,
     };
     if !readable {

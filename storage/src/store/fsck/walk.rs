@@ -179,7 +179,7 @@ async fn check_row(
             tags::last_pull((*repo, tag), value, found);
             Ok(())
         }
-        Key::Robot(_) | Key::RobotUse(_) | Key::Signing(_) => {
+        Key::Robot(_) | Key::RobotUse(_) | Key::Signing(_) | Key::Allowance(..) => {
             credentials::lone(&read, key, value, found);
             Ok(())
         }

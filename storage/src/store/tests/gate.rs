@@ -20,7 +20,7 @@ async fn release(lab: &Lab, repo: &RepoName, name: &str) -> Release {
     let state = lab.store.tag_state(repo, &tag(name)).await.unwrap();
     let digest = state.candidate.unwrap();
     let stamp = stamp(lab, repo, &digest).await;
-    Release { digest, generation: state.generation, stamp, epoch: 0, signed_at: Some(Timestamp(7_000)) }
+    Release { digest, generation: state.generation, stamp, epoch: Some(0), signed_at: Some(Timestamp(7_000)) }
 }
 
 async fn seen(lab: &Lab, repo: &RepoName, name: &str, view: View) -> Result<Digest> {
@@ -74,9 +74,9 @@ async fn a_held_tag_shows_readers_what_was_released_and_moves_by_compare_and_set
 
         let state = lab.store.tag_state(&app, &tag("v")).await.unwrap();
         let stamp = stamp(&lab, &app, &first).await;
-        let back = Release { digest: first.clone(), generation: state.generation, stamp, epoch: 0, signed_at: None };
-        assert!(lab.store.roll_back(&app, &tag("v"), &back, &actor("ops")).await.unwrap());
-        assert!(!lab.store.roll_back(&app, &tag("v"), &back, &actor("ops")).await.unwrap());
+        let back = Release { digest: first.clone(), generation: state.generation, stamp, epoch: None, signed_at: None };
+        assert!(lab.store.roll_back(&app, &tag("v"), &back, &deleter("ops")).await.unwrap());
+        assert!(!lab.store.roll_back(&app, &tag("v"), &back, &deleter("ops")).await.unwrap());
         for view in [View::Released, View::Pushed] {
             assert_eq!(seen(&lab, &app, "v", view).await.unwrap(), first);
         }
