@@ -445,7 +445,7 @@ fn places(config: &Config) -> Result<Option<Places>, ConfigError> {
         paths: config.policy.paths.clone(),
         trust_roots: config.policy.trust_roots.clone(),
         max_evidence: config.policy.max_evidence,
-        baseline: config.policy.baseline.clone(),
+        baseline: config.baseline()?,
     }))
 }
 

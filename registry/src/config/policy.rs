@@ -26,17 +26,17 @@ pub struct Policy {
     /// limit.
     pub max_impact: Option<usize>,
     /// A list of images that readers get until it expires, as `stella policy baseline` writes it. Default: none.
-    pub baseline: Option<BaselineFiles>,
+    pub baseline: BaselineFiles,
 }
 
 /// `policy.baseline`: a signed list, and the key that it must be signed with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BaselineFiles {
     /// The list.
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     /// The public key, in PEM.
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
 }
 
 impl Default for Policy {
@@ -47,12 +47,24 @@ impl Default for Policy {
             trust_roots: BTreeMap::new(),
             max_evidence: 20_000,
             max_impact: None,
-            baseline: None,
+            baseline: BaselineFiles::default(),
         }
     }
 }
 
 impl Config {
+    /// The files of the baseline, list and key, if there is one.
+    pub(crate) fn baseline(&self) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+        let (key, reason) = match (&self.policy.baseline.file, &self.policy.baseline.key) {
+            (Some(file), Some(key)) => return Ok(Some((file.clone(), key.clone()))),
+            (None, None) => return Ok(None),
+            (Some(_), None) => ("policy.baseline.file", "it counts only with policy.baseline.key"),
+            (None, Some(_)) => ("policy.baseline.key", "it means nothing without policy.baseline.file"),
+        };
+        let origin = self.origin(key);
+        Err(ConfigError::BadValue { origin, key: key.to_owned(), reason: reason.to_owned() })
+    }
+
     /// What images are called in policies before the name of their repository.
     pub(crate) fn policy_host(&self) -> Result<String, ConfigError> {
         if let Some(host) = &self.policy.host {

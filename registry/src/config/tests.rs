@@ -63,7 +63,7 @@ repositories:
 access:
   - {deny: [delete], to: everyone, repositories: [prod/**]}
   - {allow: [pull, push], to: [{subject: 'gitlab:*/**', claims: {ref_protected: 'true'}}, authenticated], repositories: [own]}
-policy: {host: registry.example, paths: [/etc/stella/policies], trust_roots: {}, max_evidence: 5000, max_impact: 10}
+policy: {host: registry.example, paths: [/etc/stella/policies], trust_roots: {}, max_evidence: 5000, max_impact: 10, baseline: {file: /etc/stella/baseline.json, key: /etc/stella/cosign.pub}}
 auth:
   htpasswd: /etc/stella/htpasswd
   robots: false

@@ -11,7 +11,6 @@ use stella_policy::{Enforcement, PolicySet, RootNames, Rules, TrustRoot, Verifie
 use stella_storage::RepoName;
 
 use super::baseline::Baseline;
-use crate::config::BaselineFiles;
 use crate::error::ApiError;
 
 /// Repositories whose part of the policies is kept.
@@ -24,7 +23,7 @@ pub(super) struct Places {
     pub(super) paths: Vec<PathBuf>,
     pub(super) trust_roots: BTreeMap<String, PathBuf>,
     pub(super) max_evidence: usize,
-    pub(super) baseline: Option<BaselineFiles>,
+    pub(super) baseline: Option<(PathBuf, PathBuf)>,
 }
 
 /// Policies, and what they are verified with.
@@ -72,7 +71,7 @@ impl Active {
         let trust = set.trust(&roots).map_err(|error| error.to_string())?;
         Verifier::new(&trust).map_err(|error| error.to_string())?;
         let baseline = match &places.baseline {
-            Some(BaselineFiles { file, key }) => Some(Baseline::read(file, key, &places.host)?),
+            Some((file, key)) => Some(Baseline::read(file, key, &places.host)?),
             None => None,
         };
         let mut hash = format!("{}\n{}\n{}", set.hash(), set.trust_root(), places.max_evidence);

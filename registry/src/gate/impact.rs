@@ -50,7 +50,7 @@ impl Gate {
             paths,
             trust_roots,
             max_evidence: config.policy.max_evidence,
-            baseline: config.policy.baseline.clone(),
+            baseline: config.baseline()?,
         };
         let active = tokio::task::spawn_blocking(move || Active::load(&places)).await?;
         self.stopped(app, Arc::new(active.map_err(anyhow::Error::msg)?)).await

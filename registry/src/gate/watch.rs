@@ -167,7 +167,7 @@ impl Gate {
         let look = move || {
             let mut hasher = DefaultHasher::new();
             let baseline = places.iter().filter_map(|places| places.baseline.as_ref());
-            let baseline = baseline.flat_map(|baseline| [&baseline.file, &baseline.key]);
+            let baseline = baseline.flat_map(|baseline| [&baseline.0, &baseline.1]);
             let policies =
                 places.iter().flat_map(|places| places.paths.iter().chain(places.trust_roots.values()));
             for path in policies.chain(baseline) {

@@ -189,7 +189,9 @@ policy:
   trust_roots: {} # default
   max_evidence: 20000 # default
   max_impact: null # default
-  baseline: null # default
+  baseline:
+    file: null # default
+    key: null # default
 upgrade: "auto" # default
 repositories: [] # default
 "#;

@@ -31,13 +31,14 @@ fn what_was_released_before_is_served_on_until_the_baseline_expires() {
         gated.guarded.server.ended();
         let users = gated.guarded.users();
         let paths = format!("[{}]", gated.path("policies").display());
-        let baseline = format!("{{file: {list}, key: {}}}", gated.path(key).display());
+        let key = gated.path(key);
         let env = [
             ("STELLA_ACCESS", super::ACCESS),
             ("STELLA_AUTH__HTPASSWD", users.to_str().unwrap()),
             ("STELLA_POLICY__HOST", super::HOST),
             ("STELLA_POLICY__PATHS", paths.as_str()),
-            ("STELLA_POLICY__BASELINE", baseline.as_str()),
+            ("STELLA_POLICY__BASELINE__FILE", list),
+            ("STELLA_POLICY__BASELINE__KEY", key.to_str().unwrap()),
         ];
         let data = gated.guarded.server.data().to_owned();
         gated.guarded.server = crate::server::Server::on(&data, &env);
