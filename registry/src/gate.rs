@@ -61,6 +61,8 @@ pub(crate) struct Gate {
     config: Mutex<Option<Config>>,
     /// Wakes who watches.
     changed: Notify,
+    /// Held while policies are read: what was read first must not come into force last.
+    loading: tokio::sync::Mutex<()>,
     /// What links begin with.
     base: String,
 }
@@ -118,6 +120,7 @@ impl Gate {
             places: Mutex::new(places.clone()),
             config: Mutex::default(),
             changed: Notify::new(),
+            loading: tokio::sync::Mutex::default(),
             base: base(config),
         };
         if let Some(places) = places {
@@ -137,6 +140,11 @@ impl Gate {
         })
     }
 
+    /// The number of the policies that are in force; none without any.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.active.load().as_ref().map(|active| active.epoch)
+    }
+
     /// What is about a repository, if there are policies and one of them does something there.
     pub(crate) fn gated(&self, repo: &RepoName) -> Result<Option<Gated>, ApiError> {
         let Some(active) = self.active.load_full() else { return Ok(None) };
@@ -153,7 +161,7 @@ impl Gate {
         repo: &RepoName,
         head: &ManifestHead,
     ) -> Result<Readable, ApiError> {
-        self.readable(app, &gated.matter(repo, &head.digest), &head.state).await
+        self.readable_in(app, gated, (repo, &head.digest), &head.state).await
     }
 
     /// Why readers see nothing under a tag whose candidate is `digest`.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use stella_policy::{self as policy, Decision, PolicySet, Reason, Subject, Time, Verdict};
 use stella_storage::{Clock as _, Digest, ManifestState, Reference, RepoName, SystemClock, Timestamp};
@@ -28,6 +29,8 @@ const KEPT: usize = 150_000;
 /// Judgements of one manifest are made one after another; so many of different ones at once.
 const STRIPES: usize = 64;
 const AT_ONCE: usize = 4;
+/// How often a manifest is judged again because something was said of it meanwhile: who signs for ever holds up nobody.
+const TRIES: usize = 3;
 
 /// What something is, for the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +71,11 @@ impl Judgement {
         self.verdict == Verdict::Allowed
     }
 
+    /// Whether readers may have it whatever is around it.
+    pub(super) fn is_for_its_own_sake(&self) -> bool {
+        self.is_allowed() && !matches!(self.kind, Kind::Attachment(_))
+    }
+
     /// Whether nothing around it helps: it is on a list of denied digests, or something below it.
     pub(crate) fn is_listed(&self) -> bool {
         self.reason == Reason::DeniedDigest
@@ -82,6 +90,16 @@ impl Judgement {
 }
 
 type Key = (RepoName, Digest);
+
+/// A key that is only looked up: most requests find what they look for.
+#[derive(Hash)]
+pub(super) struct Named<'a>(pub(super) &'a RepoName, pub(super) &'a Digest);
+
+impl Equivalent<Key> for Named<'_> {
+    fn equivalent(&self, (repo, digest): &Key) -> bool {
+        self.0 == repo && self.1 == digest
+    }
+}
 
 /// Judgements that were made.
 pub(super) struct Judgements {
@@ -118,7 +136,19 @@ impl Judgements {
 
     /// What was made of a manifest last, whether or not it still holds.
     pub(super) fn last(&self, repo: &RepoName, digest: &Digest) -> Option<Arc<Judgement>> {
-        self.kept.get(&(repo.clone(), digest.clone()))
+        self.kept.get(&Named(repo, digest))
+    }
+
+    /// What was made of a manifest, if that holds for it as it stands in `state`.
+    pub(super) fn holding(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        epoch: u64,
+        state: &ManifestState,
+    ) -> Option<Arc<Judgement>> {
+        let kept = self.last(repo, digest)?;
+        kept.holds(epoch, state, self.now()).then_some(kept)
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -143,14 +173,11 @@ impl Gate {
         matter: &Matter,
         state: &ManifestState,
     ) -> Result<Arc<Judgement>, ApiError> {
-        let key = (matter.repo.clone(), matter.digest.clone());
-        let held = || {
-            let kept = self.judgements.kept.get(&key)?;
-            kept.holds(matter.active.epoch, state, self.judgements.now()).then_some(kept)
-        };
+        let held = || self.judgements.holding(&matter.repo, &matter.digest, matter.active.epoch, state);
         if let Some(kept) = held() {
             return Ok(kept);
         }
+        let key = (matter.repo.clone(), matter.digest.clone());
         let _alone = match self.judgements.stripe(&key) {
             Some(stripe) => Some(stripe.lock().await),
             None => None,
@@ -159,12 +186,28 @@ impl Gate {
             return Ok(kept);
         }
         let Ok(_turn) = self.judgements.turns.acquire().await else { return Err(ApiError::unavailable()) };
-        let asked = Asked { now: self.judgements.now(), last_released: None, released_at: state.released_at };
-        let (judgement, _) = make(app, matter, state, asked).await?;
-        self.metrics.judged(&judgement);
-        let judgement = Arc::new(judgement);
-        self.judgements.kept.insert(key, Arc::clone(&judgement));
-        Ok(judgement)
+        let (mut state, mut tries) = (state.clone(), TRIES);
+        loop {
+            let asked =
+                Asked { now: self.judgements.now(), last_released: None, released_at: state.released_at };
+            let made = make(app, matter, &state, asked).await;
+            // It was read piece by piece. What was so at one moment has the same stamp before and after.
+            let Some(after) = app.store.manifest_state(&matter.repo, &matter.digest).await? else {
+                return Err(stella_storage::Error::NotFound(stella_storage::What::Manifest).into());
+            };
+            let is_whole = after.stamp == state.stamp;
+            if !is_whole && tries > 0 {
+                (state, tries) = (after, tries - 1);
+                continue;
+            }
+            let (judgement, _) = made?;
+            self.metrics.judged(&judgement);
+            let judgement = Arc::new(judgement);
+            if is_whole {
+                self.judgements.kept.insert(key, Arc::clone(&judgement));
+            }
+            return Ok(judgement);
+        }
     }
 
     /// The same anew, with all that is known: for people, and for a release that is judged by more than the manifest.

@@ -85,7 +85,7 @@ impl Gate {
                 stamp: state.stamp,
                 signed_at: signed_at.map(timestamp),
             };
-            if app.store.release(&matter.repo, &tag.tag, &release).await? {
+            if app.store.release(&matter.repo, &tag.tag, &release, matter.active.epoch).await? {
                 let after = SystemClock.now().0.saturating_sub(tag.updated.0);
                 self.metrics.released(Duration::from_millis(after));
                 tracing::info!(repository = %matter.repo, tag = %tag.tag, digest = %matter.digest, "released");

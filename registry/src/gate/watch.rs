@@ -35,6 +35,7 @@ impl Gate {
         places: Places,
         config: Option<&Config>,
     ) -> anyhow::Result<bool> {
+        let _alone = self.loading.lock().await;
         let active = tokio::task::spawn_blocking(move || Active::load(&places)).await?;
         let mut active = active.map_err(anyhow::Error::msg)?;
         let known = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -49,6 +50,8 @@ impl Gate {
         }
         active.epoch = store.policy_epoch(&active.hash).await?;
         let (epoch, set) = (active.epoch, active.set.hash().to_string());
+        // Not nothing, until the pass has counted.
+        self.metrics.set_pending(1);
         self.active.store(Some(Arc::new(active)));
         self.changed.notify_one();
         tracing::info!(epoch, set, "policies are in force");
@@ -76,6 +79,7 @@ impl Gate {
         if let Some(places) = places {
             return self.load_from(store, places, config).await.map(drop);
         }
+        let _alone = self.loading.lock().await;
         if self.active.swap(None).is_some() {
             tracing::warn!("no policies are in force any more: the configuration names none");
         }
@@ -95,7 +99,7 @@ impl Gate {
         let gate = &app.gate;
         let (mut seen, mut swept) = (gate.fingerprint().await, None);
         loop {
-            let epoch = gate.active.load().as_ref().map(|active| active.epoch);
+            let epoch = gate.epoch();
             let is_due = swept.is_none_or(|(of, at): (Option<u64>, tokio::time::Instant)| {
                 of != epoch || at.elapsed() > AGAIN
             });
@@ -151,6 +155,7 @@ impl Gate {
     /// Judges every tag of every enforced repository, and releases what is allowed.
     async fn pass(&self, app: &Arc<App>) -> anyhow::Result<()> {
         let failed = |error| anyhow::anyhow!("{error:?}");
+        let epoch = self.epoch();
         let mut repositories = Vec::new();
         let mut after = None;
         loop {
@@ -194,7 +199,9 @@ impl Gate {
                 }
             }
         }
-        self.metrics.set_pending(0);
+        if self.epoch().is_none_or(|now| Some(now) == epoch) {
+            self.metrics.set_pending(0);
+        }
         Ok(())
     }
 }

@@ -372,9 +372,15 @@ impl Store {
             .await
     }
 
-    /// Lets readers see a tag's candidate, if tag and manifest are as they were when it was judged. Says whether they do
-    /// now; false means that something changed, and will be judged again.
-    pub async fn release(&self, repo: &RepoName, tag: &Tag, release: &Release) -> Result<bool> {
+    /// Lets readers see a tag's candidate, if tag, manifest and policies ([`Store::policy_epoch`]) are as they were when it
+    /// was judged. Says whether they do now; false means that something changed, and will be judged again.
+    pub async fn release(
+        &self,
+        repo: &RepoName,
+        tag: &Tag,
+        release: &Release,
+        policies: u64,
+    ) -> Result<bool> {
         let (repo, tag, release, now) = (repo.clone(), tag.clone(), release.clone(), self.now());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
@@ -387,6 +393,9 @@ impl Store {
                 }
                 if before.released == before.candidate {
                     return Ok(true);
+                }
+                if epoch(tx).await?.map_or(0, |row| row.epoch) != policies {
+                    return Ok(false);
                 }
                 if !mark_released(tx, repo, &release, now).await? {
                     return Ok(false);

@@ -46,8 +46,8 @@ async fn a_held_tag_shows_readers_what_was_released_and_moves_by_compare_and_set
         assert_eq!(listed(View::Released).await.unwrap(), [("v".to_owned(), false)]);
         assert_eq!(listed(View::Pushed).await.unwrap(), [("v".to_owned(), true)]);
         let now = release(&lab, &app, "v").await;
-        assert!(lab.store.release(&app, &tag("v"), &now).await.unwrap());
-        assert!(lab.store.release(&app, &tag("v"), &now).await.unwrap(), "the same again changes nothing");
+        assert!(lab.store.release(&app, &tag("v"), &now, 0).await.unwrap());
+        assert!(lab.store.release(&app, &tag("v"), &now, 0).await.unwrap(), "the same again changes nothing");
         assert_eq!(seen(&lab, &app, "v", View::Released).await.unwrap(), first);
         assert_eq!(lab.store.tag_state(&app, &tag("v")).await.unwrap().signed_at, Some(Timestamp(7_000)));
         assert_eq!(lab.store.manifest_state(&app, &first).await.unwrap().unwrap().released_at, Some(lab.now()));
@@ -56,17 +56,20 @@ async fn a_held_tag_shows_readers_what_was_released_and_moves_by_compare_and_set
         assert_eq!(seen(&lab, &app, "v", View::Released).await.unwrap(), first);
         let (head, _) = lab.store.manifest_within(&app, &by_tag("v"), View::Released, 0).await.unwrap();
         assert_eq!(head.candidate, Some(second.clone()));
-        assert!(!lab.store.release(&app, &tag("v"), &now).await.unwrap(), "another was pushed meanwhile");
+        assert!(!lab.store.release(&app, &tag("v"), &now, 0).await.unwrap(), "another was pushed meanwhile");
         let late = release(&lab, &app, "v").await;
         // Evidence went after it was judged.
         lab.put_image(&app, b"signature", &[&format!("{}.sig", second.to_string().replace(':', "-"))]).await;
-        assert!(!lab.store.release(&app, &tag("v"), &late).await.unwrap(), "its stamp is another");
+        assert!(!lab.store.release(&app, &tag("v"), &late, 0).await.unwrap(), "its stamp is another");
         // The same pushed again is another generation.
         let earlier = release(&lab, &app, "v").await;
         push_held(&lab, &app, b"2", &["v"]).await;
-        assert!(!lab.store.release(&app, &tag("v"), &earlier).await.unwrap());
+        assert!(!lab.store.release(&app, &tag("v"), &earlier, 0).await.unwrap());
+        // Other policies came.
         let now = release(&lab, &app, "v").await;
-        assert!(lab.store.release(&app, &tag("v"), &now).await.unwrap());
+        let policies = lab.store.policy_epoch("others").await.unwrap();
+        assert!(!lab.store.release(&app, &tag("v"), &now, policies - 1).await.unwrap());
+        assert!(lab.store.release(&app, &tag("v"), &now, policies).await.unwrap());
         assert_eq!(seen(&lab, &app, "v", View::Released).await.unwrap(), second);
         let moves = lab.store.tag_history(&app, &tag("v")).await.unwrap();
         let moves: Vec<_> = moves.into_iter().map(|moved| (moved.from, moved.to)).collect();
