@@ -12,6 +12,7 @@ mod crash;
 mod curl;
 mod docker;
 mod dying_disk;
+mod gate_recovery;
 mod helm;
 mod image;
 mod login;
