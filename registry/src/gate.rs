@@ -64,7 +64,7 @@ pub(crate) struct Gate {
     later: release::Later,
     /// Lets one attachment be read at a time.
     attachments: Semaphore,
-    /// Lets one set be loaded at a time.
+    /// Held while policies are read: what was read first must not come into force last.
     loading: tokio::sync::Mutex<()>,
     pub(crate) metrics: GateMetrics,
     /// What is wrong with the policies on disk, while others are in force.
@@ -161,6 +161,11 @@ impl Gate {
         })
     }
 
+    /// The number of the policies that are in force; none without any.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.active.load().as_ref().map(|active| active.epoch)
+    }
+
     /// What is about a repository, if there are policies and one of them does something there.
     pub(crate) fn gated(&self, repo: &RepoName) -> Option<Gated> {
         let active = self.active.load_full()?;
@@ -177,7 +182,7 @@ impl Gate {
         repo: &RepoName,
         head: &ManifestHead,
     ) -> Result<Readable, ApiError> {
-        self.readable(app, &gated.matter(repo, &head.digest), &head.state).await
+        self.readable_in(app, gated, (repo, &head.digest), &head.state).await
     }
 
     /// What is to become of a reader who sees nothing under a tag whose candidate is `digest`.

@@ -101,7 +101,7 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
                 };
                 let anonymous = content.load(&server, what, None);
                 let known = content.load(&server, what, Some((by.header(), credentials.value(by))));
-                Pair { name, aims, plain: anonymous, other: known }
+                Pair { name, measure: Measure::Cost, aims, plain: anonymous, other: known }
             })
             .collect();
         rows = pairs::measure(plan, FAMILY, &server, &pairs);

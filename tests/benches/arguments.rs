@@ -15,6 +15,13 @@ pub(crate) struct Arguments {
     /// Measure only rows whose name contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Vec<String>,
+    /// Policies of the family gate; a large company has 10000 [default: 1000, with --quick 100]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) policies: Option<u64>,
+    /// Digests that they are about; it has 100000, which take an hour to push: raise --patience too [default: 5000, with
+    /// --quick 200]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) digests: Option<u64>,
     /// Print the names of all rows, and measure nothing
     #[arg(long)]
     pub(crate) list: bool,

@@ -25,6 +25,8 @@ mod access;
 mod arguments;
 mod bare;
 mod content;
+mod gate;
+mod gate_many;
 mod janitor;
 mod load;
 mod machine;
@@ -80,12 +82,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })?;
     let statement = machine::describe(&plan)?;
     let mut rows = Vec::new();
-    let families: [Family; 8] = [
+    let families: [Family; 9] = [
         pull::rows,
         push::rows,
         manifests::rows,
         pages::rows,
         access::rows,
+        gate::rows,
         start::rows,
         memory::rows,
         verify::rows,

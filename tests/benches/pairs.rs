@@ -24,6 +24,8 @@ const SHORTEST: Duration = Duration::from_millis(300);
 /// Two loads on one server that differ in one thing.
 pub(crate) struct Pair<'a> {
     pub(crate) name: String,
+    /// What the other one has that the plain one has not.
+    pub(crate) measure: Measure,
     pub(crate) aims: Vec<Aim>,
     pub(crate) plain: Load<'a>,
     pub(crate) other: Load<'a>,
@@ -63,7 +65,7 @@ pub(crate) fn measure(plan: &Plan, family: &'static str, server: &Server, pairs:
     let row = |(pair, (_, cell)): (&Pair<'_>, _)| Row {
         family,
         name: pair.name.clone(),
-        measure: Measure::Cost,
+        measure: pair.measure,
         aims: pair.aims.clone(),
         cells: vec![(server.kind, cell)],
     };
@@ -108,11 +110,15 @@ impl Pair<'_> {
             }
         }
         ensure!(plain > 0, "the kernel counts no processor time");
+        let beside = match self.measure {
+            Measure::Gated => "ungated_server_us_per_request",
+            _ => "anonymous_server_us_per_request",
+        };
         let micros = |nanos: u64| precise(nanos) / 1e3 / precise(requests * SLICES);
         Ok(vec![
-            (Measure::Cost.name(), precise(other) / precise(plain)),
+            (self.measure.name(), precise(other) / precise(plain)),
             ("server_us_per_request", micros(other)),
-            ("anonymous_server_us_per_request", micros(plain)),
+            (beside, micros(plain)),
         ])
     }
 }

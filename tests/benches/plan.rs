@@ -46,6 +46,9 @@ pub(crate) struct Sizes {
     pub(crate) repositories: u64,
     /// Manifests of a store that is started.
     pub(crate) manifests: u64,
+    /// Policies, and digests that they are about.
+    pub(crate) policies: u64,
+    pub(crate) judged: u64,
     /// Clients that stand still in the middle of an upload.
     pub(crate) idle_uploads: usize,
     /// Connections that stand still between requests.
@@ -64,6 +67,8 @@ impl Sizes {
         referrers: 5_000,
         repositories: 10_000,
         manifests: 300_000,
+        policies: 1_000,
+        judged: 5_000,
         idle_uploads: 500,
         idle_connections: 2_000,
     };
@@ -76,6 +81,8 @@ impl Sizes {
         referrers: 100,
         repositories: 300,
         manifests: 1_000,
+        policies: 100,
+        judged: 200,
         idle_uploads: 50,
         idle_connections: 200,
     };
@@ -99,6 +106,9 @@ impl Plan {
         };
         let folder = arguments.within.clone().unwrap_or_default();
         let sizes = if quick { Sizes::QUICK } else { Sizes::FULL };
+        let policies = arguments.policies.unwrap_or(sizes.policies);
+        let judged = arguments.digests.unwrap_or(sizes.judged);
+        let sizes = Sizes { policies, judged, ..sizes };
         Ok(Self { arguments, sizes, rounds, turn, programs, folder })
     }
 

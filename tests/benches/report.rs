@@ -138,7 +138,7 @@ fn cell(row: &Row, kind: Kind, notes: &mut Vec<String>) -> String {
         Some((_, Cell::Absent(why))) => format!("– [{}]", note(&format!("{}: {why}", kind.name()))),
         Some((_, Cell::Failed(why))) => format!("failed [{}]", note(&format!("{}: {why}", kind.name()))),
         // Close to 1, where the third digit behind the point counts.
-        Some((_, Cell::Figures(_))) if row.measure == Measure::Cost => {
+        Some((_, Cell::Figures(_))) if matches!(row.measure, Measure::Cost | Measure::Gated) => {
             spread(&row.values(kind, row.measure.name()), |value| format!("{value:.3}"))
         }
         Some((_, Cell::Figures(_))) => {
@@ -197,10 +197,11 @@ impl Measure {
             Self::Rate => "per s / server CPU µs each",
             Self::Latency => "p50 ms / p99 ms",
             Self::Growth => "×",
-            Self::Start => "ms",
+            Self::Start | Self::Until => "ms",
             Self::Memory => "MB",
             Self::MemoryEach => "KiB each",
             Self::Cost => "× the CPU of anonymous",
+            Self::Gated => "× the CPU of ungated",
             Self::Processor => "ms of CPU",
         }
     }
@@ -213,10 +214,11 @@ impl Measure {
             Self::Rate => &[("requests_per_second", 1.0), ("server_us_per_request", 1.0)],
             Self::Latency => &[("p50_us", 1e-3), ("p99_us", 1e-3)],
             Self::Growth => &[("times", 1.0)],
-            Self::Start => &[("ms", 1.0)],
+            Self::Start | Self::Until => &[("ms", 1.0)],
             Self::Memory => &[("mb", 1.0)],
             Self::MemoryEach => &[("kib_each", 1.0)],
             Self::Cost => &[("times_anonymous", 1.0)],
+            Self::Gated => &[("times_ungated", 1.0)],
             Self::Processor => &[("cpu_ms", 1.0)],
         }
     }

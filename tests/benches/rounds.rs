@@ -45,6 +45,10 @@ pub(crate) enum Measure {
     MemoryEach,
     /// How many times the processor time of a request that does not say who it is from.
     Cost,
+    /// How many times the processor time of a request for what no policy is about.
+    Gated,
+    /// Milliseconds until something is done.
+    Until,
     /// Milliseconds of processor time, of one call or of a whole program.
     Processor,
 }
@@ -287,10 +291,11 @@ impl Measure {
             Self::Requests | Self::Rate => "requests_per_second",
             Self::Latency => "p50_us",
             Self::Growth => "times",
-            Self::Start => "ms",
+            Self::Start | Self::Until => "ms",
             Self::Memory => "mb",
             Self::MemoryEach => "kib_each",
             Self::Cost => "times_anonymous",
+            Self::Gated => "times_ungated",
             Self::Processor => "cpu_ms",
         }
     }

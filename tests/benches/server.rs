@@ -275,7 +275,8 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         for &id in &self.processes {
             if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
                 // One that has ended is noticed by whoever talks to it next.

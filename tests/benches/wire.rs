@@ -173,6 +173,11 @@ impl Talk {
         Self { credentials: credentials.map(str::to_owned), ..self }
     }
 
+    /// The same, for one that is lent.
+    pub(crate) fn authorize(&mut self, credentials: &str) {
+        self.credentials = Some(credentials.to_owned());
+    }
+
     /// Sends a request, its body in pieces, and reads the answer.
     pub(crate) fn ask(
         &mut self,

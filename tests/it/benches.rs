@@ -59,6 +59,9 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
         "access: blob pull 1 MiB with a token, 16 clients",
         "access: manifest GET by tag with a password, 16 clients",
         "access: /token for one repository, 16 clients",
+        "gate: manifest GET by tag, 16 clients",
+        "gate: from a signature's PUT to its tag's release, 1 client",
+        "gate: 100 policies and 200 digests: until new ones hold",
         "start to ready: nothing kept",
         "verify: an image signed with a P-256 key, in the library",
     ];
@@ -82,7 +85,7 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
     for row in measured {
         let stella = &row["servers"]["stella"];
         let compared = row["compared"].as_str().unwrap();
-        let count = if compared == "times_anonymous" { 3 } else { 1 };
+        let count = if compared.starts_with("times_") { 3 } else { 1 };
         assert_eq!(stella["rounds"].as_array().unwrap().len(), count, "{row:#}");
         assert!(stella["median"][compared].as_f64().unwrap() > 0.0, "{row:#}");
         assert!(table.contains(&format!("| {} ", row["name"].as_str().unwrap())), "{table}");
@@ -102,7 +105,9 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
     assert!(tokens["median"]["requests_per_second"].as_f64().unwrap() > 0.0, "{tokens:#}");
     assert!(tokens["stella_is_better_by"]["median"].as_f64().unwrap() > 0.0, "{tokens:#}");
 
-    let verified = &measured[12]["aims"][0]["aim"];
+    let gated = &measured[11]["servers"]["stella"]["median"];
+    assert!(gated["ungated_server_us_per_request"].as_f64().unwrap() > 0.0, "{gated:#}");
+    let verified = &measured[15]["aims"][0]["aim"];
     assert_eq!(verified.as_str().unwrap().split(':').next(), Some("≤ 1 ms of CPU"));
 
     assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 0);

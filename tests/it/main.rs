@@ -13,6 +13,7 @@ mod curl;
 mod docker;
 mod dying_disk;
 mod gate;
+mod gate_recovery;
 mod helm;
 mod image;
 mod login;

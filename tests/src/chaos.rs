@@ -29,7 +29,7 @@ mod wire;
 mod worker;
 
 pub use disk::{Disk, FileSystem};
-pub(crate) use rng::Rng;
+pub use rng::Rng;
 pub(crate) use session::Recipe;
 pub(crate) use wire::Wire;
 

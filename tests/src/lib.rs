@@ -50,7 +50,7 @@ mod workshop;
 pub use authority::{Authority, Issued};
 pub use bench::Bench;
 pub use channel::Channel;
-pub use chaos::{Campaign, Disk, FileSystem};
+pub use chaos::{Campaign, Disk, FileSystem, Rng};
 pub use client::{Client, find};
 pub use clock::Clock;
 pub use content::{Artifact, Content, Image, media_type};

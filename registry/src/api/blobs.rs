@@ -26,14 +26,23 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     let digest: Digest = digest.parse()?;
     let head = *call.method == Method::HEAD;
     // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise to who may push.
-    let gated = call.gated(&repo).filter(Gated::enforces_pull);
-    let blob = match &gated {
-        _ if head && call.may(Action::Push, &repo) => call.app.store.blob_for_push(&repo, &digest).await?,
-        Some(gated) if !call.previews(&repo) => {
-            let found = call.app.gate.blob(call.app, gated, &repo, &digest).await;
-            found.map_err(|error| call.refused(&repo, error))?
+    let (gated, blob) = loop {
+        let epoch = call.app.gate.epoch();
+        let gated = call.gated(&repo).filter(Gated::enforces_pull);
+        let blob = match &gated {
+            _ if head && call.may(Action::Push, &repo) => {
+                call.app.store.blob_for_push(&repo, &digest).await?
+            }
+            Some(gated) if !call.previews(&repo) => {
+                let found = call.app.gate.blob(call.app, gated, &repo, &digest).await;
+                found.map_err(|error| call.refused(&repo, error))?
+            }
+            _ => call.app.store.blob(&repo, &digest).await?,
+        };
+        // As for manifests (`reading.rs`).
+        if call.app.gate.epoch() == epoch {
+            break (gated, blob);
         }
-        _ => call.app.store.blob(&repo, &digest).await?,
     };
     let mut response = empty(StatusCode::OK);
     set_digest(&mut response, &digest);

@@ -33,9 +33,7 @@ const MAX_WARNING_BYTES: usize = 4096;
 
 pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
     let reference: Reference = reference.parse()?;
-    let reading = Reading::new(&call, &repo, &reference);
-    let (head, small) = reading.find(LARGE as u64).await?;
-    let told = reading.pass(&head).await?;
+    let (head, small, told) = Reading::read(&call, &repo, &reference, LARGE as u64).await?;
     note_pull(&call, &repo, &reference);
     if conditional::not_modified(call.headers, &head.digest) {
         return Ok(told.on(not_modified(&head.digest)));
@@ -58,9 +56,7 @@ pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Ans
     let (head, told) = if call.may(Action::Push, &repo) {
         (call.app.store.manifest_for_push(&repo, &reference).await?, Told::default())
     } else {
-        let reading = Reading::new(&call, &repo, &reference);
-        let head = reading.find(0).await?.0;
-        let told = reading.pass(&head).await?;
+        let (head, _, told) = Reading::read(&call, &repo, &reference, 0).await?;
         (head, told)
     };
     // docker and containerd resolve a tag with HEAD and then pull its digest.
@@ -137,9 +133,10 @@ pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: R
         set(&mut response, OCI_TAG, tag.as_str());
     }
     let mut warnings = stored.warnings;
-    if let Some(gated) = gated.as_ref().filter(|gated| gated.tells_pushers()) {
+    // By the policies of now: those that came after it was stored judge it in their pass, which those from before do not.
+    if let Some(gated) = call.gated(&repo).filter(Gated::tells_pushers) {
         let outcome =
-            call.app.gate.pushed(call.app, gated, &repo, (&digest, subject.as_ref()), &tagged).await;
+            call.app.gate.pushed(call.app, &gated, &repo, (&digest, subject.as_ref()), &tagged).await;
         match outcome {
             Ok(Some(outcome)) => {
                 set(&mut response, VERDICT, outcome.verdict);

@@ -36,14 +36,35 @@ pub(super) struct Told {
 }
 
 impl<'c, 'r> Reading<'c, 'r> {
-    pub(super) fn new(call: &'c Call<'r>, repo: &'c RepoName, reference: &'c Reference) -> Self {
+    /// A manifest, its bytes if they are at most `most`, and what the answer says of the gate; or why the client may not
+    /// have it. Comes before anything is told of it, a 304 too.
+    pub(super) async fn read(
+        call: &Call<'_>,
+        repo: &RepoName,
+        reference: &Reference,
+        most: u64,
+    ) -> Result<(ManifestHead, Option<Bytes>, Told), ApiError> {
+        let gate = &call.app.gate;
+        loop {
+            let epoch = gate.epoch();
+            let reading = Reading::new(call, repo, reference);
+            let (head, bytes) = reading.find(most).await?;
+            let told = reading.pass(&head).await?;
+            // Those policies may not have been in force any more when the evidence came that they allow it for.
+            if gate.epoch() == epoch {
+                return Ok((head, bytes, told));
+            }
+        }
+    }
+
+    fn new(call: &'c Call<'r>, repo: &'c RepoName, reference: &'c Reference) -> Self {
         let gated = call.gated(repo);
         let is_reader = call.is_reader(gated.as_ref(), repo);
         Reading { call, repo, reference, gated, is_reader }
     }
 
     /// The manifest, with its bytes if they are at most `most`.
-    pub(super) async fn find(&self, most: u64) -> Result<(ManifestHead, Option<Bytes>), ApiError> {
+    async fn find(&self, most: u64) -> Result<(ManifestHead, Option<Bytes>), ApiError> {
         let view = if self.is_reader { View::Released } else { View::Pushed };
         let store = &self.call.app.store;
         let find = || store.manifest_within(self.repo, self.reference, view, most);
@@ -78,8 +99,8 @@ impl<'c, 'r> Reading<'c, 'r> {
         })
     }
 
-    /// Fails if the client may not have it. Comes before anything is told of it, a 304 too.
-    pub(super) async fn pass(&self, head: &ManifestHead) -> Result<Told, ApiError> {
+    /// Fails if the client may not have it.
+    async fn pass(&self, head: &ManifestHead) -> Result<Told, ApiError> {
         let Some(gated) = &self.gated else { return Ok(Told::default()) };
         if !gated.enforces_pull() && !gated.warns_of_pulls() {
             return Ok(Told::default());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use stella_policy::{self as policy, Decision, PolicySet, Reason, Subject, Time, Verdict};
 use stella_storage::{Clock as _, Digest, ManifestState, Reference, RepoName, SystemClock, Timestamp};
@@ -36,6 +37,8 @@ const REMEMBERED: usize = 500;
 const SLOW: Duration = Duration::from_millis(100);
 /// How long somebody waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a manifest is judged again because something was said of it meanwhile: who signs for ever holds up nobody.
+const TRIES: usize = 3;
 
 /// What something is, for the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,11 @@ impl Judgement {
         self.verdict == Verdict::Allowed
     }
 
+    /// Whether readers may have it whatever is around it.
+    pub(super) fn is_for_its_own_sake(&self) -> bool {
+        self.is_allowed() && !matches!(self.kind, Kind::Attachment(_))
+    }
+
     /// Whether nothing around it helps: it is on a list of denied digests, or something below it.
     pub(crate) fn is_listed(&self) -> bool {
         self.reason == Reason::DeniedDigest
@@ -90,6 +98,16 @@ impl Judgement {
 }
 
 type Key = (RepoName, Digest);
+
+/// A key that is only looked up: most requests find what they look for.
+#[derive(Hash)]
+pub(super) struct Named<'a>(pub(super) &'a RepoName, pub(super) &'a Digest);
+
+impl Equivalent<Key> for Named<'_> {
+    fn equivalent(&self, (repo, digest): &Key) -> bool {
+        self.0 == repo && self.1 == digest
+    }
+}
 
 /// Judgements that were made.
 pub(super) struct Judgements {
@@ -137,7 +155,19 @@ impl Judgements {
 
     /// What was made of a manifest last, whether or not it still holds.
     pub(super) fn last(&self, repo: &RepoName, digest: &Digest) -> Option<Arc<Judgement>> {
-        self.kept.get(&(repo.clone(), digest.clone()))
+        self.kept.get(&Named(repo, digest))
+    }
+
+    /// What was made of a manifest, if that holds for it as it stands in `state`.
+    pub(super) fn holding(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        epoch: u64,
+        state: &ManifestState,
+    ) -> Option<Arc<Judgement>> {
+        let kept = self.last(repo, digest)?;
+        kept.holds(epoch, state, self.now()).then_some(kept)
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -162,14 +192,11 @@ impl Gate {
         matter: &Matter,
         state: &ManifestState,
     ) -> Result<Arc<Judgement>, ApiError> {
-        let key = (matter.repo.clone(), matter.digest.clone());
-        let held = || {
-            let kept = self.judgements.kept.get(&key)?;
-            kept.holds(matter.active.epoch, state, self.judgements.now()).then_some(kept)
-        };
+        let held = || self.judgements.holding(&matter.repo, &matter.digest, matter.active.epoch, state);
         if let Some(kept) = held() {
             return Ok(kept);
         }
+        let key = (matter.repo.clone(), matter.digest.clone());
         let alone = match self.judgements.stripe(&key) {
             Some(stripe) => Some(stripe.lock_owned().await),
             None => None,
@@ -179,20 +206,36 @@ impl Gate {
         }
         let is_slow = self.judgements.kept.get(&key).is_some_and(|last| last.cost > SLOW);
         let turn = self.judgements.turn(is_slow).await?;
-        let asked = Asked { now: self.judgements.now(), last_released: None, released_at: state.released_at };
-        let (app, matter, state) = (Arc::clone(app), matter.clone(), state.clone());
+        let now = self.judgements.now();
+        let (app, matter, mut state) = (Arc::clone(app), matter.clone(), state.clone());
         let (judgements, hints) = (Arc::clone(&self.judgements), Arc::clone(&self.hints));
         // Whoever asked may go away: the work goes on, keeps its turn until it is done, and is of use to who asks next.
         on_a_thread_for_work(async move {
             let _held = (alone, turn);
-            let Folded { judgement, direct, .. } = fold(&app, &matter, &state, asked).await?;
-            app.gate.metrics.judged(&judgement);
-            if judgement.is_allowed() {
-                remember(&hints, &matter, direct);
+            let mut tries = TRIES;
+            loop {
+                let asked = Asked { now, last_released: None, released_at: state.released_at };
+                let made = fold(&app, &matter, &state, asked).await;
+                // It was read piece by piece. What was so at one moment has the same stamp before and after.
+                let Some(after) = app.store.manifest_state(&matter.repo, &matter.digest).await? else {
+                    return Err(stella_storage::Error::NotFound(stella_storage::What::Manifest).into());
+                };
+                let is_whole = after.stamp == state.stamp;
+                if !is_whole && tries > 0 {
+                    (state, tries) = (after, tries - 1);
+                    continue;
+                }
+                let Folded { judgement, direct, .. } = made?;
+                app.gate.metrics.judged(&judgement);
+                let judgement = Arc::new(judgement);
+                if is_whole {
+                    if judgement.is_allowed() {
+                        remember(&hints, &matter, direct);
+                    }
+                    judgements.kept.insert(key, Arc::clone(&judgement));
+                }
+                return Ok(judgement);
             }
-            let judgement = Arc::new(judgement);
-            judgements.kept.insert(key, Arc::clone(&judgement));
-            Ok(judgement)
         })
         .await
     }

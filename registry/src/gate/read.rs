@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::StatusCode;
 use stella_storage::{Blob, Digest, ManifestState, RepoName};
 
-use super::judge::{Judgement, Kind, Matter};
+use super::judge::{Judgement, Kind, Matter, Named};
 use super::{Gate, Gated};
 use crate::app::App;
 use crate::error::ApiError;
@@ -27,6 +28,20 @@ pub(crate) enum Readable {
 }
 
 impl Gate {
+    /// Whether readers may have a manifest as it stands in `state`: what most requests ask, without a copy of anything.
+    pub(super) async fn readable_in(
+        &self,
+        app: &Arc<App>,
+        gated: &Gated,
+        (repo, digest): (&RepoName, &Digest),
+        state: &ManifestState,
+    ) -> Result<Readable, ApiError> {
+        match self.judgements.holding(repo, digest, gated.active.epoch, state) {
+            Some(known) if known.is_for_its_own_sake() => Ok(Readable::Yes),
+            _ => self.readable(app, &gated.matter(repo, digest), state).await,
+        }
+    }
+
     /// Whether readers may have a manifest as it stands in `state`.
     pub(super) async fn readable(
         &self,
@@ -35,7 +50,7 @@ impl Gate {
         state: &ManifestState,
     ) -> Result<Readable, ApiError> {
         let own = self.judge(app, matter, state).await?;
-        if own.is_allowed() && !matches!(own.kind, Kind::Attachment(_)) {
+        if own.is_for_its_own_sake() {
             return Ok(Readable::Yes);
         }
         let Kind::Attachment(subject) = &own.kind else {
@@ -112,21 +127,21 @@ impl Gate {
         repo: &RepoName,
         digest: &Digest,
     ) -> Result<Blob, ApiError> {
-        let matter = |digest: &Digest| gated.matter(repo, digest);
-        let key = (repo.clone(), digest.clone());
         // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
-        let hint = self.hints.get(&key);
+        let hint = self.hints.get(&Named(repo, digest));
         let (blob, itself, hinted) = app.store.blob_and(repo, digest, hint.as_ref()).await?;
         if let Some(state) = &itself
-            && let Readable::No(why) = self.readable(app, &matter(digest), state).await?
+            && let Some(Readable::No(why)) =
+                unless_gone(self.readable_in(app, gated, (repo, digest), state).await)?
         {
             return Err(self.denial(gated, repo, digest, &why));
         }
         let mut nearest = None;
         if let (Some(hint), Some(state)) = (&hint, &hinted) {
-            match self.readable(app, &matter(hint), state).await? {
-                Readable::Yes => return Ok(blob),
-                Readable::No(why) => nearest = Some((hint.clone(), why)),
+            match unless_gone(self.readable_in(app, gated, (repo, hint), state).await)? {
+                Some(Readable::Yes) => return Ok(blob),
+                Some(Readable::No(why)) => nearest = Some((hint.clone(), why)),
+                None => {}
             }
         }
         let (mut after, mut asked, mut failed) = (None, 0, None);
@@ -134,14 +149,15 @@ impl Gate {
             let (page, next) = app.store.naming(repo, digest, true, after.as_ref()).await?;
             asked += page.len().max(ASKED / 100);
             for (manifest, state) in page {
-                match self.readable(app, &matter(&manifest), &state).await {
-                    Ok(Readable::Yes) => {
-                        self.hints.insert(key, manifest);
+                match unless_gone(self.readable_in(app, gated, (repo, &manifest), &state).await) {
+                    Ok(Some(Readable::Yes)) => {
+                        self.hints.insert((repo.clone(), digest.clone()), manifest);
                         return Ok(blob);
                     }
-                    Ok(Readable::No(why)) => {
+                    Ok(Some(Readable::No(why))) => {
                         nearest.get_or_insert((manifest, why));
                     }
+                    Ok(None) => {}
                     // One that cannot be judged now hides no other.
                     Err(error) => {
                         failed.get_or_insert(error);
@@ -160,5 +176,14 @@ impl Gate {
             Some((manifest, why)) => self.denial(gated, repo, &manifest, &why),
             None => self.unnamed(gated, repo, digest),
         })
+    }
+}
+
+/// Of several manifests one may be deleted while it is judged; then it is for the others to say.
+fn unless_gone<T>(judged: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match judged {
+        Ok(judged) => Ok(Some(judged)),
+        Err(error) if error.status == StatusCode::NOT_FOUND => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -70,6 +70,8 @@ impl Gate {
         let mut active = active;
         active.epoch = store.policy_epoch(&active.hash).await?;
         let (epoch, set) = (active.epoch, active.set.hash().to_string());
+        // Not nothing, until the pass has counted.
+        self.metrics.set_pending(1);
         self.active.store(Some(Arc::new(active)));
         self.changed.notify_one();
         tracing::info!(epoch, set, "policies are in force");
@@ -97,6 +99,7 @@ impl Gate {
         if let Some(places) = places {
             return self.load_from(&app.store, places, config, Some(app)).await.map(drop);
         }
+        let _alone = self.loading.lock().await;
         if self.active.swap(None).is_some() {
             tracing::warn!("no policies are in force any more: the configuration names none");
         }
@@ -118,7 +121,7 @@ impl Gate {
         let mut passing: Option<tokio::task::JoinHandle<()>> = None;
         let mut swept = None;
         loop {
-            let epoch = gate.active.load().as_ref().map(|active| active.epoch);
+            let epoch = gate.epoch();
             let is_due = swept.is_none_or(|(of, at): (Option<u64>, tokio::time::Instant)| {
                 of != epoch || at.elapsed() > AGAIN
             });
@@ -182,6 +185,7 @@ impl Gate {
 
     /// Judges every tag of every enforced repository, and releases what is allowed.
     async fn pass(&self, app: &Arc<App>) -> anyhow::Result<()> {
+        let epoch = self.epoch();
         let mut repositories = Vec::new();
         let mut after = None;
         loop {
@@ -225,7 +229,9 @@ impl Gate {
                 }
             }
         }
-        self.metrics.set_pending(0);
+        if self.epoch().is_none_or(|now| Some(now) == epoch) {
+            self.metrics.set_pending(0);
+        }
         Ok(())
     }
 }

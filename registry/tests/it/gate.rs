@@ -6,6 +6,7 @@ mod allowances;
 mod baseline;
 mod commands;
 mod impact;
+mod model;
 mod red_team;
 mod releases;
 
@@ -79,7 +80,9 @@ impl Gated {
     /// Changes the registry policy, and has it read.
     pub(super) fn policy(&self, fields: &str) {
         let before = self.epoch();
-        fs::write(self.path("policies/prod.yaml"), prod(fields)).unwrap();
+        // In one step: the server looks at its files by itself, too.
+        fs::write(self.path("prod.yaml"), prod(fields)).unwrap();
+        fs::rename(self.path("prod.yaml"), self.path("policies/prod.yaml")).unwrap();
         self.guarded.server.signal(rustix::process::Signal::HUP);
         let deadline = std::time::Instant::now() + crate::client::PATIENCE;
         while self.epoch() == before {

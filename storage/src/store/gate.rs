@@ -421,8 +421,8 @@ impl Store {
             .await
     }
 
-    /// Lets readers see a tag's candidate, if tag and manifest are as they were when it was judged. Says whether they do
-    /// now; false means that something changed, and will be judged again.
+    /// Lets readers see a tag's candidate, if tag, manifest and policies ([`Store::policy_epoch`]) are as they were when it
+    /// was judged. Says whether they do now; false means that something changed, and will be judged again.
     pub async fn release(&self, repo: &RepoName, tag: &Tag, release: &Release) -> Result<bool> {
         let (repo, tag, release, now) = (repo.clone(), tag.clone(), release.clone(), self.now());
         self.engine

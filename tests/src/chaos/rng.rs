@@ -4,15 +4,17 @@
 
 /// A stream of choices (`SplitMix64`).
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A stream by its seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A stream of its own for a part of the work, which does not depend on what others draw.
-    pub(crate) fn part(&self, number: u64) -> Self {
+    #[must_use]
+    pub fn part(&self, number: u64) -> Self {
         let mut part = Self(self.0 ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));
         part.next();
         part
@@ -26,22 +28,22 @@ impl Rng {
     }
 
     /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
     /// True in `percent` of 100 cases.
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// An index into something of this length, if it is not empty.
-    pub(crate) fn index(&mut self, len: usize) -> Option<usize> {
+    pub fn index(&mut self, len: usize) -> Option<usize> {
         (len > 0).then(|| usize::try_from(self.below(len as u64)).unwrap_or_default())
     }
 
     /// One of several, if there is any.
-    pub(crate) fn pick<'i, T>(&mut self, items: &'i [T]) -> Option<&'i T> {
+    pub fn pick<'i, T>(&mut self, items: &'i [T]) -> Option<&'i T> {
         self.index(items.len()).map(|index| &items[index])
     }
 }

@@ -65,8 +65,11 @@ async fn a_held_tag_shows_readers_what_was_released_and_moves_by_compare_and_set
         let earlier = release(&lab, &app, "v").await;
         push_held(&lab, &app, b"2", &["v"]).await;
         assert!(!lab.store.release(&app, &tag("v"), &earlier).await.unwrap());
+        // Other policies came.
         let now = release(&lab, &app, "v").await;
-        assert!(lab.store.release(&app, &tag("v"), &now).await.unwrap());
+        let policies = lab.store.policy_epoch("others").await.unwrap();
+        assert!(!lab.store.release(&app, &tag("v"), &now).await.unwrap());
+        assert!(lab.store.release(&app, &tag("v"), &Release { epoch: Some(policies), ..now.clone() }).await.unwrap());
         assert_eq!(seen(&lab, &app, "v", View::Released).await.unwrap(), second);
         let moves = lab.store.tag_history(&app, &tag("v")).await.unwrap();
         let moves: Vec<_> = moves.into_iter().map(|moved| (moved.from, moved.to)).collect();
