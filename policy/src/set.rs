@@ -90,7 +90,7 @@ impl PolicySet {
         for root in roots {
             trust.add_root(root.clone())?;
         }
-        self.keys().for_each(|key| trust.add_key(key.clone()));
+        trust.set_keys(self.keys().cloned().collect());
         for private in
             self.images.iter().flat_map(|policy| &policy.authorities).filter_map(Authority::private)
         {

@@ -127,6 +127,11 @@ impl Trust {
         }
     }
 
+    /// Takes keys of which no two are the same, in place of others.
+    pub(crate) fn set_keys(&mut self, keys: Vec<PublicKey>) {
+        self.keys = keys;
+    }
+
     /// The roots.
     pub fn roots(&self) -> &[TrustRoot] {
         &self.roots
