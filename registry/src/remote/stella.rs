@@ -53,6 +53,8 @@ pub(crate) async fn policy_status(options: &Options, host: &str) -> Result<Value
     let repository = "policy".parse().map_err(|error| Error::Failed(format!("{error}")))?;
     let registry =
         Registry::connect(options, &ImageName { host, repository, tag: None, digest: None }).await?;
+    // Who may administer the registry is told more.
+    registry.introduce().await?;
     let url = url(&registry, "policy/status", &[])?;
     ask(&registry, Method::GET, url, BTreeSet::from(["registry:catalog:*".to_owned()])).await
 }
