@@ -257,12 +257,19 @@ fn empty(status: StatusCode) -> Response<Body> {
 
 /// Bytes of a known type; for HEAD the same headers without them.
 fn bytes(method: &Method, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
-    let bytes = bytes.into();
-    let length = HeaderValue::from(bytes.len());
-    let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::from(bytes) });
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response.headers_mut().insert(CONTENT_LENGTH, length);
+    let mut response = Response::new(Body::empty());
+    fill(&mut response, method, content_type, bytes);
     response
+}
+
+/// The same in an answer that has other headers already.
+fn fill(response: &mut Response<Body>, method: &Method, content_type: HeaderValue, bytes: impl Into<Bytes>) {
+    let bytes = bytes.into();
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
+    if method != Method::HEAD {
+        *response.body_mut() = Body::from(bytes);
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "reads as an answer where it is used")]

@@ -10,7 +10,7 @@
 //! Invariants: a judgement is found only under the stamp and epoch that it was made for; no read writes; what cannot be
 //! judged is not served; what exempts something is its content, never its name or what it declares.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -46,7 +46,7 @@ pub(crate) use impact::Stopped;
 use judge::{Asked, Judgements, Matter};
 pub(crate) use judge::{Judgement, Kind};
 use metrics::GateMetrics;
-pub(crate) use read::Readable;
+pub(crate) use read::{OfBlob, Readable};
 
 /// Manifests that are told of a blob that came late.
 const TOLD: usize = 100;
@@ -367,7 +367,7 @@ impl Gate {
 
     /// How the policies fare; what is wrong with them only for who may know where they lie.
     pub(crate) fn status(&self, is_admin: bool) -> Value {
-        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let error = self.wrong();
         let hidden = || "the policies on disk do not load; ask an admin of the registry".to_owned();
         let error = error.map(|error| if is_admin { error } else { hidden() });
         let (set, epoch) = match self.active.load_full() {

@@ -17,7 +17,7 @@ use crate::access::Action;
 use crate::conditional;
 use crate::direct::Pieces;
 use crate::error::ApiError;
-use crate::gate::Gated;
+use crate::gate::{Gated, Judged, OfBlob};
 use crate::range::{self, Wanted};
 
 const OCTETS: &str = "application/octet-stream";
@@ -26,22 +26,19 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     let digest: Digest = digest.parse()?;
     let head = *call.method == Method::HEAD;
     // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise to who may push.
-    let (gated, blob) = loop {
+    let (gated, (blob, judged)) = loop {
         let epoch = call.app.gate.epoch();
         let gated = call.gated(&repo).filter(Gated::enforces_pull);
-        let blob = match &gated {
+        let found = match &gated {
             _ if head && call.may(Action::Push, &repo) => {
-                call.app.store.blob_for_push(&repo, &digest).await?
+                (call.app.store.blob_for_push(&repo, &digest).await?, None)
             }
-            Some(gated) if !call.previews(&repo) => {
-                let found = call.app.gate.blob(call.app, gated, &repo, &digest).await;
-                found.map_err(|error| call.refused(&repo, error))?
-            }
-            _ => call.app.store.blob(&repo, &digest).await?,
+            Some(gated) => judged(&call, gated, &repo, &digest).await?,
+            None => (call.app.store.blob(&repo, &digest).await?, None),
         };
         // As for manifests (`reading.rs`).
         if call.app.gate.epoch() == epoch {
-            break (gated, blob);
+            break (gated, found);
         }
     };
     let mut response = empty(StatusCode::OK);
@@ -51,6 +48,9 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
         gated_headers(&mut response);
     } else {
         set(&mut response, CACHE_CONTROL, "max-age=31536000");
+    }
+    if let Some(judged) = judged {
+        response.extensions_mut().insert(judged);
     }
     set(&mut response, ACCEPT_RANGES, "bytes");
     if conditional::not_modified(call.headers, &digest) {
@@ -71,6 +71,31 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
             _ => several_parts(&call, &blob, &parts, response).await,
         },
     }
+}
+
+/// A blob where the policy gate decides who gets it; what is written down if it is a preview.
+async fn judged(
+    call: &Call<'_>,
+    gated: &Gated,
+    repo: &RepoName,
+    digest: &Digest,
+) -> Result<(Blob, Option<Judged>), ApiError> {
+    let gate = &call.app.gate;
+    let (blob, of) = match gate.blob(call.app, gated, repo, digest).await {
+        // Who may preview waits for no judgement.
+        Err(_) if call.previews(repo) => (call.app.store.blob(repo, digest).await?, OfBlob::Unnamed),
+        found => found?,
+    };
+    let denial = match of {
+        OfBlob::Yes => return Ok((blob, None)),
+        OfBlob::No(manifest, why) if call.previews(repo) => {
+            return Ok((blob, Some(Judged::preview(&manifest, &why))));
+        }
+        OfBlob::Unnamed if call.previews(repo) => return Ok((blob, Some(Judged::sight()))),
+        OfBlob::No(manifest, why) => gate.denial(gated, repo, &manifest, &why),
+        OfBlob::Unnamed => gate.unnamed(gated, repo, digest),
+    };
+    Err(call.refused(repo, denial))
 }
 
 async fn send(call: &Call<'_>, blob: &Blob, part: Range<u64>, mut response: Response<Body>) -> Answer {

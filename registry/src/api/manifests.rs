@@ -9,7 +9,7 @@ use stella_storage::{
     Taken,
 };
 
-use super::{Answer, Call, bytes, empty, set, set_digest, set_etag};
+use super::{Answer, Call, empty, fill, set, set_digest, set_etag};
 use crate::access::Action;
 use crate::audit::Changed;
 use crate::body::RequestBody;
@@ -36,17 +36,18 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, reference: &str) -> Answ
     let (head, small, told) = Reading::read(&call, &repo, &reference, LARGE as u64).await?;
     note_pull(&call, &repo, &reference);
     if conditional::not_modified(call.headers, &head.digest) {
-        return Ok(told.on(not_modified(&head.digest)));
+        return Ok(not_modified(told, &head.digest));
     }
     let room = call.app.answer_memory(head.size).await?;
     let body = match small {
         Some(bytes) => bytes,
         None => call.app.store.manifest(&repo, &Reference::Digest(head.digest.clone())).await?.bytes,
     };
-    let mut response = bytes(call.method, media_type(&head), room.hold(body));
+    let mut response = told.answer();
+    fill(&mut response, call.method, media_type(&head), room.hold(body));
     set_digest(&mut response, &head.digest);
     set_etag(&mut response, &head.digest);
-    Ok(told.on(response))
+    Ok(response)
 }
 
 pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Answer {
@@ -62,14 +63,14 @@ pub(super) async fn head(call: Call<'_>, repo: RepoName, reference: &str) -> Ans
     // docker and containerd resolve a tag with HEAD and then pull its digest.
     note_pull(&call, &repo, &reference);
     if conditional::not_modified(call.headers, &head.digest) {
-        return Ok(told.on(not_modified(&head.digest)));
+        return Ok(not_modified(told, &head.digest));
     }
-    let mut response = empty(StatusCode::OK);
+    let mut response = told.answer();
     response.headers_mut().insert(CONTENT_TYPE, media_type(&head));
     response.headers_mut().insert(CONTENT_LENGTH, head.size.into());
     set_digest(&mut response, &head.digest);
     set_etag(&mut response, &head.digest);
-    Ok(told.on(response))
+    Ok(response)
 }
 
 pub(super) async fn put(call: Call<'_>, repo: RepoName, reference: &str, body: RequestBody) -> Answer {
@@ -234,8 +235,9 @@ fn media_type(head: &ManifestHead) -> HeaderValue {
     HeaderValue::from_str(&head.media_type).unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
 
-fn not_modified(digest: &Digest) -> Response<Body> {
-    let mut response = empty(StatusCode::NOT_MODIFIED);
+fn not_modified(told: Told, digest: &Digest) -> Response<Body> {
+    let mut response = told.answer();
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
     set_digest(&mut response, digest);
     set_etag(&mut response, digest);
     response

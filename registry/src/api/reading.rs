@@ -4,9 +4,8 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::Response;
 use http::header::{CACHE_CONTROL, HeaderValue, VARY};
-use serde_json::json;
+use http::{HeaderMap, Response};
 use stella_storage::{Digest, Error, ManifestHead, Reference, RepoName, View};
 
 use super::manifests::warn;
@@ -14,6 +13,9 @@ use super::{Call, set};
 use crate::access::Action;
 use crate::error::ApiError;
 use crate::gate::{CANDIDATE, Gated, Judged, Readable, Unreleased};
+
+/// Headers of a gated manifest.
+const HEADERS: usize = 8;
 
 /// A request for a manifest.
 pub(super) struct Reading<'c, 'r> {
@@ -128,10 +130,7 @@ impl<'c, 'r> Reading<'c, 'r> {
             }
             // Who may preview sees it, or who pushes, and that is written down.
             Readable::No(why) if gated.enforces_pull() => {
-                let judged = json!({
-                    "preview": true, "verdict": why.verdict, "reason": why.reason, "judged": head.digest.to_string(),
-                });
-                Told { judged: Some(Judged(judged)), ..told }
+                Told { judged: Some(Judged::preview(&head.digest, &why)), ..told }
             }
             Readable::No(why) => Told { warning: Some(gate.warning(self.repo, &head.digest, &why)), ..told },
         })
@@ -139,8 +138,12 @@ impl<'c, 'r> Reading<'c, 'r> {
 }
 
 impl Told {
-    pub(super) fn on(self, mut response: Response<Body>) -> Response<Body> {
+    /// An answer that says this, to be filled.
+    pub(super) fn answer(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
         if self.is_gated {
+            // All that are to come: to grow costs more than all else that the gate does.
+            *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
             gated_headers(&mut response);
         }
         if let Some(candidate) = self.candidate {

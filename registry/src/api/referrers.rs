@@ -13,7 +13,7 @@ use stella_storage::{Digest, RepoName};
 use super::reading::gated_headers;
 use super::{Answer, Call, bytes, set, set_next};
 use crate::error::ApiError;
-use crate::gate::Gated;
+use crate::gate::{Gated, Judged};
 use crate::query::encode;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -42,7 +42,8 @@ pub(super) async fn list(call: Call<'_>, repo: RepoName, digest: &str) -> Answer
     let limit = call.query.number("n")?.filter(|&n| n > 0).unwrap_or(usize::MAX).min(MAX_DESCRIPTORS);
     let mut page = call.app.store.referrers(&repo, &subject, &types, after, limit, MAX_BYTES).await?;
     let gated = call.gated(&repo);
-    if let Some(gated) = gated.as_ref().filter(|_| call.is_reader(gated.as_ref(), &repo)) {
+    let is_reader = call.is_reader(gated.as_ref(), &repo);
+    if let Some(gated) = gated.as_ref().filter(|_| is_reader) {
         page.descriptors = readable(&call, gated, &repo, page.descriptors).await;
     }
     let head = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":["#);
@@ -50,6 +51,9 @@ pub(super) async fn list(call: Call<'_>, repo: RepoName, digest: &str) -> Answer
     let mut response = bytes(call.method, HeaderValue::from_static(OCI_INDEX), body);
     if gated.is_some_and(|gated| gated.enforces_pull()) {
         gated_headers(&mut response);
+        if !is_reader {
+            response.extensions_mut().insert(Judged::sight());
+        }
     }
     if !types.is_empty() {
         set(&mut response, FILTERS_APPLIED, "artifactType");

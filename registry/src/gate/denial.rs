@@ -27,6 +27,23 @@ const FIX: usize = 400;
 #[derive(Clone, Debug)]
 pub(crate) struct Judged(pub(crate) Value);
 
+impl Judged {
+    /// Somebody saw a list, or bytes that are nobody's yet, as readers do not.
+    pub(crate) fn sight() -> Self {
+        Judged(json!({"preview": true}))
+    }
+
+    /// Somebody saw what readers do not get, which is said of `digest`.
+    pub(crate) fn preview(digest: &Digest, judgement: &Judgement) -> Self {
+        Judged(json!({
+            "preview": true,
+            "verdict": judgement.verdict,
+            "reason": judgement.reason,
+            "judged": digest.to_string(),
+        }))
+    }
+}
+
 impl Gate {
     /// The answer to a reader who may not have a manifest.
     pub(crate) fn denial(
@@ -61,7 +78,7 @@ impl Gate {
     }
 
     /// The answer to a reader who asks for a blob that nothing names.
-    pub(super) fn unnamed(&self, gated: &Gated, repo: &RepoName, digest: &Digest) -> ApiError {
+    pub(crate) fn unnamed(&self, gated: &Gated, repo: &RepoName, digest: &Digest) -> ApiError {
         let message = format!(
             "no image in {}/{repo} that may be pulled has the blob {digest}. Fix: push the manifest that names it, and \
              have it signed",

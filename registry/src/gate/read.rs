@@ -27,6 +27,17 @@ pub(crate) enum Readable {
     No(Arc<Judgement>),
 }
 
+/// Whether readers may have a blob.
+#[derive(Clone, Debug)]
+pub(crate) enum OfBlob {
+    /// They may.
+    Yes,
+    /// They may not, for this is said of a manifest that names it.
+    No(Digest, Arc<Judgement>),
+    /// They may not: no manifest names it.
+    Unnamed,
+}
+
 impl Gate {
     /// Whether readers may have a manifest as it stands in `state`: what most requests ask, without a copy of anything.
     pub(super) async fn readable_in(
@@ -118,15 +129,15 @@ impl Gate {
         Ok(Readable::No(own))
     }
 
-    /// A blob, if readers may have it: a manifest that they may have must name it. Bytes that are also a manifest here are
-    /// for who may have that.
+    /// A blob, and whether readers may have it: a manifest that they may have must name it. Bytes that are also a manifest
+    /// here are for who may have that.
     pub(crate) async fn blob(
         &self,
         app: &Arc<App>,
         gated: &Gated,
         repo: &RepoName,
         digest: &Digest,
-    ) -> Result<Blob, ApiError> {
+    ) -> Result<(Blob, OfBlob), ApiError> {
         // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
         let hint = self.hints.get(&Named(repo, digest));
         let (blob, itself, hinted) = app.store.blob_and(repo, digest, hint.as_ref()).await?;
@@ -134,12 +145,12 @@ impl Gate {
             && let Some(Readable::No(why)) =
                 unless_gone(self.readable_in(app, gated, (repo, digest), state).await)?
         {
-            return Err(self.denial(gated, repo, digest, &why));
+            return Ok((blob, OfBlob::No(digest.clone(), why)));
         }
         let mut nearest = None;
         if let (Some(hint), Some(state)) = (&hint, &hinted) {
             match unless_gone(self.readable_in(app, gated, (repo, hint), state).await)? {
-                Some(Readable::Yes) => return Ok(blob),
+                Some(Readable::Yes) => return Ok((blob, OfBlob::Yes)),
                 Some(Readable::No(why)) => nearest = Some((hint.clone(), why)),
                 None => {}
             }
@@ -152,7 +163,7 @@ impl Gate {
                 match unless_gone(self.readable_in(app, gated, (repo, &manifest), &state).await) {
                     Ok(Some(Readable::Yes)) => {
                         self.hints.insert((repo.clone(), digest.clone()), manifest);
-                        return Ok(blob);
+                        return Ok((blob, OfBlob::Yes));
                     }
                     Ok(Some(Readable::No(why))) => {
                         nearest.get_or_insert((manifest, why));
@@ -172,10 +183,8 @@ impl Gate {
         if let Some(error) = failed {
             return Err(error);
         }
-        Err(match nearest {
-            Some((manifest, why)) => self.denial(gated, repo, &manifest, &why),
-            None => self.unnamed(gated, repo, digest),
-        })
+        let of = nearest.map_or(OfBlob::Unnamed, |(manifest, why)| OfBlob::No(manifest, why));
+        Ok((blob, of))
     }
 }
 

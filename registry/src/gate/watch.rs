@@ -20,6 +20,8 @@ use crate::config::Config;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(3);
+/// How soon what did not load is read again though no file changed: what stood in the way may be gone.
+const RETRY: Duration = Duration::from_secs(30);
 /// How often all tags are judged without any change: verdicts end with time.
 const AGAIN: Duration = Duration::from_mins(10);
 /// Tags, and repositories, that are read at once.
@@ -120,6 +122,7 @@ impl Gate {
         let mut seen = gate.fingerprint().await;
         let mut passing: Option<tokio::task::JoinHandle<()>> = None;
         let mut swept = None;
+        let mut read = tokio::time::Instant::now();
         loop {
             let epoch = gate.epoch();
             let is_due = swept.is_none_or(|(of, at): (Option<u64>, tokio::time::Instant)| {
@@ -143,7 +146,9 @@ impl Gate {
                 () = gate.changed.notified() => continue,
             }
             let now = gate.fingerprint().await;
-            if now == seen {
+            let before = gate.wrong();
+            let is_again = before.is_some() && read.elapsed() > RETRY;
+            if now == seen && !is_again {
                 continue;
             }
             // Files are seldom written at the same moment: what changes still is left until it does not.
@@ -151,17 +156,24 @@ impl Gate {
             if gate.fingerprint().await != now {
                 continue;
             }
-            seen = now;
+            (seen, read) = (now, tokio::time::Instant::now());
             let places = gate.places.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let outcome = gate.reload_from(&app, places, None).await;
             if let Err(error) = gate.note(outcome) {
                 let error = format!("{error:#}");
-                tracing::error!(
-                    error,
-                    "the policies were not read again, and those from before stay in force"
-                );
+                if before.as_ref() != Some(&error) {
+                    tracing::error!(
+                        error,
+                        "the policies were not read again, and those from before stay in force"
+                    );
+                }
             }
         }
+    }
+
+    /// What is wrong with the policies on disk, while others are in force.
+    pub(super) fn wrong(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the files are, as far as that can be told without reading them.

@@ -7,6 +7,7 @@ mod baseline;
 mod commands;
 mod impact;
 mod model;
+mod previews;
 mod red_team;
 mod releases;
 

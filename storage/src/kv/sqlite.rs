@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 mod cache;
 mod connection;
 
-use cache::{RowCache, View};
+use cache::{Known, RowCache, View};
 use connection::{failure, open_reader, open_writer};
 
 const IDLE_READERS: usize = 8;
@@ -367,10 +367,12 @@ impl Snapshot {
     }
 
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        if let (Some(view), Some(readers)) = (&mut self.view, &self.readers)
-            && let Some(value) = readers.rows.get(view, key)
-        {
-            return Ok(Some(value));
+        if let (Some(view), Some(readers)) = (&mut self.view, &self.readers) {
+            match readers.rows.get(view, key) {
+                Known::Row(value) => return Ok(Some(value)),
+                Known::Absent => return Ok(None),
+                Known::Nothing => {}
+            }
         }
         let get = |connection: &Connection| {
             let mut select = connection.prepare_cached("SELECT v FROM kv WHERE k = ?1")?;
@@ -378,8 +380,8 @@ impl Snapshot {
         };
         let value: Option<Vec<u8>> =
             get(self.begun()?).map_err(|error| failure("read", Path::new("the metadata"), &error))?;
-        if let (Some(view), Some(readers), Some(value)) = (&self.view, &self.readers, &value) {
-            readers.rows.keep(view, key, value);
+        if let (Some(view), Some(readers)) = (&self.view, &self.readers) {
+            readers.rows.keep(view, key, value.as_deref());
         }
         Ok(value)
     }

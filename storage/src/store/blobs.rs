@@ -139,13 +139,13 @@ async fn find_anywhere(tx: &mut ReadTx, digest: &Digest) -> Result<Option<[u8; 3
 impl Store {
     /// The blob, if it is readable in this repository.
     pub async fn blob(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
-        self.engine.read(async |tx: &mut ReadTx| Ok(resolve(tx, repo, digest, damaged).await?.0)).await
+        self.engine.read(async |tx: &mut ReadTx| Ok(resolve(tx, repo, digest, damaged).await?.1)).await
     }
 
     /// As [`Store::blob`], for someone who may push: a positive answer promises that it stays. What is known
     /// to be damaged is not found, so that it is pushed again.
     pub async fn blob_for_push(&self, repo: &RepoName, digest: &Digest) -> Result<Blob> {
-        let (blob, link) =
+        let (_, blob, link) =
             self.engine.read(async |tx: &mut ReadTx| resolve(tx, repo, digest, unknown).await).await?;
         // After a commit whose outcome is unknown, what was read need not be durable: a write makes it so.
         if self.moment().extended(link.lease_until).is_none() && self.engine.health().is_ok() {
@@ -154,9 +154,8 @@ impl Store {
         let (repo, digest, moment) = (repo.clone(), digest.clone(), self.moment());
         self.engine
             .write(0, async move |tx: &mut WriteTx| {
-                let (blob, mut link) = resolve(tx, &repo, &digest, unknown).await?;
+                let (id, blob, mut link) = resolve(tx, &repo, &digest, unknown).await?;
                 link.lease_until = link.lease_until.max(moment.lease());
-                let id = repositories::expect(tx, &repo).await?;
                 tx.put(keys::link(id, &digest), rows::encode(&link)?)?;
                 Ok(blob)
             })
@@ -291,11 +290,11 @@ pub(super) async fn resolve(
     repo: &RepoName,
     digest: &Digest,
     broken: fn(&Digest) -> Error,
-) -> Result<(Blob, rows::Link)> {
+) -> Result<(RepoId, Blob, rows::Link)> {
     let repo = repositories::expect(tx, repo).await?;
     let link = find_link(tx, repo, digest).await?.ok_or(Error::NotFound(What::Blob))?;
     let content = intact(tx, &link.sha256).await?.ok_or_else(|| broken(digest))?;
-    Ok((Blob { size: content.size, sha256: link.sha256, location: content.location }, link))
+    Ok((repo, Blob { size: content.size, sha256: link.sha256, location: content.location }, link))
 }
 
 /// A manifest of the repository whose edge protects this digest.

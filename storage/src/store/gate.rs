@@ -227,8 +227,7 @@ impl Store {
     ) -> Result<(Blob, Option<ManifestState>, Option<ManifestState>)> {
         self.engine
             .read(async |tx: &mut ReadTx| {
-                let (blob, _) = blobs::resolve(tx, repo, digest, blobs::damaged).await?;
-                let repo = repositories::expect(tx, repo).await?;
+                let (repo, blob, _) = blobs::resolve(tx, repo, digest, blobs::damaged).await?;
                 let itself = state(tx, repo, digest).await?;
                 let other = match other {
                     Some(other) => state(tx, repo, other).await?,

@@ -7,6 +7,7 @@
 //! notes the number at its start and finds nothing while it is odd; if it has changed at the end, rows may be
 //! of several commits, and the reader runs again on SQLite alone. A row is kept only while the number is
 //! the reader's own, under a lock that the writer takes to make it odd: so nothing old comes in later.
+//! That there is no row of a key is kept like a row: the gate asks of each blob whether it is a manifest too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,12 +20,23 @@ const LARGEST: usize = 4 << 10;
 /// What an entry takes beside its bytes, about.
 const ENTRY: usize = 128;
 
+type Bytes = Box<[u8]>;
+
 /// Rows by their keys.
 pub(super) struct RowCache {
-    rows: Cache<Box<[u8]>, Box<[u8]>, ByBytes>,
+    rows: Cache<Bytes, Option<Bytes>, ByBytes>,
     /// Even: rows are those of the last commit.
     commits: AtomicU64,
     keeping: Mutex<()>,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Row(Vec<u8>),
+    /// There is no such row.
+    Absent,
+    Nothing,
 }
 
 /// What a reader sees.
@@ -46,11 +58,11 @@ impl RowCache {
         commit.is_multiple_of(2).then_some(View { commit, used: false })
     }
 
-    /// A row, if it is here.
-    pub(super) fn get(&self, view: &mut View, key: &[u8]) -> Option<Vec<u8>> {
-        let value = self.rows.get(key)?;
+    /// A row, or that there is none, if that is here.
+    pub(super) fn get(&self, view: &mut View, key: &[u8]) -> Known {
+        let Some(value) = self.rows.get(key) else { return Known::Nothing };
         view.used = true;
-        Some(value.into_vec())
+        value.map_or(Known::Absent, |value| Known::Row(value.into_vec()))
     }
 
     /// Whether what was found for this view is all of its commit.
@@ -58,14 +70,14 @@ impl RowCache {
         !view.used || self.commits.load(Ordering::SeqCst) == view.commit
     }
 
-    /// Keeps a row that was read from the file after the view was made.
-    pub(super) fn keep(&self, view: &View, key: &[u8], value: &[u8]) {
-        if value.len() > LARGEST {
+    /// Keeps what was read from the file after the view was made: a row, or that there is none.
+    pub(super) fn keep(&self, view: &View, key: &[u8], value: Option<&[u8]>) {
+        if value.is_some_and(|value| value.len() > LARGEST) {
             return;
         }
         let _keeping = self.lock();
         if self.commits.load(Ordering::SeqCst) == view.commit {
-            self.rows.insert(key.into(), value.into());
+            self.rows.insert(key.into(), value.map(Box::from));
         }
     }
 
@@ -109,9 +121,9 @@ impl Drop for Committing<'_> {
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Box<[u8]>, Box<[u8]>> for ByBytes {
-    fn weight(&self, key: &Box<[u8]>, value: &Box<[u8]>) -> u64 {
-        (key.len() + value.len() + ENTRY) as u64
+impl Weighter<Bytes, Option<Bytes>> for ByBytes {
+    fn weight(&self, key: &Bytes, value: &Option<Bytes>) -> u64 {
+        (key.len() + value.as_ref().map_or(0, |value| value.len()) + ENTRY) as u64
     }
 }
 
@@ -123,18 +135,18 @@ mod tests {
     fn a_row_is_found_until_a_commit_changes_it() {
         let cache = RowCache::new(1 << 20);
         let mut view = cache.view().unwrap();
-        assert_eq!(cache.get(&mut view, b"a"), None);
-        cache.keep(&view, b"a", b"1");
-        cache.keep(&view, b"b", b"1");
-        assert_eq!(cache.get(&mut view, b"a").unwrap(), b"1");
+        assert_eq!(cache.get(&mut view, b"a"), Known::Nothing);
+        cache.keep(&view, b"a", Some(b"1"));
+        cache.keep(&view, b"b", Some(b"1"));
+        assert_eq!(cache.get(&mut view, b"a"), Known::Row(b"1".to_vec()));
         assert!(cache.stands(&view));
         let committing = cache.commit();
         assert!(cache.view().is_none(), "while it commits nobody looks here");
         assert!(!cache.stands(&view), "who looked before must look again");
         committing.succeeded(&[b"a".to_vec()]);
         let mut view = cache.view().unwrap();
-        assert_eq!(cache.get(&mut view, b"a"), None);
-        assert_eq!(cache.get(&mut view, b"b").unwrap(), b"1");
+        assert_eq!(cache.get(&mut view, b"a"), Known::Nothing);
+        assert_eq!(cache.get(&mut view, b"b"), Known::Row(b"1".to_vec()));
     }
 
     #[test]
@@ -142,8 +154,8 @@ mod tests {
         let cache = RowCache::new(1 << 20);
         let before = cache.view().unwrap();
         cache.commit().succeeded(&[b"a".to_vec()]);
-        cache.keep(&before, b"a", b"old");
-        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), None);
+        cache.keep(&before, b"a", Some(b"old"));
+        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), Known::Nothing);
         assert!(cache.stands(&before), "it found nothing here, so nothing here is wrong");
     }
 
@@ -151,8 +163,22 @@ mod tests {
     fn after_a_commit_that_failed_nothing_is_known() {
         let cache = RowCache::new(1 << 20);
         let view = cache.view().unwrap();
-        cache.keep(&view, b"a", b"1");
+        cache.keep(&view, b"a", Some(b"1"));
         drop(cache.commit());
-        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), None);
+        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), Known::Nothing);
+    }
+
+    #[test]
+    fn that_there_is_no_row_is_known_until_a_commit_makes_one() {
+        let cache = RowCache::new(1 << 20);
+        let mut view = cache.view().unwrap();
+        cache.keep(&view, b"a", None);
+        assert_eq!(cache.get(&mut view, b"a"), Known::Absent);
+        let committing = cache.commit();
+        assert!(!cache.stands(&view), "who was told that there is none must look again");
+        committing.succeeded(&[b"a".to_vec()]);
+        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), Known::Nothing);
+        cache.keep(&view, b"a", None);
+        assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), Known::Nothing);
     }
 }
