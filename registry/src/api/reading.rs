@@ -23,8 +23,6 @@ pub(super) struct Reading<'c, 'r> {
     repo: &'c RepoName,
     reference: &'c Reference,
     gated: Option<Gated>,
-    /// Whether the client gets only what may be pulled.
-    is_reader: bool,
 }
 
 /// What an answer says of the gate.
@@ -60,19 +58,31 @@ impl<'c, 'r> Reading<'c, 'r> {
     }
 
     fn new(call: &'c Call<'r>, repo: &'c RepoName, reference: &'c Reference) -> Self {
-        let gated = call.gated(repo);
-        let is_reader = call.is_reader(gated.as_ref(), repo);
-        Reading { call, repo, reference, gated, is_reader }
+        Reading { call, repo, reference, gated: call.gated(repo) }
+    }
+
+    /// Whether the client sees what is not released. Asked only where that makes a difference: most of what is asked for is
+    /// everyone's.
+    fn previews(&self) -> bool {
+        self.call.previews(self.repo)
+    }
+
+    fn is_enforced(&self) -> bool {
+        self.gated.as_ref().is_some_and(Gated::enforces_pull)
     }
 
     /// The manifest, with its bytes if they are at most `most`.
     async fn find(&self, most: u64) -> Result<(ManifestHead, Option<Bytes>), ApiError> {
-        let view = if self.is_reader { View::Released } else { View::Pushed };
         let store = &self.call.app.store;
-        let find = || store.manifest_within(self.repo, self.reference, view, most);
-        match find().await {
-            Err(Error::Unreleased(candidate)) => match self.waits(&candidate).await? {
-                Unreleased::NowReleased => Ok(find().await?),
+        let find = |view| store.manifest_within(self.repo, self.reference, view, most);
+        if !self.is_enforced() {
+            return Ok(find(View::Pushed).await?);
+        }
+        match find(View::Released).await {
+            Ok((head, bytes)) if head.candidate.is_none() => Ok((head, bytes)),
+            Ok(_) | Err(Error::Unreleased(_)) if self.previews() => Ok(find(View::Pushed).await?),
+            Err(Error::Unreleased(candidate)) => match Box::pin(self.waits(&candidate)).await? {
+                Unreleased::NowReleased => Ok(find(View::Released).await?),
                 Unreleased::Denied(error) => Err(error),
             },
             found => Ok(found?),
@@ -107,12 +117,12 @@ impl<'c, 'r> Reading<'c, 'r> {
         if !gated.enforces_pull() && !gated.warns_of_pulls() {
             return Ok(Told::default());
         }
-        if self.is_reader
-            && gated.denies_while_waiting()
+        // Who previews sees the candidate itself.
+        if gated.denies_while_waiting()
             && let Some(candidate) = &head.candidate
         {
             // What was released meanwhile is there the next time.
-            return Err(match self.waits(candidate).await? {
+            return Err(match Box::pin(self.waits(candidate)).await? {
                 Unreleased::Denied(error) => error,
                 Unreleased::NowReleased => {
                     ApiError::unavailable_because("it was released just now; try again")
@@ -122,10 +132,13 @@ impl<'c, 'r> Reading<'c, 'r> {
         let gate = &self.call.app.gate;
         let told =
             Told { is_gated: gated.enforces_pull(), candidate: head.candidate.clone(), ..Told::default() };
-        Ok(match gate.check(self.call.app, gated, self.repo, head).await? {
+        if gate.allows(gated, self.repo, &head.digest, &head.state) {
+            return Ok(told);
+        }
+        Ok(match Box::pin(gate.check(self.call.app, gated, self.repo, head)).await? {
             Readable::Yes => told,
             Readable::No(_) if self.gets_back(head) => told,
-            Readable::No(why) if self.is_reader => {
+            Readable::No(why) if gated.enforces_pull() && !self.previews() => {
                 return Err(self.call.refused(self.repo, gate.denial(gated, self.repo, &head.digest, &why)));
             }
             // Who may preview sees it, or who pushes, and that is written down.

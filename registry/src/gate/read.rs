@@ -39,7 +39,20 @@ pub(crate) enum OfBlob {
 }
 
 impl Gate {
-    /// Whether readers may have a manifest as it stands in `state`: what most requests ask, without a copy of anything.
+    /// Whether it is known that readers may have a manifest, as it stands in `state`, for its own sake: what most requests
+    /// ask, and then without waiting, and without a copy of anything.
+    pub(crate) fn allows(
+        &self,
+        gated: &Gated,
+        repo: &RepoName,
+        digest: &Digest,
+        state: &ManifestState,
+    ) -> bool {
+        let known = self.judgements.holding(repo, digest, gated.active.epoch, state);
+        known.is_some_and(|known| known.is_for_its_own_sake())
+    }
+
+    /// Whether readers may have a manifest as it stands in `state`.
     pub(super) async fn readable_in(
         &self,
         app: &Arc<App>,
@@ -47,10 +60,10 @@ impl Gate {
         (repo, digest): (&RepoName, &Digest),
         state: &ManifestState,
     ) -> Result<Readable, ApiError> {
-        match self.judgements.holding(repo, digest, gated.active.epoch, state) {
-            Some(known) if known.is_for_its_own_sake() => Ok(Readable::Yes),
-            _ => self.readable(app, &gated.matter(repo, digest), state).await,
+        if self.allows(gated, repo, digest, state) {
+            return Ok(Readable::Yes);
         }
+        self.readable(app, &gated.matter(repo, digest), state).await
     }
 
     /// Whether readers may have a manifest as it stands in `state`.
@@ -141,17 +154,38 @@ impl Gate {
         // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
         let hint = self.hints.get(&Named(repo, digest));
         let (blob, itself, hinted) = app.store.blob_and(repo, digest, hint.as_ref()).await?;
+        let hinted = hint.zip(hinted);
+        if itself.is_none()
+            && let Some((manifest, state)) = &hinted
+            && self.allows(gated, repo, manifest, state)
+        {
+            return Ok((blob, OfBlob::Yes));
+        }
+        let of = Box::pin(self.named_by(app, gated, (repo, digest), itself, hinted)).await?;
+        Ok((blob, of))
+    }
+
+    /// The same of a blob for which that is not known yet: what is said of a manifest of the same digest, if there is one, of
+    /// a manifest that is known to name it, and of the others that do.
+    async fn named_by(
+        &self,
+        app: &Arc<App>,
+        gated: &Gated,
+        (repo, digest): (&RepoName, &Digest),
+        itself: Option<ManifestState>,
+        hinted: Option<(Digest, ManifestState)>,
+    ) -> Result<OfBlob, ApiError> {
         if let Some(state) = &itself
             && let Some(Readable::No(why)) =
                 unless_gone(self.readable_in(app, gated, (repo, digest), state).await)?
         {
-            return Ok((blob, OfBlob::No(digest.clone(), why)));
+            return Ok(OfBlob::No(digest.clone(), why));
         }
         let mut nearest = None;
-        if let (Some(hint), Some(state)) = (&hint, &hinted) {
-            match unless_gone(self.readable_in(app, gated, (repo, hint), state).await)? {
-                Some(Readable::Yes) => return Ok((blob, OfBlob::Yes)),
-                Some(Readable::No(why)) => nearest = Some((hint.clone(), why)),
+        if let Some((hint, state)) = hinted {
+            match unless_gone(self.readable_in(app, gated, (repo, &hint), &state).await)? {
+                Some(Readable::Yes) => return Ok(OfBlob::Yes),
+                Some(Readable::No(why)) => nearest = Some((hint, why)),
                 None => {}
             }
         }
@@ -163,7 +197,7 @@ impl Gate {
                 match unless_gone(self.readable_in(app, gated, (repo, &manifest), &state).await) {
                     Ok(Some(Readable::Yes)) => {
                         self.hints.insert((repo.clone(), digest.clone()), manifest);
-                        return Ok((blob, OfBlob::Yes));
+                        return Ok(OfBlob::Yes);
                     }
                     Ok(Some(Readable::No(why))) => {
                         nearest.get_or_insert((manifest, why));
@@ -183,8 +217,7 @@ impl Gate {
         if let Some(error) = failed {
             return Err(error);
         }
-        let of = nearest.map_or(OfBlob::Unnamed, |(manifest, why)| OfBlob::No(manifest, why));
-        Ok((blob, of))
+        Ok(nearest.map_or(OfBlob::Unnamed, |(manifest, why)| OfBlob::No(manifest, why)))
     }
 }
 
