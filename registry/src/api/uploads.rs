@@ -16,7 +16,7 @@ use crate::body::RequestBody;
 use crate::content_range;
 use crate::error::ApiError;
 use crate::evidence;
-use crate::gate::Gated;
+use crate::gate::{Gated, OfBlob};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -100,7 +100,7 @@ async fn may_take(call: &Call<'_>, from: &RepoName, digest: &Digest) -> Result<b
         return Ok(true);
     }
     match call.app.gate.blob(call.app, &gated, from, digest).await {
-        Ok(_) => Ok(true),
+        Ok((_, of)) => Ok(matches!(of, OfBlob::Yes)),
         Err(error) if error.status.is_client_error() => Ok(false),
         Err(error) => Err(error),
     }
