@@ -126,6 +126,16 @@ pub(crate) struct Manifest {
     pub(crate) released_at: Option<Timestamp>,
 }
 
+/// Of a manifest's row what its judgement is found by; the rest is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Decode)]
+#[cbor(map)]
+pub(crate) struct Stamped {
+    #[cbor(n(12), default)]
+    pub(crate) stamp: u64,
+    #[n(13)]
+    pub(crate) released_at: Option<Timestamp>,
+}
+
 /// What a manifest names, as the edges that it made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -346,6 +356,30 @@ mod tests {
         assert_eq!(decode::<Content>(&encode(&content).unwrap()).unwrap(), content);
         let references = References { edges: vec![Reference { target: digest, kinds: kind::LAYER }] };
         assert_eq!(decode::<References>(&encode(&references).unwrap()).unwrap(), references);
+    }
+
+    #[test]
+    fn of_a_manifest_what_judgements_are_found_by_is_read_alone() {
+        let row = Manifest {
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            size: 9,
+            sha256: [3; 32],
+            artifact_type: Some("text/plain".into()),
+            subject: Some(Algorithm::Sha512.digest(b"x")),
+            lease_until: Timestamp(1),
+            created: Timestamp(2),
+            pusher: "ci".into(),
+            session: Some("s".into()),
+            released_left: Some(Timestamp(3)),
+            orphaned: None,
+            evidence: true,
+            stamp: u64::MAX,
+            released_at: Some(Timestamp(4)),
+        };
+        let read = |row: &Manifest| decode::<Stamped>(&encode(row).unwrap()).unwrap();
+        assert_eq!(read(&row), Stamped { stamp: u64::MAX, released_at: Some(Timestamp(4)) });
+        let bare = Manifest { stamp: 0, released_at: None, subject: None, session: None, ..row };
+        assert_eq!(read(&bare), Stamped { stamp: 0, released_at: None });
     }
 
     #[test]

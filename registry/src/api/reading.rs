@@ -132,7 +132,7 @@ impl<'c, 'r> Reading<'c, 'r> {
         let gate = &self.call.app.gate;
         let told =
             Told { is_gated: gated.enforces_pull(), candidate: head.candidate.clone(), ..Told::default() };
-        if gate.allows(gated, self.repo, &head.digest, &head.state) {
+        if gate.allows(gated, self.repo, &head.digest, (&head.state).into()) {
             return Ok(told);
         }
         Ok(match Box::pin(gate.check(self.call.app, gated, self.repo, head)).await? {

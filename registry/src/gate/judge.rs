@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use stella_policy::{self as policy, Decision, PolicySet, Reason, Subject, Time, Verdict};
-use stella_storage::{Clock as _, Digest, ManifestState, Reference, RepoName, SystemClock, Timestamp};
+use stella_storage::{Clock as _, Digest, ManifestState, Reference, RepoName, Stamp, SystemClock, Timestamp};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::active::{Active, Judging, Local};
@@ -89,7 +89,7 @@ impl Judgement {
         self.reason == Reason::DeniedDigest
     }
 
-    fn holds(&self, epoch: u64, state: &ManifestState, now: Time) -> bool {
+    fn holds(&self, epoch: u64, state: Stamp, now: Time) -> bool {
         self.epoch == epoch
             && self.stamp == state.stamp
             && (!self.ages || self.released_at == state.released_at)
@@ -168,7 +168,7 @@ impl Judgements {
         repo: &RepoName,
         digest: &Digest,
         epoch: u64,
-        state: &ManifestState,
+        state: Stamp,
     ) -> Option<Arc<Judgement>> {
         let kept = self.last(repo, digest)?;
         kept.holds(epoch, state, self.now()).then_some(kept)
@@ -196,7 +196,8 @@ impl Gate {
         matter: &Matter,
         state: &ManifestState,
     ) -> Result<Arc<Judgement>, ApiError> {
-        let held = || self.judgements.holding(&matter.repo, &matter.digest, matter.active.epoch, state);
+        let held =
+            || self.judgements.holding(&matter.repo, &matter.digest, matter.active.epoch, state.into());
         if let Some(kept) = held() {
             return Ok(kept);
         }

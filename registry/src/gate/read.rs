@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::StatusCode;
-use stella_storage::{Blob, Digest, ManifestState, RepoName};
+use stella_storage::{Blob, Digest, ManifestState, RepoName, Stamp};
 
 use super::judge::{Judgement, Kind, Matter, Named};
 use super::{Gate, Gated};
@@ -41,13 +41,7 @@ pub(crate) enum OfBlob {
 impl Gate {
     /// Whether it is known that readers may have a manifest, as it stands in `state`, for its own sake: what most requests
     /// ask, and then without waiting, and without a copy of anything.
-    pub(crate) fn allows(
-        &self,
-        gated: &Gated,
-        repo: &RepoName,
-        digest: &Digest,
-        state: &ManifestState,
-    ) -> bool {
+    pub(crate) fn allows(&self, gated: &Gated, repo: &RepoName, digest: &Digest, state: Stamp) -> bool {
         let known = self.judgements.holding(repo, digest, gated.active.epoch, state);
         known.is_some_and(|known| known.is_for_its_own_sake())
     }
@@ -60,7 +54,7 @@ impl Gate {
         (repo, digest): (&RepoName, &Digest),
         state: &ManifestState,
     ) -> Result<Readable, ApiError> {
-        if self.allows(gated, repo, digest, state) {
+        if self.allows(gated, repo, digest, state.into()) {
             return Ok(Readable::Yes);
         }
         self.readable(app, &gated.matter(repo, digest), state).await
@@ -154,14 +148,13 @@ impl Gate {
         // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
         let hint = self.hints.get(&Named(repo, digest));
         let (blob, itself, hinted) = app.store.blob_and(repo, digest, hint.as_ref()).await?;
-        let hinted = hint.zip(hinted);
         if itself.is_none()
-            && let Some((manifest, state)) = &hinted
-            && self.allows(gated, repo, manifest, state)
+            && let (Some(manifest), Some(stamp)) = (&hint, hinted)
+            && self.allows(gated, repo, manifest, stamp)
         {
             return Ok((blob, OfBlob::Yes));
         }
-        let of = Box::pin(self.named_by(app, gated, (repo, digest), itself, hinted)).await?;
+        let of = Box::pin(self.named_by(app, gated, (repo, digest), hint)).await?;
         Ok((blob, of))
     }
 
@@ -172,17 +165,18 @@ impl Gate {
         app: &Arc<App>,
         gated: &Gated,
         (repo, digest): (&RepoName, &Digest),
-        itself: Option<ManifestState>,
-        hinted: Option<(Digest, ManifestState)>,
+        hint: Option<Digest>,
     ) -> Result<OfBlob, ApiError> {
-        if let Some(state) = &itself
+        if let Some(state) = &app.store.manifest_state(repo, digest).await?
             && let Some(Readable::No(why)) =
                 unless_gone(self.readable_in(app, gated, (repo, digest), state).await)?
         {
             return Ok(OfBlob::No(digest.clone(), why));
         }
         let mut nearest = None;
-        if let Some((hint, state)) = hinted {
+        if let Some(hint) = hint
+            && let Some(state) = app.store.manifest_state(repo, &hint).await?
+        {
             match unless_gone(self.readable_in(app, gated, (repo, &hint), &state).await)? {
                 Some(Readable::Yes) => return Ok(OfBlob::Yes),
                 Some(Readable::No(why)) => nearest = Some((hint, why)),

@@ -51,6 +51,21 @@ pub struct ManifestState {
     pub session: Option<String>,
 }
 
+/// What a judgement that was made of a manifest is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Changes whenever what is said of the manifest does.
+    pub stamp: u64,
+    /// When a tag last released it.
+    pub released_at: Option<Timestamp>,
+}
+
+impl From<&ManifestState> for Stamp {
+    fn from(state: &ManifestState) -> Self {
+        Stamp { stamp: state.stamp, released_at: state.released_at }
+    }
+}
+
 impl From<&rows::Manifest> for ManifestState {
     fn from(row: &rows::Manifest) -> Self {
         ManifestState {
@@ -152,6 +167,12 @@ async fn state(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<
     Ok(manifests::find(tx, repo, digest).await?.map(|row| ManifestState::from(&row)))
 }
 
+async fn stamp(tx: &mut ReadTx, repo: RepoId, digest: &Digest) -> Result<Option<Stamp>> {
+    let Some(row) = tx.get(&keys::manifest(repo, digest)).await? else { return Ok(None) };
+    let rows::Stamped { stamp, released_at } = rows::decode(&row)?;
+    Ok(Some(Stamp { stamp, released_at }))
+}
+
 impl Store {
     /// A stamp for a new manifest.
     pub(super) fn new_stamp(&self) -> u64 {
@@ -224,13 +245,13 @@ impl Store {
         repo: &RepoName,
         digest: &Digest,
         other: Option<&Digest>,
-    ) -> Result<(Blob, Option<ManifestState>, Option<ManifestState>)> {
+    ) -> Result<(Blob, Option<Stamp>, Option<Stamp>)> {
         self.engine
             .read(async |tx: &mut ReadTx| {
                 let (repo, blob, _) = blobs::resolve(tx, repo, digest, blobs::damaged).await?;
-                let itself = state(tx, repo, digest).await?;
+                let itself = stamp(tx, repo, digest).await?;
                 let other = match other {
-                    Some(other) => state(tx, repo, other).await?,
+                    Some(other) => stamp(tx, repo, other).await?,
                     None => None,
                 };
                 Ok((blob, itself, other))
