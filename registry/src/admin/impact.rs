@@ -22,13 +22,15 @@ pub(crate) struct Impact {
     pub(crate) paths: Vec<PathBuf>,
     /// Trust roots by name; without any, those of the server.
     pub(crate) roots: BTreeMap<String, PathBuf>,
+    /// What those policies call the registry; without it, what the server's own do.
+    pub(crate) host: Option<String>,
 }
 
 /// A tag that would stop.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Stops {
-    repository: String,
-    tag: String,
+    pub(crate) repository: String,
+    pub(crate) tag: String,
     digest: String,
     reason: String,
     why: String,
@@ -66,7 +68,7 @@ impl Operation for Impact {
         if let Some(relative) = all.into_iter().find(|path| !path.is_absolute()) {
             return Err(Error::Refused(format!("{} is no absolute path", relative.display())));
         }
-        let stopped = app.gate.impact(app, self.paths.clone(), self.roots.clone()).await;
+        let stopped = app.gate.impact(app, self.paths.clone(), self.roots.clone(), self.host.clone()).await;
         let stopped = stopped.map_err(|error| Error::Refused(format!("{error:#}")))?;
         let count = stopped.len();
         for one in stopped {

@@ -2,9 +2,10 @@
 //! `stella init --require-signature`: from nothing to a registry that gives readers only what is signed. It writes a key
 //! pair, policies, a user, and a configuration that names them; it replaces nothing, and tells beforehand what it will do.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -18,6 +19,7 @@ use super::key_files::{Readers, write_key};
 use super::signing::{failed, usage};
 use super::{Outcome, note, password, print};
 use crate::access::{COST, Htpasswd, check_new_name, secret};
+use crate::admin::{Impact, client};
 use crate::config::{Config, Overrides};
 use crate::server;
 
@@ -159,27 +161,59 @@ impl Plan {
         let options = StoreOptions { upgrade: Upgrade::Wait, ..server::store_options(&config)? };
         let store = match Store::open(&options).await {
             Ok(store) => store,
-            Err(Error::Locked { holder, .. }) => {
-                return Ok(format!(
-                    "{} is in use by {holder}. Before you start it with this configuration, ask it what stops:\n  stella \
-                     policy impact --policy {} --data {}\n",
-                    self.data.display(),
-                    self.dir.join("policies").display(),
-                    self.data.display()
-                ));
-            }
+            Err(Error::Locked { holder, .. }) => return Ok(self.impact_at(&holder)),
             Err(error) => return Err(crate::admin::Failed::from(error).into()),
         };
         let (count, first) = self.stopped(&store).await.map_err(crate::admin::Failed::from)?;
-        Ok(match first.as_slice() {
+        Ok(self.stops(count, &first))
+    }
+
+    fn stops(&self, count: usize, first: &[String]) -> String {
+        match first {
             [] => format!("No tag in {} is in these repositories, so nothing stops.\n", self.data.display()),
             first => format!(
-                "{count} tags in {} will answer readers nothing until they are signed with the new key: {}{}\n",
+                "{count} {} in {} will answer readers nothing until they are signed with the new key: {}{}\n",
+                if count == 1 { "tag" } else { "tags" },
                 self.data.display(),
                 first.join(", "),
                 if count > first.len() { ", and others" } else { "" }
             ),
+        }
+    }
+
+    /// The same of data that a server holds, which is asked.
+    fn impact_at(&self, holder: &str) -> String {
+        self.asked(holder).unwrap_or_else(|error| {
+            format!(
+                "{} is in use by {holder}, and what stops could not be asked: {error:#}. Before you start it with this \
+                 configuration:\n  stella policy impact --policy {} --host {} --data {}\n",
+                self.data.display(),
+                self.dir.join("policies").display(),
+                self.host,
+                self.data.display()
+            )
         })
+    }
+
+    fn asked(&self, holder: &str) -> anyhow::Result<String> {
+        // For the server to read, whoever it is. What these ask for is a key that signed nothing, as the new one.
+        let readable = std::fs::Permissions::from_mode(0o755);
+        let folder = tempfile::Builder::new().permissions(readable).tempdir()?;
+        let key = PrivateKey::generate()?;
+        let written = [("signed.yaml", self.signed(&key.public_pem())), ("enforced.yaml", self.enforced())];
+        for (name, text) in written {
+            write_key(&folder.path().join(name), text.as_bytes(), Readers::Everybody, false)?;
+        }
+        let paths = vec![folder.path().to_owned()];
+        let new = Impact { paths, roots: BTreeMap::new(), host: Some(self.host.clone()) };
+        let mut first = Vec::new();
+        let count = client::ask(&self.data, holder, new, |stops| {
+            if first.len() < 5 {
+                first.push(format!("{}:{}", stops.repository, stops.tag));
+            }
+            Ok(())
+        })?;
+        Ok(self.stops(count.stopped, &first))
     }
 
     async fn stopped(&self, store: &Store) -> Result<(usize, Vec<String>), Error> {

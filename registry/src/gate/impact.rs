@@ -40,11 +40,15 @@ impl Gate {
         app: &Arc<App>,
         paths: Vec<PathBuf>,
         roots: BTreeMap<String, PathBuf>,
+        host: Option<String>,
     ) -> anyhow::Result<Vec<Stopped>> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let config = config.ok_or_else(|| anyhow::anyhow!("the server has no configuration yet"))?;
         let trust_roots = if roots.is_empty() { config.policy.trust_roots.clone() } else { roots };
-        let host = config.policy_host()?;
+        let host = match host {
+            Some(host) => host,
+            None => config.policy_host()?,
+        };
         let places = Places {
             host,
             paths,

@@ -87,6 +87,28 @@ fn what_init_writes_is_served_and_enforced() {
     assert!(again.stderr.contains("is there already"), "{again:?}");
     let other = [&init[..], &["--dir", "other", "--data", "stella-data"]].concat();
     let told = stella(folder.path(), &other).is(2);
-    assert!(told.stderr.contains("1 tags in ") && told.stderr.contains("prod/app:1"), "{told:?}");
+    assert!(told.stderr.contains("1 tag in ") && told.stderr.contains("prod/app:1"), "{told:?}");
     assert!(!folder.path().join("other").exists());
+}
+
+#[test]
+fn what_stops_is_asked_of_the_server_that_runs() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("stella-data");
+    let server = Server::on(&data, &[]);
+    for repo in ["prod/app", "dev/app"] {
+        let config = sha256("{}");
+        post(format!("/v2/{repo}/blobs/uploads/?digest={config}")).body("{}").to(&server).is(201);
+        let manifest = image((&config, 2), &[]).to_string();
+        let url = format!("/v2/{repo}/manifests/1");
+        put(url).header("Content-Type", OCI_MANIFEST).body(&manifest).to(&server).is(201);
+    }
+    let said = stella(folder.path(), &["init", "--require-signature", "prod/**", "--yes"]).is(0);
+    assert!(said.stderr.contains("1 tag in ") && said.stderr.contains(": prod/app:1\n"), "{said:?}");
+    // The same by hand, of a server that has no policies.
+    let impact = ["policy", "impact", "--policy", "policies", "--host", "127.0.0.1:5000"];
+    let by_hand = stella(folder.path(), &impact).is(0);
+    assert!(by_hand.stdout.starts_with("prod/app:1  "), "{by_hand:?}");
+    assert!(by_hand.stdout.ends_with("1 tag would stop\n"), "{by_hand:?}");
+    assert!(stella(folder.path(), &impact[..4]).is(2).stderr.contains("policy.host"));
 }

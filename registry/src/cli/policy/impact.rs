@@ -27,6 +27,9 @@ pub(in crate::cli) struct ImpactArgs {
     /// A trust root under the name that policies have for it [default: those of the server]
     #[arg(long, value_name = "[NAME=]FILE")]
     trusted_root: Vec<String>,
+    /// What the new policies call the registry [default: what the server's configuration does]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    host: Option<String>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -34,7 +37,7 @@ pub(in crate::cli) struct ImpactArgs {
 }
 
 pub(super) fn impact(args: ImpactArgs, env: Environment) -> Outcome {
-    let ImpactArgs { policy, trusted_root, output, place } = args;
+    let ImpactArgs { policy, trusted_root, host, output, place } = args;
     output.report(|| {
         let paths = policy.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
         let roots = trusted_root.iter().map(|text| {
@@ -43,7 +46,7 @@ pub(super) fn impact(args: ImpactArgs, env: Environment) -> Outcome {
             Ok((name.to_owned(), absolute(Path::new(file))?))
         });
         let roots = roots.collect::<anyhow::Result<_>>()?;
-        Administration::open(place, env, output)?.run(Impact { paths, roots })
+        Administration::open(place, env, output)?.run(Impact { paths, roots, host })
     })
 }
 
