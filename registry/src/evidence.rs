@@ -41,6 +41,14 @@ impl Default for Readers {
     }
 }
 
+#[cfg(test)]
+impl Readers {
+    /// Keeps everybody from reading.
+    pub(crate) async fn all(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.0.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap()
+    }
+}
+
 #[derive(Deserialize)]
 struct Manifest {
     config: Option<Descriptor>,
@@ -137,7 +145,12 @@ impl Parts {
                 return Ok(false);
             }
             // Few are read at once, and each is small: what slow readers hold of the memory must not stop signatures.
-            let Some(bytes) = app.store.read_small(&blob, MAX_LAYER).await? else { return Ok(false) };
+            let bytes = match app.store.read_small(&blob, MAX_LAYER).await {
+                Ok(Some(bytes)) => bytes,
+                // What is damaged is nothing, and no reason to say nothing of the rest.
+                Ok(None) | Err(stella_storage::Error::Corrupt(_)) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
             let judged = tokio::task::spawn_blocking(move || form.is_of(&bytes)).await;
             if !judged.map_err(|_| ApiError::panicked())? {
                 return Ok(false);

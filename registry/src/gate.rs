@@ -349,6 +349,12 @@ impl Gate {
             Readable::Yes if !judgement.is_allowed() => {
                 Some("an index that lists it, or its subject, is allowed")
             }
+            // An attachment is allowed by itself, and readers get it with its subject.
+            Readable::No(above) if judgement.is_allowed() => {
+                (decision.verdict, decision.reason) = (above.verdict, above.reason);
+                (decision.why, decision.fix) = (above.why.clone(), above.fix.clone());
+                None
+            }
             _ => None,
         };
         let (released, candidate) = match tag {

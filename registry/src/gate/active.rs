@@ -114,3 +114,35 @@ fn root(name: &str, path: &Path) -> Result<TrustRoot, String> {
     let bytes = fs::read(path).map_err(|error| told(&error))?;
     TrustRoot::from_json(name, &bytes).map_err(|error| told(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_repositories_cost_next_to_nothing_until_something_in_them_is_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prod.yaml");
+        let policy = "apiVersion: policy.stella-ops.org/v1\nkind: RegistryPolicy\nmetadata: {name: prod}\nspec: {repositories: \
+                      [\"prod/**\"]}\n";
+        fs::write(&path, policy).unwrap();
+        let places = Places {
+            host: "r.test".to_owned(),
+            paths: vec![path],
+            trust_roots: BTreeMap::new(),
+            max_evidence: 100,
+            baseline: None,
+        };
+        let active = Active::load(&places).unwrap();
+        for number in 0..3 * REPOSITORIES {
+            let repo: RepoName = format!("prod/nothing/{number}").parse().unwrap();
+            let local = active.local(&repo);
+            assert!(local.enforces_pull() && local.judging.get().is_none());
+        }
+        assert!(active.repositories.len() <= REPOSITORIES, "and those that were named last are kept");
+        let repo: RepoName = "prod/app".parse().unwrap();
+        let local = active.local(&repo);
+        active.judging(&local, &repo).unwrap();
+        assert!(active.local(&repo).judging.get().is_some(), "it is made once");
+    }
+}

@@ -84,6 +84,22 @@ impl Judgement {
         self.is_allowed() && !matches!(self.kind, Kind::Attachment(_))
     }
 
+    /// The same of an attachment whose subject is not here, or nothing that has attachments: by itself it is allowed, and
+    /// that says nothing to who is denied.
+    pub(super) fn attached_to_nothing(&self) -> Self {
+        let subject = match &self.kind {
+            Kind::Attachment(subject) => subject.to_string(),
+            Kind::Evidence | Kind::Image => String::new(),
+        };
+        Judgement {
+            verdict: Verdict::Waiting,
+            reason: Reason::WrongSubject,
+            why: format!("it is attached to {subject}, and no image is there"),
+            fix: Some("push what it is attached to, and have that signed".to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// Whether nothing around it helps: it is on a list of denied digests, or something below it.
     pub(crate) fn is_listed(&self) -> bool {
         self.reason == Reason::DeniedDigest
@@ -442,3 +458,6 @@ fn plain(set: &PolicySet, subject: &Subject, verdict: Verdict, reason: Reason, w
         signed_at: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,8 +45,11 @@ impl Gate {
         if !gated.enforces_pull() {
             return Ok(Some(own));
         }
-        for tag in app.store.tags_waiting_for(repo, digest).await? {
-            self.release(app, &matter, tag).await?;
+        // Asked once for all tags, which may be thousands: what came since is settled by whoever brought it.
+        if let Readable::Yes = self.readable(app, &matter, &state).await? {
+            for tag in app.store.tags_waiting_for(repo, digest).await? {
+                self.release(app, &matter, tag).await?;
+            }
         }
         // An allowed index covers what it lists, under tags too.
         if own.is_allowed() && own.kind == Kind::Image {

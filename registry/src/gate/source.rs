@@ -78,9 +78,12 @@ impl policy::Source for LocalSource<'_> {
 
     async fn blob(&self, digest: &policy::Digest, most: u64) -> policy::Result<Option<Vec<u8>>> {
         let Some(blob) = found(self.store.blob(self.repo, &ours(digest)?).await)? else { return Ok(None) };
-        match self.store.read_small(&blob, most).await.map_err(failed)? {
-            Some(bytes) => Ok(Some(bytes.into())),
-            None => Err(policy::Error::OverLimit(format!("a blob of {} bytes; at most {most}", blob.size))),
+        match found(self.store.read_small(&blob, most).await)? {
+            None => Ok(None),
+            Some(Some(bytes)) => Ok(Some(bytes.into())),
+            Some(None) => {
+                Err(policy::Error::OverLimit(format!("a blob of {} bytes; at most {most}", blob.size)))
+            }
         }
     }
 }

@@ -2,14 +2,27 @@
 //! The gate as clients meet it: what a pusher is told, what readers get, when that changes. Signatures are made by
 //! `stella sign`, whose server this is. Each theme has a file below.
 
+mod ages;
 mod allowances;
 mod baseline;
 mod commands;
+mod denials;
+mod disguises;
+mod files;
 mod impact;
+mod late;
+mod limits;
 mod model;
+mod names;
 mod previews;
+mod races;
 mod red_team;
 mod releases;
+mod replays;
+mod roles;
+mod signer;
+mod stores;
+mod table;
 
 use std::fs;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha512};
 
 use super::Gated;
 use crate::client::{get, head, post, put};
-use crate::role::{OCI_MANIFEST, sha256};
+use crate::role::{OCI_MANIFEST, image, sha256};
 
 #[test]
 fn conditions_ranges_and_heads_are_no_way_around() {
@@ -52,7 +52,15 @@ fn nothing_leaves_through_another_repository_or_as_another_kind_of_thing() {
     // The manifest as a blob.
     let bytes = gated.send("alice", get("/v2/prod/app/manifests/1")).is(200).body;
     gated.push_blob("ci", "prod/app", &bytes);
-    gated.denied(&gated.send("reader", get(format!("/v2/prod/app/blobs/{}", pushed.digest))));
+    let blob = || gated.send("reader", get(format!("/v2/prod/app/blobs/{}", pushed.digest)));
+    gated.denied(&blob());
+    // Not either as the layer of something that is signed.
+    let empty = gated.push_blob("ci", "prod/app", "{}");
+    let wrapped = image((&empty, 2), &[(&pushed.digest, bytes.len())]).to_string();
+    gated.put("ci", "prod/app", &sha256(&wrapped), &wrapped).is(201);
+    gated.sign("prod/app", &sha256(&wrapped), &[]);
+    gated.pull("prod/app", &sha256(&wrapped)).is(200);
+    assert!(gated.denied(&blob()).contains(&pushed.digest));
     // Lists do not tell.
     let tags = gated.send("reader", get("/v2/prod/app/tags/list")).is(200).json();
     assert_eq!(tags["tags"], json!([]));

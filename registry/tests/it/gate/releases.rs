@@ -91,6 +91,14 @@ fn who_pushes_gets_its_manifest_back_with_the_token_that_pushed_it_and_nothing_e
         gated.denied(&with(get(&manifest), &token(scope)));
     }
     gated.denied(&gated.pull("prod/app", &sha256(&other)));
+    // Nor is it what a tag gives, once that is denied.
+    with(put("/v2/prod/app/manifests/2").header("Content-Type", OCI_MANIFEST).body(&other), &holder).is(201);
+    gated.sign("prod/app", "2", &["--new-bundle-format=false"]);
+    with(get("/v2/prod/app/manifests/2"), &holder).is(200);
+    let signature = format!("{}.sig", sha256(&other).replace(':', "-"));
+    gated.send("ci", delete(format!("/v2/prod/app/manifests/{signature}"))).is(202);
+    gated.denied(&with(get("/v2/prod/app/manifests/2"), &holder));
+    with(get(&manifest), &holder).is(200);
 }
 
 #[test]
