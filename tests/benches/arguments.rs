@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// Policies of the family gate; a large company has 10000 [default: 1000, with --quick 100]
     #[arg(long, value_name = "COUNT")]
     pub(crate) policies: Option<u64>,
-    /// Digests that they are about; it has 100000, which take an hour to push: raise --patience too [default: 5000, with
+    /// Digests that they are about; it has 100000, which take some ten minutes to push: raise --patience too [default: 5000, with
     /// --quick 200]
     #[arg(long, value_name = "COUNT")]
     pub(crate) digests: Option<u64>,

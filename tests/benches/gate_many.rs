@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Many policies and many digests: how long new policies take to hold, what readers wait for meanwhile, until when all is
 //! judged, and the memory of it. Policies are in force that demand nothing; then the same demand a signature by a team's
-//! own key for the team's own repository. `--policies 10000 --digests 100000 --patience 7200` is what a large company has, and takes an hour to push.
+//! own key for the team's own repository. `--policies 10000 --digests 100000 --patience 7200` is what a
+//! large company has; the images take some ten minutes to push.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
