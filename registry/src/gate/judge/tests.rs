@@ -14,6 +14,7 @@ use super::*;
 use crate::access::Access;
 use crate::audit::Audit;
 use crate::config::{Config, Overrides};
+use crate::gate::OfBlob;
 use crate::gate::read::ASKED;
 use crate::metrics::Metrics;
 
@@ -200,7 +201,10 @@ async fn manifests_without_end_are_asked_for_a_blob_up_to_a_limit() {
     images.sort();
     let layer = Algorithm::Sha256.digest(b"runs");
     let gated = lab.app.gate.gated(&lab.repo).unwrap();
-    let may_read = async || lab.app.gate.blob(&lab.app, &gated, &lab.repo, &layer).await.is_ok();
+    let may_read = async || {
+        let found = lab.app.gate.blob(&lab.app, &gated, &lab.repo, &layer).await;
+        matches!(found, Ok((_, OfBlob::Yes)))
+    };
     assert!(!may_read().await);
     lab.allow(&images[1_000]).await;
     assert!(!may_read().await, "it comes after the last that is asked");
