@@ -15,7 +15,8 @@ use crate::refusal::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     /// `hashedrekord`: what was signed by its hash; of an envelope, its pre-authentication encoding.
-    Hashed { hash: Hash, signature: Vec<u8>, signer: Named },
+    /// Rekor v2 says how the key signs too; that is found out otherwise.
+    Hashed { hash: Hash, signature: Vec<u8>, signer: Named, details: Option<String> },
     /// `dsse` 0.0.1 and `intoto` 0.0.2: a payload by its hash, with its type where that is said, signed once.
     Payload { hash: Hash, kind: Option<String>, signature: Vec<u8>, signer: Named },
     /// `intoto` 0.0.1: a whole envelope, byte for byte, by its hash. The signature is in it.
@@ -94,6 +95,7 @@ struct Signature2 {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Verifier2 {
+    key_details: Option<String>,
     x509_certificate: Option<RawBytes>,
     public_key: Option<RawBytes>,
 }
@@ -161,7 +163,8 @@ pub(super) fn read(kind: &str, version: &str, spec: Value) -> Result<Body, Refus
         ("hashedrekord", "0.0.1") => {
             let Hashedrekord1 { data, signature } = parts(spec)?;
             let signer = named(&signature.public_key.content)?;
-            Ok(Body::Hashed { hash: data.hash.read()?, signature: json::base64(&signature.content)?, signer })
+            let (hash, signature) = (data.hash.read()?, json::base64(&signature.content)?);
+            Ok(Body::Hashed { hash, signature, signer, details: None })
         }
         ("hashedrekord", "0.0.2") => {
             let Hashedrekord2 { inner: Inner2 { data, signature } } = parts(spec)?;
@@ -170,7 +173,8 @@ pub(super) fn read(kind: &str, version: &str, spec: Value) -> Result<Body, Refus
                 (None, Some(certificate)) => Named::Certificate(json::base64(&certificate.raw_bytes)?),
                 _ => return Err(Refusal::malformed("one of publicKey and x509Certificate is expected")),
             };
-            Ok(Body::Hashed { hash: data.read()?, signature: json::base64(&signature.content)?, signer })
+            let (hash, details) = (data.read()?, signature.verifier.key_details);
+            Ok(Body::Hashed { hash, signature: json::base64(&signature.content)?, signer, details })
         }
         ("dsse", "0.0.1") => {
             let Dsse1 { payload_hash, signatures } = parts(spec)?;

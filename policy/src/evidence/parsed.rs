@@ -28,12 +28,14 @@ pub(crate) struct Logged {
 }
 
 impl Logged {
-    /// Whether Sigstore's crates look at such an entry: of hashes they know SHA-256 alone.
+    /// Whether Sigstore's crates look at such an entry: of hashes they know SHA-256 alone, in Rekor v2 of keys P-256.
     pub(crate) fn is_usual(&self) -> bool {
         match &self.body {
-            Body::Hashed { hash, .. } | Body::Payload { hash, .. } => {
+            Body::Hashed { hash, details, .. } => {
                 hash.algorithm == HashAlgorithm::Sha2256
+                    && details.as_deref().is_none_or(|details| details == "PKIX_ECDSA_P256_SHA_256")
             }
+            Body::Payload { hash, .. } => hash.algorithm == HashAlgorithm::Sha2256,
             Body::Envelope { .. } => false,
         }
     }

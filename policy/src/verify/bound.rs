@@ -29,7 +29,7 @@ pub(super) fn check(
     scheme: Scheme,
 ) -> Result<(), Refusal> {
     let named = match &logged.body {
-        Body::Hashed { hash, signature, signer } => {
+        Body::Hashed { hash, signature, signer, .. } => {
             same_signature(parsed, signature)?;
             if logged.entry.kind_version == KindVersion::HashedRekordV001
                 && matches!(subject.signed, Signed::Envelope(..))

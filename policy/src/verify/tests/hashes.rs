@@ -4,10 +4,7 @@
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P384_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
-    KeyPair as _,
-};
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_types::HashAlgorithm;
@@ -18,6 +15,9 @@ use crate::scheme::hash;
 use crate::{Artifact, Checked, Digest, Evidence, Form, Log, PublicKey, Reason, Trust, Verifier};
 
 const FILE: &[u8] = b"a file";
+const OLD: &str = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEHJNDpokgqhf1Rn7q49evBRvsJhnFnhzn4IBKCriKXTyP/HgQIzla9hacFgVd2OmHX6Uk0TGGCCg6mgbHrn0gsM8L1TrND9XEjcSji8ZCDz1Qw7rEODVlSKlo7htzm95y";
+const OLD_OF_FILE: &str = "MGQCMBn6+I6UGTX7FWdUrvEbzuMfx5Oq/2u+HAa15N5ZzC0ZuGeHmEyGf4cqfuc8egCY7AIwGDNx/drt4Ezy1HcWvGXlfMeRKbpJcgnyWppEU581RzYU4Jgq5z0VdTV2HYg84rYt";
+const OLD_OF_PAYLOAD: &str = "MGYCMQC9xI9rhlzjEF7HQoeD9SavPNmquaUzHSz71NitMX4pwRq145OyVFAmTa6GbgyfBjMCMQD9qpiAP/L38BcNOuZBOAavjTNyh8OrGxpOLe6t3VoUs6YboZsFMPAjvJjjEs6JUEo=";
 const KIND: &str = "application/vnd.in-toto+json";
 
 /// A signature with all that a bundle or an entry says of it.
@@ -28,16 +28,17 @@ struct Signed {
 }
 
 impl Signed {
-    /// By a new P-384 key, with SHA-384 or, as cosign 2 does, SHA-256.
-    fn p384(message: &[u8], with: HashAlgorithm) -> Self {
-        let how = if with == HashAlgorithm::Sha2256 {
-            &ECDSA_P384_SHA256_ASN1_SIGNING
-        } else {
-            &ECDSA_P384_SHA384_ASN1_SIGNING
-        };
-        let pair = EcdsaKeyPair::generate(how).unwrap();
+    /// By a new P-384 key, with SHA-384.
+    fn p384(message: &[u8]) -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
         let signature = pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec();
         let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        Signed { message: message.to_vec(), signature, spki }
+    }
+
+    /// With SHA-256, as cosign 2 does: by OpenSSL, `openssl dgst -sha256 -sign`.
+    fn old(message: &[u8], signature: &str) -> Self {
+        let [signature, spki] = [signature, OLD].map(|text| crate::json::base64(text).unwrap());
         Signed { message: message.to_vec(), signature, spki }
     }
 
@@ -142,7 +143,7 @@ fn log_says(checked: &Checked, text: &str) {
 fn a_file_signed_with_p384_may_be_logged_with_the_hash_of_its_signature() {
     let log = Rekor::new("log.example");
     for (with, name) in [(HashAlgorithm::Sha2384, "sha384"), (HashAlgorithm::Sha2256, "sha256")] {
-        let signed = Signed::p384(FILE, with);
+        let signed = if name == "sha256" { Signed::old(FILE, OLD_OF_FILE) } else { Signed::p384(FILE) };
         let value = hash(with, &[FILE]).unwrap();
         let verifier = signed.trusted(&log);
         let first = of(&verifier, &signed.blob(with, Some(log.entry(&signed.entry(name, &value)))), FILE);
@@ -156,7 +157,7 @@ fn a_file_signed_with_p384_may_be_logged_with_the_hash_of_its_signature() {
 #[test]
 fn an_image_signed_with_p384_may_be_in_rekor_v2() {
     let (log, said) = (Rekor::new("log.example"), statement(IMAGE, SIGN));
-    let signed = Signed::p384(&pae(&said), HashAlgorithm::Sha2384);
+    let signed = Signed::p384(&pae(&said));
     let verifier = signed.trusted(&log);
     let entry = |value: &[u8]| entry2(&log, &signed.entry2("SHA2_384", value));
     is_logged(&of(&verifier, &signed.envelope(&said, Some(entry(&Sha384::digest(pae(&said))))), IMAGE));
@@ -172,7 +173,7 @@ fn an_image_signed_with_p384_may_be_in_rekor_v2() {
 fn a_layer_signed_with_p384_and_sha_256_may_be_logged() {
     let log = Rekor::new("log.example");
     let bytes = payload(IMAGE);
-    let signed = Signed::p384(&bytes, HashAlgorithm::Sha2256);
+    let signed = Signed::old(&bytes, OLD_OF_PAYLOAD);
     let check = |body: &Value| {
         let (mut descriptor, content) = mint::Somebody::with_key().layer(&bytes, None);
         let annotations = descriptor.annotations.as_mut().unwrap();
@@ -191,12 +192,12 @@ fn a_layer_signed_with_p384_and_sha_256_may_be_logged() {
 #[test]
 fn an_entry_with_another_hash_is_of_this_signature_and_no_other() {
     let log = Rekor::new("log.example");
-    let signed = Signed::p384(FILE, HashAlgorithm::Sha2384);
+    let signed = Signed::p384(FILE);
     let verifier = signed.trusted(&log);
     let good = signed.entry("sha384", &Sha384::digest(FILE));
     let with = |entry: Value| of(&verifier, &signed.blob(HashAlgorithm::Sha2384, Some(entry)), FILE);
     is_logged(&with(log.entry(&good)));
-    let other = Signed::p384(FILE, HashAlgorithm::Sha2384);
+    let other = Signed::p384(FILE);
     for (pointer, value, text) in [
         ("/spec/data/hash/value", json!(hex::encode(Sha384::digest(b"another file"))), "of other bytes"),
         // The right bytes, under the wrong name or at the wrong length.
@@ -246,7 +247,7 @@ fn an_entry_with_another_hash_is_of_this_signature_and_no_other() {
 #[test]
 fn an_entry_with_another_hash_is_the_logs() {
     let log = Rekor::new("log.example");
-    let signed = Signed::p384(FILE, HashAlgorithm::Sha2384);
+    let signed = Signed::p384(FILE);
     let verifier = signed.trusted(&log);
     let body = signed.entry("sha384", &Sha384::digest(FILE));
     let with = |entry: Value| of(&verifier, &signed.blob(HashAlgorithm::Sha2384, Some(entry)), FILE);
@@ -281,7 +282,7 @@ fn an_entry_with_another_hash_is_the_logs() {
 #[test]
 fn a_digest_of_one_kind_says_nothing_of_another() {
     let log = Rekor::new("log.example");
-    let signed = Signed::p384(FILE, HashAlgorithm::Sha2384);
+    let signed = Signed::p384(FILE);
     let entry = log.entry(&signed.entry("sha384", &Sha384::digest(FILE)));
     let evidence =
         Evidence::bundle(signed.blob(HashAlgorithm::Sha2384, Some(entry)).to_string().into_bytes());
@@ -294,7 +295,7 @@ fn a_digest_of_one_kind_says_nothing_of_another() {
 #[test]
 fn ed25519ph_may_be_logged_with_sha_512_and_nothing_else() {
     const KEY: &str =
-        "302a300506032b6570032100ec172b93ad5e563f4932c70e1245034c35467ef2efd4d64ebf819683467e2bf2";
+        "302a300506032b6570032100ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf";
     const SIGNATURE: &str = "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41\
                              31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406";
     let log = Rekor::new("log.example");
@@ -353,7 +354,7 @@ fn an_attestation_of_cosign_1_may_be_logged() {
     assert!(matches!(&only(&good).log, Log::Proven(_)), "{good:?}");
     let (_, another) = somebody.envelope(&statement(b"other", SIGN), None);
     log_says(&check(&body(&Sha256::digest(another), &pem)), "other bytes");
-    let stranger = Signed::p384(FILE, HashAlgorithm::Sha2384);
+    let stranger = Signed::p384(FILE);
     log_says(&check(&body(&Sha256::digest(&bytes), &stranger.pem())), "another signer");
     // A bundle does not keep the bytes that it is of.
     let mut bundle = somebody.bundle(&said, None);
