@@ -50,10 +50,12 @@ pub(super) fn named<'a>(
 
 /// That the log's promise is of this entry, with this index and time. It signs JSON in canonical form (RFC 8785).
 fn promised(log: &Log, entry: &TransparencyLogEntry, promise: &[u8]) -> Result<(), Refusal> {
+    // An entry that names no time promised zero.
+    let at = if let Some(time) = entry.integrated_time { time.as_second() } else { 0 };
     let signed = format!(
         r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
         STANDARD.encode(entry.canonicalized_body.as_bytes()),
-        entry.integrated_time.map_or(0, |time| time.as_second()),
+        at,
         ::hex::encode(&log.id),
         entry.log_index.get(),
     );
