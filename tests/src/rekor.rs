@@ -122,7 +122,7 @@ impl Log {
         entry["verification"] = json!({
             "signedEntryTimestamp": promise,
             "inclusionProof": {
-                "checkpoint": self.checkpoint(&format!("{} - 1", self.host), &leaf),
+                "checkpoint": self.checkpoint(" - 1", &leaf),
                 "hashes": [],
                 "logIndex": 0,
                 "rootHash": hex::encode(&leaf),
@@ -144,17 +144,18 @@ impl Log {
                 "logIndex": "0",
                 "rootHash": BASE64_STANDARD.encode(&leaf),
                 "treeSize": "1",
-                "checkpoint": {"envelope": self.checkpoint(&self.host, &leaf)},
+                "checkpoint": {"envelope": self.checkpoint("", &leaf)},
             },
             "canonicalizedBody": BASE64_STANDARD.encode(body),
         })
     }
 
-    /// Of a tree with one leaf, which is its root.
-    fn checkpoint(&self, origin: &str, leaf: &[u8]) -> String {
-        let note = format!("{origin}\n1\n{}\n", BASE64_STANDARD.encode(leaf));
+    /// Of a tree with one leaf, which is its root. Logs are called after their host without its port.
+    fn checkpoint(&self, tree: &str, leaf: &[u8]) -> String {
+        let name = self.host.rsplit_once(':').map_or(self.host.as_str(), |(name, _)| name);
+        let note = format!("{name}{tree}\n1\n{}\n", BASE64_STANDARD.encode(leaf));
         let line = [&self.id()[..4], &self.sign(&note)].concat();
-        format!("{note}\n\u{2014} {} {}\n", self.host, BASE64_STANDARD.encode(line))
+        format!("{note}\n\u{2014} {name} {}\n", BASE64_STANDARD.encode(line))
     }
 }
 

@@ -12,7 +12,6 @@ use sigstore_types::{KindVersion, SignatureBytes, TransparencyLogEntry};
 
 use super::roots::{Log, Root};
 use crate::refusal::Refusal;
-use crate::trust::load::authority_of;
 use crate::{LogEntry, ProvenTime, Time, TimeSource};
 
 /// The log that an entry names, if the entry is its.
@@ -91,11 +90,10 @@ fn own_checkpoint(log: &Log, entry: &TransparencyLogEntry, proof: &InclusionProo
     if is_v2(entry) && proof.log_index.get() != 0 && proof.log_index != entry.log_index {
         return Err(Refusal::log("a proof for another place than its entry's"));
     }
-    let name = authority_of(&log.url);
     let hint = log.id.get(..4).unwrap_or_default();
     let message = checkpoint.signed_data();
     let signed = checkpoint.signatures().iter().any(|signature| {
-        signature.name == name
+        log.is_called(&signature.name)
             && signature.key_id.as_slice() == hint
             && log.key.verify(message, &signature.signature).is_ok()
     });

@@ -190,10 +190,19 @@ impl Root {
 impl Log {
     /// Whether checkpoints of this origin are its own: Rekor v2 names its host, Rekor v1 its host and the tree.
     pub(super) fn is_origin(&self, origin: &str) -> bool {
-        let authority = authority_of(&self.url);
         let host = origin.split_once(" - ").map_or(origin, |(host, tree)| {
             if tree.bytes().all(|byte| byte.is_ascii_digit()) { host } else { origin }
         });
-        host == authority
+        self.is_called(host)
+    }
+
+    /// Whether it signs with this name: its host, with its port or, as Rekor v2 has it, without.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let authority = authority_of(&self.url);
+        let without_port = authority
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(authority, |(host, _)| host);
+        name == authority || name == without_port
     }
 }

@@ -64,7 +64,8 @@ fn what_cosign_signs_of_files_and_logs_stella_verifies() {
 fn what_cosign_signs_of_images_and_logs_stella_verifies() {
     let Some(stage) = Stage::enter() else { return };
     let rekor = furnish(&stage);
-    let cases = [("p256", 1), ("p384", 1), ("p256", 2), ("p384", 2), ("ed25519", 2)];
+    // cosign itself makes no entry of Rekor v1 of an envelope that is signed in another way than with P-256.
+    let cases = [("p256", 1), ("p256", 2), ("p384", 2), ("ed25519", 2)];
     for (number, (name, version)) in cases.into_iter().enumerate() {
         let image = stage.push(&format!("bundle/{number}"), &Image::sample(1).build(), "1");
         let services = format!("--signing-config log{version}.json --trusted-root logged.json");

@@ -278,6 +278,26 @@ fn an_entry_with_another_hash_is_the_logs() {
     assert_eq!(only(&bare).log, Log::Absent);
 }
 
+/// Rekor v2 leaves the port of its address out of its name.
+#[test]
+fn a_log_is_called_after_its_host_with_or_without_its_port() {
+    let signed = Signed::p384(FILE);
+    let body = signed.entry("sha384", &Sha384::digest(FILE));
+    for (url, name, good) in [
+        ("log.example:8443", "log.example", true),
+        ("log.example:8443", "log.example:8443", true),
+        ("log.example:8443", "log.example:84", false),
+        ("log.example", "log", false),
+        ("log.example", "log.example:8443", false),
+    ] {
+        let at = Rekor::new(url);
+        let verifier = signed.trusted(&at);
+        let called = Rekor { host: name, ..at };
+        let checked = of(&verifier, &signed.blob(HashAlgorithm::Sha2384, Some(called.entry(&body))), FILE);
+        if good { is_logged(&checked) } else { log_says(&checked, "a checkpoint of") }
+    }
+}
+
 /// Where only a digest is known, the hash must be that digest.
 #[test]
 fn a_digest_of_one_kind_says_nothing_of_another() {
