@@ -36,7 +36,7 @@ impl Signed {
         Signed { message: message.to_vec(), signature, spki }
     }
 
-    /// With SHA-256, as cosign 2 does: by OpenSSL, `openssl dgst -sha256 -sign`.
+    /// With SHA-256, as older clients do: by OpenSSL, `openssl dgst -sha256 -sign`.
     fn old(message: &[u8], signature: &str) -> Self {
         let [signature, spki] = [signature, OLD].map(|text| crate::json::base64(text).unwrap());
         Signed { message: message.to_vec(), signature, spki }
@@ -168,7 +168,7 @@ fn an_image_signed_with_p384_may_be_in_rekor_v2() {
     log_says(&of(&verifier, &signed.envelope(&said, Some(first)), IMAGE), "0.0.1 of an envelope");
 }
 
-/// What cosign 2 signs with P-384 keys: layers, with SHA-256.
+/// What older clients sign with P-384 keys: layers, with SHA-256.
 #[test]
 fn a_layer_signed_with_p384_and_sha_256_may_be_logged() {
     let log = Rekor::new("log.example");
