@@ -106,14 +106,13 @@ fn what_cosign_2_signs_of_images_and_logs_stella_verifies() {
     stage.refuses(8, "another hash", &format!("verify --key p384.pub --trusted-root logged.json {image}"));
     stage.stella.run(&format!("verify --key p384.pub --insecure-ignore-tlog {image}"));
     stage.bench.write("predicate", "any text\n");
-    for name in ["p256", "p384"] {
-        for kind in ["dsse", "intoto"] {
-            let image = stage.push(&format!("legacy/{name}-{kind}"), &Image::sample(1).build(), "1");
-            let what = format!("--type custom --predicate predicate --rekor-entry-type {kind}");
-            cosign.run(&format!("attest -y --key {name}.key {log} {what} {image}"));
-            let verify = format!("verify-attestation --type custom --key {name}.pub");
-            stage.stella.run(&format!("{verify} --trusted-root logged.json {image}"));
-            stage.refuses(8, "tlog-invalid", &format!("{verify} --trusted-root elsewhere.json {image}"));
-        }
+    // Envelopes that are signed with P-384 it logs none: it looks at them with SHA-256 before.
+    for kind in ["dsse", "intoto"] {
+        let image = stage.push(&format!("legacy/{kind}"), &Image::sample(1).build(), "1");
+        let what = format!("--type custom --predicate predicate --rekor-entry-type {kind}");
+        cosign.run(&format!("attest -y --key p256.key {log} {what} {image}"));
+        let verify = "verify-attestation --type custom --key p256.pub";
+        stage.stella.run(&format!("{verify} --trusted-root logged.json {image}"));
+        stage.refuses(8, "tlog-invalid", &format!("{verify} --trusted-root elsewhere.json {image}"));
     }
 }
