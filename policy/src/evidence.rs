@@ -2,6 +2,7 @@
 //! What is said of an artifact, in the forms in which clients write it, before any of it is believed. Here it is taken in
 //! and measured; the modules below read it, all to one form, [`parsed::Parsed`], so that there is one way to verify it.
 
+pub(crate) mod body;
 mod bundle;
 mod entry;
 mod legacy;

@@ -4,14 +4,15 @@
 //! where public keys are read.
 
 use serde::{Deserialize, Serialize, Serializer};
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha256};
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
-use sigstore_types::{DerPublicKey, HashAlgorithm, SignatureBytes};
+use sigstore_types::{DerPublicKey, HashAlgorithm};
 
 use crate::der;
 use crate::limits::TRUST_BYTES;
 use crate::pem;
 use crate::refusal::Refusal;
+use crate::scheme::Scheme;
 use crate::{Error, Result};
 
 /// rsaEncryption (1.2.840.113549.1.1.1) with its NULL.
@@ -155,39 +156,31 @@ impl PublicKey {
 
     /// Whether `signature` is of `message` by this key.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.scheme_of(message, signature).is_some()
-    }
-
-    /// The same of a message in parts. It is not put together where the key signs hashes: it may be large.
-    pub(crate) fn verifies_parts(&self, parts: &[&[u8]], signature: &[u8]) -> bool {
-        let signature = SignatureBytes::new(signature.to_vec());
-        self.schemes().any(|scheme| {
-            let Ok(key) = VerificationKey::from_spki_with_scheme(&self.spki, scheme) else { return false };
-            match scheme.hash_algorithm().and_then(|algorithm| hash(algorithm, parts)) {
-                Some(hash) => key.verify_prehashed(&hash, &signature).is_ok(),
-                None => key.verify(parts.concat(), &signature).is_ok(),
-            }
-        })
+        self.scheme_of(&[message], signature).is_some()
     }
 
     /// The same of a message of which only the hash is known: SHA-256, SHA-384 or SHA-512, by its length. Ed25519 signs
-    /// messages, not hashes, so it never does.
+    /// messages, not hashes; only Ed25519ph signs SHA-512.
     pub fn verifies_prehashed(&self, hash: &[u8], signature: &[u8]) -> bool {
-        let signature = SignatureBytes::new(signature.to_vec());
-        self.schemes().any(|scheme| {
-            length(scheme.hash_algorithm()) == Some(hash.len())
-                && VerificationKey::from_spki_with_scheme(&self.spki, scheme)
-                    .is_ok_and(|key| key.verify_prehashed(hash, &signature).is_ok())
-        })
+        self.scheme_of_hash(hash, signature).is_some()
     }
 
-    /// How `signature` was made, if it is of `message` by this key.
-    pub(crate) fn scheme_of(&self, message: &[u8], signature: &[u8]) -> Option<SigningScheme> {
-        let signature = SignatureBytes::new(signature.to_vec());
-        self.schemes().find(|scheme| {
-            VerificationKey::from_spki_with_scheme(&self.spki, *scheme)
-                .is_ok_and(|key| key.verify(message, &signature).is_ok())
-        })
+    /// How `signature` was made, if it is of this message, given in parts, by this key.
+    pub(crate) fn scheme_of(&self, parts: &[&[u8]], signature: &[u8]) -> Option<Scheme> {
+        self.schemes().find(|scheme| scheme.verifies(&self.spki, parts, signature))
+    }
+
+    /// The same of a message of which only the hash is known.
+    pub(crate) fn scheme_of_hash(&self, hash: &[u8], signature: &[u8]) -> Option<Scheme> {
+        self.schemes().find(|scheme| scheme.verifies_hash(&self.spki, hash, signature))
+    }
+
+    /// How the crates sign with such a key what has a hash of this kind, or what has none.
+    pub(crate) fn usual_scheme(&self, hash: Option<HashAlgorithm>) -> Option<Scheme> {
+        match hash {
+            None => Some(Scheme::Known(self.algorithm.default_signing_scheme())),
+            Some(hash) => self.algorithm.resolve_signing_scheme(hash).ok().map(Scheme::Known),
+        }
     }
 
     pub(crate) fn der(&self) -> &DerPublicKey {
@@ -195,19 +188,22 @@ impl PublicKey {
     }
 
     /// With the hash that was chosen; else how cosign signs with such a key, now and formerly: P-384 with SHA-384, by
-    /// older clients with SHA-256.
-    fn schemes(&self) -> impl Iterator<Item = SigningScheme> {
-        let usual: &[SigningScheme] = match self.algorithm {
-            _ if self.only.is_some() => &[],
-            KeyAlgorithm::EcdsaP256 => &[SigningScheme::EcdsaP256Sha256],
-            KeyAlgorithm::EcdsaP384 => &[SigningScheme::EcdsaP384Sha384, SigningScheme::EcdsaP384Sha256],
-            KeyAlgorithm::Rsa => {
+    /// older clients with SHA-256; Ed25519 plain, and what goes into a log with SHA-512 before.
+    fn schemes(&self) -> impl Iterator<Item = Scheme> {
+        let known: &[SigningScheme] = match (self.algorithm, &self.only) {
+            (_, Some((_, scheme))) => std::slice::from_ref(scheme),
+            (KeyAlgorithm::EcdsaP256, None) => &[SigningScheme::EcdsaP256Sha256],
+            (KeyAlgorithm::EcdsaP384, None) => {
+                &[SigningScheme::EcdsaP384Sha384, SigningScheme::EcdsaP384Sha256]
+            }
+            (KeyAlgorithm::Rsa, None) => {
                 &[SigningScheme::RsaPkcs1Sha256, SigningScheme::RsaPkcs1Sha384, SigningScheme::RsaPkcs1Sha512]
             }
-            KeyAlgorithm::Ed25519 => &[SigningScheme::Ed25519],
+            (KeyAlgorithm::Ed25519, None) => &[SigningScheme::Ed25519],
             _ => &[],
         };
-        usual.iter().copied().chain(self.only.map(|(_, scheme)| scheme))
+        let hashed = (self.algorithm == KeyAlgorithm::Ed25519).then_some(Scheme::Ed25519ph);
+        known.iter().copied().map(Scheme::Known).chain(hashed)
     }
 
     /// The name of its algorithm in a trust root.
@@ -245,28 +241,6 @@ impl Serialize for PublicKey {
     }
 }
 
-/// The hash of a message, given in parts, for a scheme that hashes.
-pub(crate) fn hash(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Option<Vec<u8>> {
-    fn of<D: sha2::Digest>(parts: &[&[u8]]) -> Vec<u8> {
-        parts.iter().fold(D::new(), D::chain_update).finalize().to_vec()
-    }
-    match algorithm {
-        HashAlgorithm::Sha2256 => Some(of::<Sha256>(parts)),
-        HashAlgorithm::Sha2384 => Some(of::<Sha384>(parts)),
-        HashAlgorithm::Sha2512 => Some(of::<Sha512>(parts)),
-        _ => None,
-    }
-}
-
-fn length(algorithm: Option<HashAlgorithm>) -> Option<usize> {
-    match algorithm? {
-        HashAlgorithm::Sha2256 => Some(32),
-        HashAlgorithm::Sha2384 => Some(48),
-        HashAlgorithm::Sha2512 => Some(64),
-        _ => None,
-    }
-}
-
 fn rsa_bits(key: &[u8]) -> std::result::Result<usize, Refusal> {
     let modulus = der::only(key, der::SEQUENCE)?.inside().expect(der::INTEGER)?.content;
     let digits = modulus.strip_prefix(&[0]).unwrap_or(modulus);
@@ -276,6 +250,7 @@ fn rsa_bits(key: &[u8]) -> std::result::Result<usize, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Sha384;
     use sigstore_crypto::KeyPair;
 
     use super::*;

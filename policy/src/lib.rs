@@ -42,6 +42,7 @@ mod refusal;
 mod registry_policy;
 mod rego;
 mod rfc3339;
+mod scheme;
 mod set;
 pub mod sign;
 mod source;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The verifier: makes facts of evidence, or says why not. It is the only maker of [`Verified`]; what it does not prove
-//! is in no fact. Certificates, logs and timestamps are checked by Sigstore's crates, each gap that they leave by the
-//! modules here. A certificate never verifies under a key, nor a key's signature by a certificate; hints select, and
+//! is in no fact. The modules here check each link of it: the signature, certificates, logs, timestamps, with Sigstore's
+//! crates for what they are made of; and `sigstore-verify` looks at the whole again wherever it takes it. A certificate never verifies under a key, nor a key's signature by a certificate; hints select, and
 //! decide nothing. A proof that came and fails is never dropped: with a certificate it refuses the evidence, with a key
 //! it stays in the fact as `Log::Wrong` or `bad_time`, so that only a policy that asks for no log can pass it.
 
+mod bound;
 mod certificate;
 mod identity;
 mod keyed;
@@ -12,6 +13,7 @@ mod log;
 mod map;
 mod path;
 mod roots;
+mod sct;
 mod subject;
 mod timestamp;
 

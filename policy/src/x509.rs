@@ -79,6 +79,11 @@ impl<'a> Certificate<'a> {
         self.extension(LOGGED).is_some()
     }
 
+    /// What logs of certificates signed of it, as it has that.
+    pub(crate) fn timestamps(&self) -> Option<&'a [u8]> {
+        self.extension(LOGGED).map(|extension| extension.value)
+    }
+
     /// Fulcio's extension of this number.
     pub(crate) fn fulcio(&self, number: u8) -> Option<&'a [u8]> {
         self.extensions
@@ -138,6 +143,29 @@ impl<'a> Certificate<'a> {
     fn extension(&self, oid: &[u8]) -> Option<&Extension<'a>> {
         self.extensions.iter().find(|extension| extension.oid == oid)
     }
+}
+
+/// What a certificate's authority signed, without the timestamps of logs: the certificate as they saw it.
+pub(crate) fn without_timestamps(certificate: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut tbs = der::only(certificate, der::SEQUENCE)?.inside().expect(der::SEQUENCE)?.inside();
+    let mut content = Vec::new();
+    while !tbs.is_empty() {
+        let part = tbs.next()?;
+        if part.tag != der::context(3) {
+            content.extend_from_slice(part.whole);
+            continue;
+        }
+        let (mut list, mut kept) = (der::only(part.content, der::SEQUENCE)?.inside(), Vec::new());
+        while !list.is_empty() {
+            let mut one = list;
+            let whole = list.next()?.whole;
+            if extension(&mut one)?.oid != LOGGED {
+                kept.extend_from_slice(whole);
+            }
+        }
+        content.extend(der::write(der::context(3), &der::write(der::SEQUENCE, &kept)));
+    }
+    Ok(der::write(der::SEQUENCE, &content))
 }
 
 fn extension<'a>(list: &mut Reader<'a>) -> Result<Extension<'a>, Refusal> {

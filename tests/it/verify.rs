@@ -7,6 +7,7 @@ mod attestations;
 mod files;
 mod images;
 mod keys;
+mod logs;
 mod output;
 mod policies;
 pub(crate) mod stage;

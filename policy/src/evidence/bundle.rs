@@ -206,7 +206,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parsed, Refusal> {
         entries,
         timestamps: stamps.into_iter().map(stamp).collect::<Result<_, Refusal>>()?,
         promises: false,
-        stamped: None,
+        envelope: None,
     })
 }
 

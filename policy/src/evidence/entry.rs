@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Entries of Rekor, of which the kinds that Sigstore's crates check are read: hashedrekord 0.0.1 and 0.0.2, dsse 0.0.1,
-//! intoto 0.0.2. Whether an entry is genuine is for `verify::log`; here it must be well formed and agree with itself.
+//! Entries of Rekor: hashedrekord 0.0.1 and 0.0.2, dsse 0.0.1, intoto 0.0.1 and 0.0.2. Whether an entry is genuine is for
+//! `verify::log`, whether it is of this signature for `verify::bound`; here it must be well formed and agree with itself.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use sigstore_types::TransparencyLogEntry;
 use sigstore_types::bundle::CheckpointData;
 
-use super::parsed::Entry;
+use super::body;
+use super::parsed::{Entry, Logged};
+use crate::Reason;
 use crate::json as strict;
 use crate::limits::ATTESTATION_BYTES;
 use crate::refusal::Refusal;
@@ -44,7 +46,7 @@ pub(super) struct Proof {
 /// What is read of every body.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Body {
+struct Whole {
     api_version: String,
     kind: String,
     spec: Value,
@@ -52,7 +54,7 @@ struct Body {
 
 /// The kind that a body says that it is of.
 pub(super) fn kind_of(body: &[u8]) -> Result<Kind, Refusal> {
-    let body: Body =
+    let body: Whole =
         strict::read(body, ATTESTATION_BYTES).map_err(|refusal| refusal.at("the log entry's body"))?;
     Ok(Kind { kind: body.kind, version: body.api_version })
 }
@@ -60,21 +62,19 @@ pub(super) fn kind_of(body: &[u8]) -> Result<Kind, Refusal> {
 /// Reads an entry.
 pub(super) fn read(raw: Raw) -> Entry {
     let log = |why: String| Refusal::log(format!("a log entry: {why}"));
-    let body: Body = strict::read(&raw.body, ATTESTATION_BYTES).map_err(|refusal| log(refusal.why))?;
+    let body: Whole = strict::read(&raw.body, ATTESTATION_BYTES).map_err(|refusal| log(refusal.why))?;
     let Kind { kind, version } = &raw.kind;
     if (&body.kind, &body.api_version) != (kind, version) {
         let inner = format!("{} {}", body.kind, body.api_version);
         return Err(log(format!("said to be {kind} {version}, its body is {inner}")));
     }
-    match (kind.as_str(), version.as_str()) {
-        ("hashedrekord", "0.0.1" | "0.0.2") => sha256_only(&body.spec)?,
-        ("dsse", "0.0.1") | ("intoto", "0.0.2") => {}
-        _ => {
-            return Err(Refusal::unsupported(format!(
-                "log entries of kind {kind} {version} are not verified here"
-            )));
-        }
-    }
+    // What is of no known kind is unsupported, the rest an entry that is wrong.
+    let read = body::read(kind, version, body.spec).map_err(|refusal| match refusal.reason {
+        Reason::Unsupported => refusal,
+        _ => log(refusal.why),
+    })?;
+    // The crates have no name for this one and are never asked about it.
+    let version = if kind == "intoto" { "0.0.2" } else { version };
     let mut entry = Map::new();
     entry.insert("logIndex".into(), raw.index.to_string().into());
     entry.insert("logId".into(), json!({"keyId": STANDARD.encode(&raw.log)}));
@@ -89,7 +89,9 @@ pub(super) fn read(raw: Raw) -> Entry {
     if let Some(proof) = raw.proof {
         entry.insert("inclusionProof".into(), proof_json(proof)?);
     }
-    TransparencyLogEntry::deserialize(Value::Object(entry)).map_err(|error| log(error.to_string()))
+    let entry =
+        TransparencyLogEntry::deserialize(Value::Object(entry)).map_err(|error| log(error.to_string()))?;
+    Ok(Logged { body: read, entry })
 }
 
 fn proof_json(proof: Proof) -> Result<Value, Refusal> {
@@ -115,17 +117,4 @@ fn proof_json(proof: Proof) -> Result<Value, Refusal> {
         object.insert("logIndex".into(), index.to_string().into());
     }
     Ok(json)
-}
-
-/// Entries with other hashes are valid for Rekor, but the crates compare SHA-256 only.
-fn sha256_only(spec: &Value) -> Result<(), Refusal> {
-    let v1 = spec.pointer("/data/hash/algorithm").and_then(Value::as_str);
-    let v2 = spec.pointer("/hashedRekordV002/data/algorithm").and_then(Value::as_str);
-    match v1.or(v2) {
-        Some("sha256" | "SHA2_256") => Ok(()),
-        Some(other @ ("sha384" | "sha512" | "SHA2_384" | "SHA2_512")) => Err(Refusal::unsupported(format!(
-            "hashedrekord entries with {other} are not verified here, only SHA-256"
-        ))),
-        _ => Err(Refusal::log("a log entry: a hashedrekord without a known hash")),
-    }
 }

@@ -9,16 +9,17 @@ use sigstore_types::{
     DerCertificate, DigestBytes, HashAlgorithm, MediaType, SignatureBytes, SignatureContent, TimestampToken,
 };
 
+use super::body::Body;
 use super::bundle::{self, Envelope};
 use super::entry::{self, Raw};
-use super::parsed::{Entry, Meaning, Parsed, SaidSigner};
+use super::parsed::{Entry, Logged, Meaning, Parsed, SaidSigner};
 use super::statement;
 use super::{DSSE, Evidence, SIMPLE_SIGNING, payload};
 use crate::json;
-use crate::key;
 use crate::limits::{ANNOTATION_BYTES, ATTESTATION_BYTES, CERTIFICATES, SIGNATURE_BYTES};
 use crate::pem;
 use crate::refusal::Refusal;
+use crate::scheme;
 use crate::x509::Certificate;
 
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
@@ -69,12 +70,12 @@ struct Blob {
 pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
     let annotation =
         |name: &str| evidence.annotations.get(name).map(String::as_str).filter(|text| !text.is_empty());
-    let (content, meaning, stamped) = match evidence.media_type.as_str() {
+    let (content, meaning) = match evidence.media_type.as_str() {
         SIMPLE_SIGNING => {
             let text = annotation(SIGNATURE)
                 .ok_or_else(|| Refusal::malformed("the layer has no signature among its annotations"))?;
             let claim = payload::read(&evidence.bytes)?;
-            (message(signature(text)?, &evidence.bytes), Meaning::Claim(claim), None)
+            (message(signature(text)?, &evidence.bytes), Meaning::Claim(claim))
         }
         DSSE => {
             if annotation(SIGNATURE).is_some() {
@@ -87,8 +88,7 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
             if evidence.bytes.len() > SIGNATURE_BYTES && !statement::is_attestation(&meaning) {
                 return Err(Refusal::over(format!("a signature of more than {SIGNATURE_BYTES} bytes")));
             }
-            let stamped = annotation(TIMESTAMP).map(|_| evidence.bytes.clone());
-            (content, meaning, stamped)
+            (content, meaning)
         }
         other => return Err(Refusal::unsupported(format!("a layer of type {other:?} is no signature"))),
     };
@@ -106,6 +106,9 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
             vec![TimestampToken::new(json::base64(&stamp.stamp)?)]
         }
     };
+    // Not copied where nothing can be of it: it may be large.
+    let of_whole = |entry: &Entry| matches!(entry, Ok(Logged { body: Body::Envelope { .. }, .. }));
+    let wanted = evidence.media_type == DSSE && (!timestamps.is_empty() || entries.iter().any(of_whole));
     Ok(Parsed {
         // A bundle v0.1 is one with a promise; one with a timestamp alone is the same, but for that, in v0.2.
         version: if entries.is_empty() { MediaType::Bundle0_2 } else { MediaType::Bundle0_1 },
@@ -115,7 +118,7 @@ pub(super) fn layer(evidence: &Evidence) -> Result<Parsed, Refusal> {
         entries,
         timestamps,
         promises: true,
-        stamped,
+        envelope: wanted.then(|| evidence.bytes.clone()),
     })
 }
 
@@ -160,7 +163,7 @@ pub(super) fn detached(bytes: &[u8]) -> Result<Parsed, Refusal> {
         entries,
         timestamps: Vec::new(),
         promises: true,
-        stamped: None,
+        envelope: None,
     })
 }
 
@@ -174,12 +177,12 @@ fn envelope(bytes: &[u8]) -> Result<Parsed, Refusal> {
         entries: Vec::new(),
         timestamps: Vec::new(),
         promises: true,
-        stamped: None,
+        envelope: None,
     })
 }
 
 fn message(signature: Vec<u8>, signed: &[u8]) -> SignatureContent {
-    let hash = key::hash(HashAlgorithm::Sha2256, &[signed]).unwrap_or_default();
+    let hash = scheme::hash(HashAlgorithm::Sha2256, &[signed]).unwrap_or_default();
     let digest = MessageDigest::new(HashAlgorithm::Sha2256, DigestBytes::new(hash));
     let content = MessageSignature::new(SignatureBytes::new(signature)).with_message_digest(digest);
     SignatureContent::MessageSignature(content)

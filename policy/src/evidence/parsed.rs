@@ -4,20 +4,42 @@
 use std::collections::BTreeMap;
 
 use sigstore_types::{
-    Bundle, DerCertificate, MediaType, SignatureContent, TimestampToken, TransparencyLogEntry,
+    Bundle, DerCertificate, HashAlgorithm, MediaType, SignatureContent, TimestampToken, TransparencyLogEntry,
     bundle::{
         CertificateContent, Rfc3161Timestamp, TimestampVerificationData, VerificationMaterial,
         VerificationMaterialContent, X509Certificate,
     },
 };
 
+use super::body::Body;
 use super::{Evidence, Form, bundle, legacy};
 use crate::limits::{CERTIFICATES, LOG_ENTRIES, TIMESTAMPS};
 use crate::refusal::Refusal;
 use crate::{Claim, Digest};
 
 /// An entry of a log, or why it cannot be one that is checked here. With a key that is no end of the evidence.
-pub(crate) type Entry = Result<TransparencyLogEntry, Refusal>;
+pub(crate) type Entry = Result<Logged, Refusal>;
+
+/// An entry of a log, and what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Logged {
+    pub(crate) body: Body,
+    pub(crate) entry: TransparencyLogEntry,
+}
+
+impl Logged {
+    /// Whether Sigstore's crates look at such an entry: of hashes they know SHA-256 alone, in Rekor v2 of keys P-256.
+    pub(crate) fn is_usual(&self) -> bool {
+        match &self.body {
+            Body::Hashed { hash, details, .. } => {
+                hash.algorithm == HashAlgorithm::Sha2256
+                    && details.as_deref().is_none_or(|details| details == "PKIX_ECDSA_P256_SHA_256")
+            }
+            Body::Payload { hash, .. } => hash.algorithm == HashAlgorithm::Sha2256,
+            Body::Envelope { .. } => false,
+        }
+    }
+}
 
 /// Evidence, read and not believed.
 #[derive(Debug)]
@@ -36,8 +58,9 @@ pub(crate) struct Parsed {
     pub(crate) timestamps: Vec<TimestampToken>,
     /// Whether a log's promise is enough: layers of cosign 1 and 2 have no proof of inclusion.
     pub(crate) promises: bool,
-    /// Bytes that timestamps may be of instead of the signature: cosign 2 stamped whole envelopes.
-    pub(crate) stamped: Option<Vec<u8>>,
+    /// The whole envelope, where its bytes are known: timestamps may be of it instead of the signature, as cosign 2 made
+    /// them, and entries of logs.
+    pub(crate) envelope: Option<Vec<u8>>,
 }
 
 /// Who is said to have signed.
@@ -118,7 +141,8 @@ impl Parsed {
                 return Err(Refusal::malformed("the same timestamp is there twice"));
             }
         }
-        let entries: Vec<_> = self.entries.iter().filter_map(|entry| entry.as_ref().ok()).collect();
+        let entries: Vec<_> =
+            self.entries.iter().filter_map(|entry| Some(&entry.as_ref().ok()?.entry)).collect();
         for (at, entry) in entries.iter().enumerate() {
             let same = |earlier: &&&TransparencyLogEntry| {
                 earlier.log_id == entry.log_id

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Evidence that is signed with a certificate. `sigstore-verify` checks the path, the certificate's log, the entries, the
-//! timestamps and the signature; around it: all times, all certificates of the authority's chain at each of them, the
-//! logs' keys at each of them, one name.
+//! Evidence that is signed with a certificate: the signature, the entries of logs, the timestamps, one name, the
+//! certificate's log; and at each time that any of them proves, the path, all certificates of the authority's chain and
+//! the logs' keys. What `sigstore-verify` takes it looks at too.
 
-use sigstore_types::{DerCertificate, TimestampToken, TransparencyLogEntry};
+use sigstore_types::{DerCertificate, TimestampToken};
 use sigstore_verify::VerificationPolicy;
 
+use super::bound::{self, Whose};
 use super::roots::{Issuer, Link, Log, Root};
 use super::subject::Subject;
-use super::{identity, log, map, path, timestamp};
-use crate::evidence::parsed::Parsed;
+use super::{identity, log, map, path, sct, timestamp};
+use crate::evidence::parsed::{Logged, Parsed};
 use crate::refusal::Refusal;
 use crate::x509::Certificate;
 use crate::{Evidence, Fact, ProvenTime, Reason, Signer};
@@ -36,8 +37,8 @@ pub(super) fn verify(
     chain: &[DerCertificate],
     subject: &Subject<'_>,
 ) -> Result<Fact, Refusal> {
-    let leaf = chain.first().ok_or_else(|| Refusal::malformed("no certificate"))?;
-    let leaf = Certificate::read(leaf.as_bytes())?;
+    let first = chain.first().ok_or_else(|| Refusal::malformed("no certificate"))?;
+    let leaf = Certificate::read(first.as_bytes())?;
     let whom = identity::read(&leaf)?;
     if !is_of(root, chain) {
         return Err(Refusal::new(
@@ -45,13 +46,15 @@ pub(super) fn verify(
             format!("the certificate was issued by no authority of the trust root {:?}", root.name),
         ));
     }
-    let mut entries: Vec<(&Log, TransparencyLogEntry)> = Vec::new();
-    for entry in &parsed.entries {
-        let entry = entry.as_ref().map_err(Clone::clone)?;
-        entries.push((log::named(root, entry, parsed.promises)?, entry.clone()));
+    let mut entries: Vec<(&Log, &Logged)> = Vec::new();
+    for logged in &parsed.entries {
+        let logged = logged.as_ref().map_err(Clone::clone)?;
+        entries.push((log::named(root, &logged.entry, parsed.promises)?, logged));
     }
     let mut stamps = Stamps::new(root, parsed)?;
-    stamps.times.extend(entries.iter().filter_map(|(log, entry)| log::proven_time(root, log, entry)));
+    stamps
+        .times
+        .extend(entries.iter().filter_map(|(log, logged)| log::proven_time(root, log, &logged.entry)));
     if stamps.times.is_empty() && stamps.of_envelope.is_empty() {
         return Err(Refusal::new(
             Reason::NoTrustedTime,
@@ -62,21 +65,33 @@ pub(super) fn verify(
     for (log, _) in &entries {
         log::in_window(log, &all)?;
     }
-    let logged = leaf.says_logged() && root.logs_certificates;
+    let logged = leaf.says_logged() && !root.certificate_logs.is_empty();
     let held = |issuer: &Issuer| {
-        if stamps.times.is_empty() && entries.is_empty() {
-            by_envelope(parsed, chain, subject, logged, &whom.subject)?;
-        } else {
-            by_crate(issuer, parsed, &stamps, &entries, subject, logged, &whom.subject)?;
-        }
-        for time in &stamps.of_envelope {
-            path::holds(issuer, chain, time.at.0)?;
+        // The path first: what it lacks says more than a signature that is nobody's.
+        let mut issued_with = None;
+        for time in &all {
+            issued_with = Some(path::holds(issuer, chain, *time)?);
         }
         in_time(issuer, &all)?;
-        not_too_long(issuer, chain)
+        not_too_long(issuer, chain)?;
+        if let (true, Some(key)) = (logged, &issued_with) {
+            sct::check(root, first.as_bytes(), key)?;
+        }
+        let (key, scheme) = path::signed(chain, subject, parsed.signature(), &whom.subject)?;
+        for (_, logged) in &entries {
+            bound::check(logged, parsed, subject, Whose::Certificate(first.as_bytes()), scheme)?;
+        }
+        let is_usual = subject.is_usual(parsed, &key, scheme)
+            && entries.iter().all(|(_, logged)| logged.is_usual())
+            && !stamps.times.is_empty();
+        if is_usual {
+            by_crate(issuer, parsed, &stamps, &entries, subject, logged, &whom.subject)
+        } else {
+            Ok(())
+        }
     };
     under_one(candidates(root, chain), held)?;
-    let proven = entries.iter().map(|(log, entry)| log::proven(root, log, entry)).collect();
+    let proven = entries.iter().map(|(log, logged)| log::proven(root, log, &logged.entry)).collect();
     Ok(Fact {
         evidence: evidence.digest.clone(),
         form: evidence.form,
@@ -108,7 +123,7 @@ impl Stamps {
     fn new(root: &Root, parsed: &Parsed) -> Result<Self, Refusal> {
         let mut stamps = Stamps { times: Vec::new(), tokens: Vec::new(), of_envelope: Vec::new() };
         for token in &parsed.timestamps {
-            match (timestamp::check(&[root], token, &[parsed.signature()]), &parsed.stamped) {
+            match (timestamp::check(&[root], token, &[parsed.signature()]), &parsed.envelope) {
                 (Ok(time), _) => {
                     stamps.times.push(time);
                     stamps.tokens.push(token.clone());
@@ -146,12 +161,12 @@ fn under_one<'a>(
     Err(last.unwrap_or_else(|| Refusal::new(Reason::BadSignature, "no authority could have issued it")))
 }
 
-/// Asks the crate under one authority.
+/// The same again by the crate, under one authority: two pairs of eyes.
 fn by_crate(
     issuer: &Issuer,
     parsed: &Parsed,
     stamps: &Stamps,
-    entries: &[(&Log, TransparencyLogEntry)],
+    entries: &[(&Log, &Logged)],
     subject: &Subject<'_>,
     logged: bool,
     name: &str,
@@ -163,7 +178,7 @@ fn by_crate(
     if entries.is_empty() {
         policy = policy.skip_tlog_unsafe();
     }
-    let with = entries.iter().map(|(_, entry)| entry.clone()).collect();
+    let with = entries.iter().map(|(_, logged)| logged.entry.clone()).collect();
     let bundle = parsed.bundle(with, stamps.tokens.clone());
     let result =
         issuer.verifier.verify(subject.input(), &bundle, &policy).map_err(|error| map::refusal(&error))?;
@@ -179,22 +194,6 @@ fn by_crate(
     } else {
         Err(Refusal::malformed("it can be read in two ways"))
     }
-}
-
-/// What the crate would say, where no other time came than of the whole envelope, and no log.
-fn by_envelope(
-    parsed: &Parsed,
-    chain: &[DerCertificate],
-    subject: &Subject<'_>,
-    logged: bool,
-    name: &str,
-) -> Result<(), Refusal> {
-    if logged {
-        return Err(Refusal::unsupported(
-            "a certificate that was logged, and no other time than a timestamp of the whole envelope",
-        ));
-    }
-    path::signed(chain, subject, parsed.signature(), name)
 }
 
 /// CVE-2026-24122: certificates of the authority's chain are anchors to the crate, which have no dates for it. All of

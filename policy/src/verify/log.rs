@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What Sigstore's crates leave open of log entries (`signatures.md` §8, 1 to 3): that the log is the one which the entry
-//! names, that its checkpoint is its own and signed by it, that what is said twice is the same, and that the log's key
-//! was valid when the signature was made. Witnesses' signatures on a checkpoint count for nothing here.
+//! That an entry is a log's: that the log is the one which the entry names, that it promised it, that the entry is in the
+//! tree of a checkpoint which is the log's own and signed by it, that what is said twice is the same, and that the log's
+//! key was valid when the signature was made. (Sigstore's crates leave some of it open: `signatures.md` §8, 1 to 3.) What
+//! the entry says is compared in `bound`. Witnesses' signatures on a checkpoint count for nothing here.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
 use sigstore_types::bundle::InclusionProof;
-use sigstore_types::{KindVersion, TransparencyLogEntry};
+use sigstore_types::{KindVersion, SignatureBytes, TransparencyLogEntry};
 
 use super::roots::{Log, Root};
 use crate::refusal::Refusal;
-use crate::trust::load::authority_of;
 use crate::{LogEntry, ProvenTime, Time, TimeSource};
 
-/// The log that an entry names, with all that can be said of the entry before its proofs are checked.
+/// The log that an entry names, if the entry is its.
 pub(super) fn named<'a>(
     root: &'a Root,
     entry: &TransparencyLogEntry,
@@ -35,7 +38,37 @@ pub(super) fn named<'a>(
     if is_v2(entry) && entry.inclusion_promise.is_some() {
         return Err(Refusal::log("an entry of Rekor v2 comes with a promise, which there are none of"));
     }
+    if let Some(promise) = &entry.inclusion_promise {
+        promised(log, entry, promise.signed_entry_timestamp.as_bytes())?;
+    }
+    if let Some(proof) = &entry.inclusion_proof {
+        included(entry, proof)?;
+    }
     Ok(log)
+}
+
+/// That the log's promise is of this entry, with this index and time. It signs JSON in canonical form (RFC 8785).
+fn promised(log: &Log, entry: &TransparencyLogEntry, promise: &[u8]) -> Result<(), Refusal> {
+    // An entry that names no time promised zero.
+    let at = if let Some(time) = entry.integrated_time { time.as_second() } else { 0 };
+    let signed = format!(
+        r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
+        STANDARD.encode(entry.canonicalized_body.as_bytes()),
+        at,
+        ::hex::encode(&log.id),
+        entry.log_index.get(),
+    );
+    log.key
+        .verify(signed, &SignatureBytes::new(promise.to_vec()))
+        .map_err(|_| Refusal::log(format!("a promise that {} did not sign", log.url)))
+}
+
+/// That the entry is in the tree of the checkpoint.
+fn included(entry: &TransparencyLogEntry, proof: &InclusionProof) -> Result<(), Refusal> {
+    let leaf = hash_leaf(entry.canonicalized_body.as_bytes());
+    let index = if is_v2(entry) { entry.log_index } else { proof.log_index };
+    verify_inclusion_proof(&leaf, index.get(), proof.tree_size, &proof.hashes, &proof.root_hash)
+        .map_err(|error| Refusal::log(format!("a proof of inclusion that proves nothing: {error}")))
 }
 
 fn is_v2(entry: &TransparencyLogEntry) -> bool {
@@ -57,11 +90,10 @@ fn own_checkpoint(log: &Log, entry: &TransparencyLogEntry, proof: &InclusionProo
     if is_v2(entry) && proof.log_index.get() != 0 && proof.log_index != entry.log_index {
         return Err(Refusal::log("a proof for another place than its entry's"));
     }
-    let name = authority_of(&log.url);
     let hint = log.id.get(..4).unwrap_or_default();
     let message = checkpoint.signed_data();
     let signed = checkpoint.signatures().iter().any(|signature| {
-        signature.name == name
+        log.is_called(&signature.name)
             && signature.key_id.as_slice() == hint
             && log.key.verify(message, &signature.signature).is_ok()
     });

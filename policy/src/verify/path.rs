@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Certificates at a time that `sigstore-verify` is not asked about, because it takes no timestamps of whole envelopes:
-//! the path to an authority, walked as that crate walks it, and the signature of an envelope under the certificate's key.
+//! Certificates at a time: the path to an authority, walked as `sigstore-verify` walks it, and the signature under the
+//! certificate's key.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use sigstore_types::DerCertificate;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::roots::Issuer;
-use super::subject::{Signed, Subject};
+use super::subject::Subject;
 use crate::refusal::Refusal;
+use crate::scheme::Scheme;
 use crate::{PublicKey, Reason};
 
 /// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3.
@@ -28,8 +29,9 @@ pub(super) fn anchors(authority: &CertificateAuthority) -> Result<Vec<TrustAncho
 }
 
 /// Whether the first certificate is one for code signing, with a path to the authority, at that time. The dates of the
-/// authority's own certificates, which anchors do not have, are the caller's to compare.
-pub(super) fn holds(issuer: &Issuer, chain: &[DerCertificate], time: i64) -> Result<(), Refusal> {
+/// authority's own certificates, which anchors do not have, are the caller's to compare. Gives the key, in DER, of who
+/// issued the first certificate.
+pub(super) fn holds(issuer: &Issuer, chain: &[DerCertificate], time: i64) -> Result<Vec<u8>, Refusal> {
     let refused = |error: webpki::Error| match error {
         webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => Refusal::new(
             Reason::Expired,
@@ -41,32 +43,28 @@ pub(super) fn holds(issuer: &Issuer, chain: &[DerCertificate], time: i64) -> Res
         chain.iter().map(|certificate| CertificateDer::from(certificate.as_bytes())).collect();
     let (leaf, above) = ders.split_first().ok_or_else(|| Refusal::malformed("no certificate"))?;
     let at = u64::try_from(time).map_err(|_| Refusal::log("a timestamp of before 1970"))?;
-    EndEntityCert::try_from(leaf)
-        .and_then(|leaf| {
-            leaf.verify_for_usage(
-                WEBPKI_VERIFICATION_ALGS,
-                &issuer.anchors,
-                above,
-                UnixTime::since_unix_epoch(Duration::from_secs(at)),
-                KeyUsage::required(CODE_SIGNING),
-                None,
-                None,
-            )
-            .map(|_| ())
-        })
-        .map_err(refused)
+    let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
+    let path = leaf
+        .verify_for_usage(
+            WEBPKI_VERIFICATION_ALGS,
+            &issuer.anchors,
+            above,
+            UnixTime::since_unix_epoch(Duration::from_secs(at)),
+            KeyUsage::required(CODE_SIGNING),
+            None,
+            None,
+        )
+        .map_err(refused)?;
+    Ok(path.issuer_spki().to_vec())
 }
 
-/// Whether the envelope is signed by the owner of the first certificate, who is called `name`.
+/// The key of the first certificate, whose owner is called `name`, and how the signature was made with it.
 pub(super) fn signed(
     chain: &[DerCertificate],
     subject: &Subject<'_>,
     signature: &[u8],
     name: &str,
-) -> Result<(), Refusal> {
-    let Signed::Envelope(envelope, _) = &subject.signed else {
-        return Err(Refusal::malformed("a timestamp of an envelope beside what is none"));
-    };
+) -> Result<(PublicKey, Scheme), Refusal> {
     let leaf = chain.first().ok_or_else(|| Refusal::malformed("no certificate"))?;
     let leaf = parse_certificate_info(leaf).map_err(|error| Refusal::malformed(error.to_string()))?;
     if leaf.identity.as_ref().map(SubjectAltName::as_str).is_some_and(|said| said != name) {
@@ -74,9 +72,8 @@ pub(super) fn signed(
     }
     let key = PublicKey::from_spki(leaf.public_key.as_bytes())
         .map_err(|error| Refusal::unsupported(format!("the certificate's key: {error}")))?;
-    if key.verifies(&envelope.pae(), signature) {
-        Ok(())
-    } else {
-        Err(Refusal::new(Reason::BadSignature, "the signature is not of the certificate's key"))
-    }
+    let scheme = subject
+        .signed_by(&key, signature)
+        .ok_or_else(|| Refusal::new(Reason::BadSignature, "the signature is not of the certificate's key"))?;
+    Ok((key, scheme))
 }

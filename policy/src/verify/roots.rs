@@ -4,7 +4,7 @@
 
 use rustls_pki_types::TrustAnchor;
 use sigstore_crypto::VerificationKey;
-use sigstore_types::{TimeRange, TsaAuthority};
+use sigstore_types::{DerPublicKey, TimeRange, TsaAuthority};
 use sigstore_verify::Verifier;
 
 use super::path;
@@ -19,8 +19,8 @@ pub(super) struct Root {
     pub(super) logs: Vec<Log>,
     pub(super) issuers: Vec<Issuer>,
     pub(super) stamps: Vec<Stamp>,
-    /// Whether it has logs of certificates, without which none can be demanded.
-    pub(super) logs_certificates: bool,
+    /// Without any, none can be demanded.
+    pub(super) certificate_logs: Vec<CertificateLog>,
     /// For what keys signed.
     pub(super) verifier: Verifier,
 }
@@ -30,6 +30,14 @@ pub(super) struct Log {
     pub(super) id: Vec<u8>,
     pub(super) url: String,
     pub(super) key: VerificationKey,
+    pub(super) window: Window,
+}
+
+/// A log of certificates.
+pub(super) struct CertificateLog {
+    pub(super) id: Vec<u8>,
+    /// How it signs is said with each signature.
+    pub(super) key: DerPublicKey,
     pub(super) window: Window,
 }
 
@@ -119,6 +127,12 @@ impl Root {
                 window: Window::of(log.public_key.valid_for),
             });
         }
+        let certificate_logs = trusted.ctlogs.iter().map(|log| CertificateLog {
+            id: log.log_id.key_id.as_bytes().to_vec(),
+            key: log.public_key.raw_bytes.clone(),
+            window: Window::of(log.public_key.valid_for),
+        });
+        let certificate_logs = certificate_logs.collect();
         let mut issuers = Vec::new();
         for authority in &trusted.certificate_authorities {
             let mut single = trusted.clone();
@@ -163,7 +177,7 @@ impl Root {
             logs,
             issuers,
             stamps,
-            logs_certificates: !trusted.ctlogs.is_empty(),
+            certificate_logs,
             verifier: Verifier::new(trusted).map_err(|error| failed(error.to_string()))?,
         })
     }
@@ -176,10 +190,19 @@ impl Root {
 impl Log {
     /// Whether checkpoints of this origin are its own: Rekor v2 names its host, Rekor v1 its host and the tree.
     pub(super) fn is_origin(&self, origin: &str) -> bool {
-        let authority = authority_of(&self.url);
         let host = origin.split_once(" - ").map_or(origin, |(host, tree)| {
             if tree.bytes().all(|byte| byte.is_ascii_digit()) { host } else { origin }
         });
-        host == authority
+        self.is_called(host)
+    }
+
+    /// Whether it signs with this name: its host, with its port or, as Rekor v2 has it, without.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let authority = authority_of(&self.url);
+        let without_port = authority
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(authority, |(host, _)| host);
+        name == authority || name == without_port
     }
 }

@@ -9,7 +9,8 @@ use sigstore_types::{ArtifactDigest, DsseEnvelope, HashAlgorithm, SignatureConte
 use super::Artifact;
 use crate::evidence::parsed::{Meaning, Parsed};
 use crate::refusal::Refusal;
-use crate::{Algorithm, Claim, Digest, Reason};
+use crate::scheme::Scheme;
+use crate::{Algorithm, Claim, Digest, PublicKey, Reason};
 
 /// What a signature is of.
 pub(super) struct Subject<'a> {
@@ -51,6 +52,34 @@ impl<'a> Subject<'a> {
         Ok(Subject { claim: Cow::Borrowed(claim), signed })
     }
 
+    /// How `signature` was made, if it is of this by the key.
+    pub(super) fn signed_by(&self, key: &PublicKey, signature: &[u8]) -> Option<Scheme> {
+        match &self.signed {
+            Signed::Envelope(envelope, _) => {
+                // DSSE's pre-authentication encoding: `DSSEv1 LENGTH TYPE LENGTH PAYLOAD`.
+                let (kind, payload) = (&envelope.payload_type, envelope.payload.as_bytes());
+                let before = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len());
+                key.scheme_of(&[before.as_bytes(), payload], signature)
+            }
+            Signed::Bytes(message) => key.scheme_of(&[message], signature),
+            Signed::Hash(digest) => key.scheme_of_hash(digest.as_bytes(), signature),
+        }
+    }
+
+    /// Whether Sigstore's crates look at such a signature: they know one hash for each kind of key, or that of the
+    /// message's digest.
+    pub(super) fn is_usual(&self, parsed: &Parsed, key: &PublicKey, scheme: Scheme) -> bool {
+        let hash = match &parsed.content {
+            SignatureContent::MessageSignature(message) => {
+                message.message_digest.as_ref().map(|digest| digest.algorithm)
+            }
+            _ => None,
+        };
+        let by_other_digest =
+            matches!(&self.signed, Signed::Hash(digest) if digest.algorithm() != HashAlgorithm::Sha2256);
+        key.usual_scheme(hash) == Some(scheme) && !by_other_digest
+    }
+
     /// As Sigstore's crates take it.
     pub(super) fn input(&self) -> sigstore_types::Artifact<'_> {
         match &self.signed {
@@ -85,7 +114,7 @@ fn blob<'a>(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Subje
     // The hint of what was signed must not be another thing than what is asked about.
     if let (Some(said), Some(Artifact { digest, bytes })) = (said, artifact) {
         let actual = match bytes {
-            Some(bytes) => crate::key::hash(said.algorithm, &[bytes]),
+            Some(bytes) => crate::scheme::hash(said.algorithm, &[bytes]),
             None if algorithm(digest) == said.algorithm => ::hex::decode(digest.hex()).ok(),
             None => None,
         };
@@ -98,6 +127,14 @@ fn blob<'a>(parsed: &'a Parsed, artifact: Option<&Artifact<'a>>) -> Result<Subje
             claim: Cow::Owned(Claim::Blob { digest: Digest::of(bytes) }),
             signed: Signed::Bytes(bytes),
         }),
+        // A hash of another kind cannot be made of this one.
+        (Some(Artifact { digest, bytes: None }), Some(said)) if algorithm(digest) != said.algorithm => {
+            Err(Refusal::unsupported(format!(
+                "a signature of a digest with {}, and only a digest with {} is given",
+                said.algorithm,
+                algorithm(digest)
+            )))
+        }
         (Some(Artifact { digest, bytes: None }), _) => Ok(Subject {
             claim: Cow::Owned(Claim::Blob { digest: digest.clone() }),
             signed: Signed::Hash(artifact_digest(digest)?),

@@ -8,6 +8,7 @@ mod envelopes;
 mod forged;
 mod gaps;
 mod gaps_of_signers;
+mod hashes;
 mod mint;
 mod mutants;
 mod private_authority;

@@ -90,7 +90,7 @@ fn cve_2026_22703_a_log_entry_of_the_same_bytes_by_another_signer() {
     assert_eq!(layer(&world, Form::LegacySignature, (good.clone(), bytes.clone())).facts.len(), 1);
     let theirs = mallory.layer(&payload(IMAGE), Some(&world.log)).0;
     good.annotations.as_mut().unwrap().insert(BUNDLE.to_owned(), theirs.annotations.unwrap()[BUNDLE].clone());
-    is(&layer(&world, Form::LegacySignature, (good, bytes)), Reason::TlogInvalid, "does not match");
+    is(&layer(&world, Form::LegacySignature, (good, bytes)), Reason::TlogInvalid, "another signature");
 }
 
 #[test]

@@ -150,21 +150,40 @@ fn with_an_envelope_stamped_the_authority_must_have_been_valid() {
     assert_eq!(only(&check("20220601000000Z")).times.len(), 1);
 }
 
-/// The crate alone knows how a log of certificates vouches, and it is not asked where nothing else says when.
+/// A log of certificates vouches at such a time as at others.
 #[test]
-fn a_logged_certificate_needs_another_time_than_its_envelopes() {
-    let (clock, authority) = (Clock::new(), Authority::new(2020, 2040));
-    let mut trusted =
-        serde_json::to_value(root(&authority, &[], &[clock.json("https://one.example", LONG)]).trusted())
-            .unwrap();
-    let certificates = Rekor::new("ct.example");
-    let with_log = root(&authority, &[&certificates], &[]);
-    trusted["ctlogs"] = serde_json::to_value(with_log.trusted()).unwrap()["tlogs"].clone();
-    let trusted = crate::TrustRoot::from_json("mine", trusted.to_string().as_bytes()).unwrap();
-    let signer = authority.issue_to(|params| {
-        let oid = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
-        params.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&oid, vec![4, 2, 0, 0]));
-    });
-    let layer = Layer::of(&signer, None).stamped_whole(&clock, NOON);
-    is(&layer.check(&by_root(trusted)), Reason::Unsupported, "was logged");
+fn with_an_envelope_stamped_the_certificate_must_have_been_logged_where_the_root_has_logs() {
+    let (clock, authority, certificates) =
+        (Clock::new(), Authority::new(2020, 2040), Rekor::new("ct.example"));
+    let trust = |certificates: &Rekor| {
+        by_root(authority.trust_logged(&[], &[certificates], &[clock.json("https://one.example", LONG)]))
+    };
+    let check = |signer: &Somebody, verifier: &Verifier| {
+        Layer::of(signer, None).stamped_whole(&clock, NOON).check(verifier)
+    };
+    let logged = |change: fn(&mut Vec<u8>)| authority.issue_logged(&certificates, mint::THEN, change);
+    let verifier = trust(&certificates);
+    let good = check(&logged(|_| {}), &verifier);
+    assert!(matches!(only(&good).signer, crate::Signer::Certificate { logged: true, .. }));
+    // The version, the time, the kind of entry, the issuer, the certificate: all of it is signed.
+    is(&check(&logged(|signed| signed[0] = 1), &verifier), Reason::TlogInvalid, "signed by no log");
+    is(&check(&logged(|signed| signed[9] ^= 1), &verifier), Reason::TlogInvalid, "signed by no log");
+    is(&check(&logged(|signed| signed[11] = 0), &verifier), Reason::TlogInvalid, "signed by no log");
+    is(&check(&logged(|signed| signed[12] ^= 1), &verifier), Reason::TlogInvalid, "signed by no log");
+    is(&check(&logged(|signed| signed[60] ^= 1), &verifier), Reason::TlogInvalid, "signed by no log");
+    is(&check(&logged(|_| {}), &trust(&Rekor::new("ct.example"))), Reason::TlogInvalid, "signed by no log");
+    // Its log was not trusted yet: the root's begin in 1970.
+    let early = authority.issue_logged(&certificates, -1, |_| {});
+    is(&check(&early, &verifier), Reason::TlogInvalid, "of no time");
+    let with = |list: &[u8]| {
+        let signer = authority.issue_to(|params| {
+            let oid = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
+            params.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&oid, list.to_vec()));
+        });
+        check(&signer, &verifier)
+    };
+    is(&with(&[4, 2, 0, 0]), Reason::TlogInvalid, "ends early");
+    is(&with(&[4, 4, 0, 2, 0, 0]), Reason::TlogInvalid, "ends early");
+    is(&with(&[4, 8, 0, 6, 0, 1, 0, 0, 1, 0]), Reason::Unsupported, "more than one");
+    is(&with(&[4, 5, 0, 3, 0, 1, 1]), Reason::TlogInvalid, "unknown version");
 }

@@ -135,7 +135,7 @@ fn a_certificate_has_one_name_and_the_extensions_it_should() {
     let server = world.authority.issue_to(|params| {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
-    is(&checked(server), Reason::BadSignature, "chain");
+    is(&checked(server), Reason::BadSignature, "path");
 }
 
 proptest::proptest! {

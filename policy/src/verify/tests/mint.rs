@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, SanType, date_time_ymd,
+    IsCa, Issuer, PublicKeyData as _, SanType, date_time_ymd,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -294,13 +294,51 @@ impl Authority {
         TrustRoot::private("mine", &format!("{}{}", self.intermediate, self.root), &logs).unwrap()
     }
 
+    /// The same with these logs of certificates.
+    pub(super) fn trust_logged(
+        &self,
+        logs: &[&Rekor],
+        certificates: &[&Rekor],
+        clocks: &[Value],
+    ) -> TrustRoot {
+        let mut root = serde_json::to_value(self.trust(logs).trusted()).unwrap();
+        let certificates = serde_json::to_value(self.trust(certificates).trusted()).unwrap();
+        root["ctlogs"] = certificates["tlogs"].clone();
+        root["timestampAuthorities"] = json!(clocks);
+        TrustRoot::from_json("mine", root.to_string().as_bytes()).unwrap()
+    }
+
     pub(super) fn issue(&self) -> Somebody {
         self.issue_to(|_| {})
     }
 
     /// A certificate for a day, with what a test changes.
     pub(super) fn issue_to(&self, change: impl FnOnce(&mut CertificateParams)) -> Somebody {
+        self.issue_for(&rcgen::KeyPair::generate().unwrap(), change)
+    }
+
+    /// One that a log of certificates vouches for; `time` in seconds, and what a test changes in what the log signed.
+    pub(super) fn issue_logged(&self, log: &Rekor, time: i64, change: impl FnOnce(&mut Vec<u8>)) -> Somebody {
         let key = rcgen::KeyPair::generate().unwrap();
+        let before = self.issue_for(&key, |params| params.serial_number = Some(9.into()));
+        let (_, before) = before.certificate.unwrap();
+        let tbs = crate::x509::without_timestamps(&before).unwrap();
+        let at = (time * 1000).to_be_bytes();
+        let length = u32::try_from(tbs.len()).unwrap().to_be_bytes();
+        let issuer = Sha256::digest(self.key.subject_public_key_info());
+        let mut signed = [&[0, 0], &at[..], &[0, 1], &issuer, &length[1..], &tbs, &[0, 0]].concat();
+        change(&mut signed);
+        let signature = log.key.sign(&signed).unwrap();
+        let prefixed = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+        let sct = [&[0], &log.id()[..], &at, &[0, 0, 4, 3], &prefixed(signature.as_bytes())].concat();
+        let list = der::write(der::OCTETS, &prefixed(&prefixed(&sct)));
+        self.issue_for(&key, |params| {
+            params.serial_number = Some(9.into());
+            params.custom_extensions.push(CustomExtension::from_oid_content(&SCTS, list));
+        })
+    }
+
+    fn issue_for(&self, key: &rcgen::KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Somebody {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.not_before = date_time_ymd(2024, 1, 1);
@@ -309,13 +347,16 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
         params.custom_extensions = vec![fulcio(8, &der::write(der::UTF8, ISSUER.as_bytes()))];
         change(&mut params);
-        let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
+        let certificate = params.signed_by(key, &Issuer::from_params(&self.params, &self.key)).unwrap();
         Somebody {
             key: KeyPair::from_pkcs8_der(&key.serialize_der()).unwrap(),
             certificate: Some((certificate.pem(), certificate.der().to_vec())),
         }
     }
 }
+
+/// Signed certificate timestamps (RFC 6962).
+const SCTS: [u64; 10] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
 
 /// One of Fulcio's extensions.
 pub(super) fn fulcio(number: u64, value: &[u8]) -> CustomExtension {
