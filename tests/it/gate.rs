@@ -222,6 +222,11 @@ impl Registry<'_> {
         tool.env("REGISTRY_AUTH_FILE", config.join("config.json"))
     }
 
+    /// Our own command line, logged in.
+    fn stella(&self, name: &str) -> Tool {
+        self.bench.stella().env("DOCKER_CONFIG", self.bench.path(&format!("logins/{name}")))
+    }
+
     fn cosign(&self, way: Way, name: &str) -> Tool {
         self.logged_in(way.client, name).env("COSIGN_PASSWORD", PASSWORD)
     }
