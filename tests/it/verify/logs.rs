@@ -47,13 +47,13 @@ fn what_cosign_signs_of_files_and_logs_stella_verifies() {
         stage.refuses(7, "wrong-subject", &format!("{verify} --trusted-root logged.json another"));
         stage.refuses(8, "tlog-invalid", &format!("{verify} --trusted-root elsewhere.json file"));
     };
-    // With Ed25519 cosign 3 logs nothing: it signs, and then says that its own signature is none.
+    // With Ed25519 cosign 3 says of its own signature that it is none: so of a file for Rekor v1 and an image for v2.
     for name in ["p256", "p384"] {
         for version in [1, 2] {
             let services = format!("--signing-config log{version}.json --trusted-root logged.json");
             let sign = format!("sign-blob -y --key {name}.key {services} --bundle signed.json file");
             stage.cosign(Client::Cosign).run(&sign);
-            // Nor does it verify what it signed with P-384: it takes SHA-256 then.
+            // Nor does it verify what it signed with P-384.
             if name == "p256" {
                 let verify =
                     "verify-blob --bundle signed.json --key p256.pub --trusted-root logged.json file";
@@ -106,7 +106,7 @@ fn what_cosign_2_signs_of_images_and_logs_stella_verifies() {
     stage.refuses(8, "another hash", &format!("verify --key p384.pub --trusted-root logged.json {image}"));
     stage.stella.run(&format!("verify --key p384.pub --insecure-ignore-tlog {image}"));
     stage.bench.write("predicate", "any text\n");
-    // Envelopes that are signed with P-384 it logs none: it looks at them with SHA-256 before.
+    // Envelopes that are signed with P-384 it refuses itself before they are logged (`dsse`; `intoto` was not tried).
     for kind in ["dsse", "intoto"] {
         let image = stage.push(&format!("legacy/{kind}"), &Image::sample(1).build(), "1");
         let what = format!("--type custom --predicate predicate --rekor-entry-type {kind}");
