@@ -82,7 +82,7 @@ async fn judged(
 ) -> Result<(Blob, Option<Judged>), ApiError> {
     let gate = &call.app.gate;
     let (blob, of) = match gate.blob(call.app, gated, repo, digest).await {
-        // Who may preview waits for no judgement.
+        // Who may preview gets it also when it cannot be judged now.
         Err(_) if call.previews(repo) => (call.app.store.blob(repo, digest).await?, OfBlob::Unnamed),
         found => found?,
     };

@@ -172,7 +172,7 @@ impl Plan {
         match first {
             [] => format!("No tag in {} is in these repositories, so nothing stops.\n", self.data.display()),
             first => format!(
-                "{count} {} in {} will answer readers nothing until they are signed with the new key: {}{}\n",
+                "{count} {} in {} will answer readers nothing until signed with the new key: {}{}\n",
                 if count == 1 { "tag" } else { "tags" },
                 self.data.display(),
                 first.join(", "),
