@@ -22,6 +22,7 @@ use crate::direct::Direct;
 use crate::error::ApiError;
 use crate::evidence;
 use crate::gate::Gated;
+use crate::headers;
 use crate::query::Query;
 use crate::route::{self, Route};
 
@@ -244,9 +245,16 @@ fn authorize(call: &Call<'_>, route: &Route<'_>) -> Result<(), ApiError> {
     allowed.map(drop)
 }
 
+/// An answer with nothing in it yet.
+fn blank() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.headers_mut() = headers::empty();
+    response
+}
+
 /// An answer without a body.
 fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+    let mut response = blank();
     *response.status_mut() = status;
     // RFC 9110, section 8.6: not with 204.
     if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
@@ -257,7 +265,7 @@ fn empty(status: StatusCode) -> Response<Body> {
 
 /// Bytes of a known type; for HEAD the same headers without them.
 fn bytes(method: &Method, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+    let mut response = blank();
     fill(&mut response, method, content_type, bytes);
     response
 }

@@ -32,6 +32,7 @@ mod denial;
 mod grants;
 mod impact;
 mod judge;
+mod memo;
 mod metrics;
 mod read;
 mod release;
@@ -45,6 +46,7 @@ pub(crate) use denial::{CANDIDATE, DECISION, Judged, VERDICT};
 pub(crate) use impact::Stopped;
 use judge::{Asked, Judgements, Matter};
 pub(crate) use judge::{Judgement, Kind};
+use memo::Memory;
 use metrics::GateMetrics;
 pub(crate) use read::{OfBlob, Readable};
 
@@ -59,6 +61,7 @@ type Hints = Cache<(RepoName, Digest), Digest>;
 pub(crate) struct Gate {
     active: ArcSwapOption<Active>,
     judgements: Arc<Judgements>,
+    memory: Memory,
     /// A manifest that may be read, by a blob that it names.
     hints: Arc<Hints>,
     later: release::Later,
@@ -137,6 +140,7 @@ impl Gate {
         Gate {
             active,
             judgements: Arc::default(),
+            memory: Memory::new(),
             hints: Arc::new(Cache::new(HINTS)),
             later: release::Later::default(),
             attachments: Semaphore::new(1),

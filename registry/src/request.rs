@@ -27,6 +27,7 @@ use crate::audit::Changed;
 use crate::connection::Notes;
 use crate::error::ApiError;
 use crate::gate::{DECISION, Judged};
+use crate::headers;
 use crate::metrics::CLIENT_GONE;
 use crate::proxy::{ClientAddress, Scheme};
 use crate::route::Template;
@@ -91,7 +92,9 @@ pub(crate) async fn handle(
                 Ok(who) => asked.who.get_or_init(|| who),
                 Err(error) => return api::refuse(&request, error),
             };
-            api::answer(&app, who, &notes, &request, body).await
+            let answer = api::answer(&app, who, &notes, &request, body).await;
+            headers::done_with(std::mem::take(request.headers_mut()));
+            answer
         } else {
             if path_is_metrics {
                 let who = app.access.identify(&app.store, request.headers(), peer).await;

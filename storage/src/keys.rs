@@ -87,12 +87,17 @@ pub(crate) const REPOSITORIES_BY_ID: &[u8] = b"i";
 pub(crate) const MANIFESTS: &[u8] = b"x";
 pub(crate) const UPLOADS: &[u8] = b"p";
 
+/// Room for a repository and a SHA-256, which is all that most keys have: pulls build them by the dozen.
+const USUAL: usize = 40;
+
 /// Builds a key part by part; each part keeps the order of what it encodes.
 struct Builder(Vec<u8>);
 
 impl Builder {
     fn table(tag: u8) -> Self {
-        Builder(vec![tag])
+        let mut key = Vec::with_capacity(USUAL);
+        key.push(tag);
+        Builder(key)
     }
 
     fn repo(self, repo: RepoId) -> Self {

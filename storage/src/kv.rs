@@ -59,6 +59,10 @@ pub const MAX_REHEARSED_ROWS: usize = 300_000;
 /// The most rows that one range returns.
 pub const MAX_PAGE_ROWS: usize = 1_000;
 
+/// Names one commit of an engine since it was opened: what is read of the same commit twice is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit(u64);
+
 /// A metadata engine.
 pub enum Engine {
     /// Everything in memory: for tests.
@@ -355,6 +359,12 @@ impl ReadTx {
     fn stands(&self) -> bool {
         let Base::Sqlite(snapshot) = &self.base else { return true };
         snapshot.stands()
+    }
+
+    /// Which commit all that is read here is of, if that is known without looking.
+    pub(crate) fn commit(&mut self) -> Option<Commit> {
+        let Base::Sqlite(snapshot) = &mut self.base else { return None };
+        snapshot.commit().map(Commit)
     }
 
     /// How many rows were looked at so far: the cost of what was done.

@@ -37,6 +37,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{DataFault, Error, Result, What};
 pub use histogram::{Distribution, Histogram};
+pub use kv::Commit;
 pub use local::{BlobReader, FilePart, Location};
 pub use manifest::Manifest;
 pub use name::{Reference, RepoName, Tag};

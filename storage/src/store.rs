@@ -53,7 +53,7 @@ pub use blobs::{Blob, Mounted};
 pub use collection::{CollectionStats, GcItem, GcSummary, Queues, Why};
 pub use credentials::{Grant, RefreshToken, Robot, SigningKey};
 pub use fsck::{Fault, FaultKind, FsckSummary, Repair};
-pub use gate::{ManifestState, Stamp, View};
+pub use gate::{Around, ManifestState, Stamp, View};
 pub use lease::Periods;
 pub use manifests::{ManifestHead, NewManifest, PutManifest, StoredManifest, TagCondition, TagRights};
 pub use referrers::ReferrersPage;

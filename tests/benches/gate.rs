@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -19,14 +17,14 @@ use stella_tests::{digest, media_type, noise};
 
 use crate::content::{Blob, Image};
 use crate::gate_many;
-use crate::load::{Ask, Limit, ask};
+use crate::load::{Ask, Connections};
 use crate::pairs::{self, Load, Pair};
 use crate::plan::{MIB, Plan};
 use crate::prepare::{self, request};
-use crate::rounds::{Aim, Cell, Figures, Measure, Row, Tally, median, progress, said, sync};
+use crate::rounds::{Aim, Cell, Figures, Measure, Row, median, progress, said, sync};
 use crate::server::{Kind, Server};
 use crate::usage::precise;
-use crate::wire::{Talk, broken};
+use crate::wire::Talk;
 
 pub(crate) const FAMILY: &str = "gate";
 pub(crate) const HOST: &str = "r.test";
@@ -208,32 +206,36 @@ impl Content {
     }
 
     fn manifests<'a>(&self, server: &'a Server, repo: &str, token: &str) -> Load<'a> {
-        let host = server.host();
         let length = self.images.first().map(|(_, manifest)| manifest.len() as u64);
-        let get = |number: u64| {
-            let target = format!("/v2/{repo}/manifests/{}", tag(number));
-            request("GET", host, &target, &[ACCEPT, ("Authorization", token)])
-        };
-        let requests: Vec<_> = (0..).take(self.images.len()).map(get).collect();
-        Box::new(move |limit| {
-            let mut requests = requests.iter().cycle();
-            let next = |out: &mut Vec<u8>| out.extend(requests.next().into_iter().flatten());
-            ask(Ask { host, clients: CLIENTS, limit, next, status: 200, length, bodiless: false })
+        self.load(server, token, length, |number, _| vec![format!("/v2/{repo}/manifests/{}", tag(number))])
+    }
+
+    /// A manifest and its blobs, and then those of the next image.
+    fn images<'a>(&self, server: &'a Server, repo: &str, token: &str) -> Load<'a> {
+        self.load(server, token, None, |number, image| {
+            let blobs = image.blobs().map(|blob| format!("/v2/{repo}/blobs/{}", blob.digest));
+            [format!("/v2/{repo}/manifests/{}", tag(number))].into_iter().chain(blobs).collect()
         })
     }
 
-    /// Each request that is counted is three: an image.
-    fn images<'a>(&self, server: &'a Server, repo: &str, token: &str) -> Load<'a> {
-        let blobs =
-            |image: &Image| image.blobs().map(|blob| format!("/v2/{repo}/blobs/{}", blob.digest)).collect();
-        let images: Vec<Vec<String>> = self.images.iter().map(|(image, _)| blobs(image)).collect();
-        let images: Vec<_> = images
-            .into_iter()
-            .zip(0..)
-            .map(|(blobs, number)| [vec![format!("/v2/{repo}/manifests/{}", tag(number))], blobs].concat())
-            .collect();
-        let (host, token) = (server.host(), token.to_owned());
-        Box::new(move |limit| pull(host, &token, &images, limit))
+    /// Asks for the same of each image, over and over.
+    fn load<'a>(
+        &self,
+        server: &'a Server,
+        token: &str,
+        length: Option<u64>,
+        targets: impl Fn(u64, &Image) -> Vec<String>,
+    ) -> Load<'a> {
+        let host = server.host();
+        let targets = self.images.iter().zip(0..).flat_map(|((image, _), number)| targets(number, image));
+        let headers = [ACCEPT, ("Authorization", token)];
+        let requests: Vec<_> = targets.map(|target| request("GET", host, &target, &headers)).collect();
+        let connections = Connections::default();
+        Box::new(move |limit| {
+            let mut requests = requests.iter().cycle();
+            let next = |out: &mut Vec<u8>| out.extend(requests.next().into_iter().flatten());
+            connections.ask(Ask { host, clients: CLIENTS, limit, next, status: 200, length, bodiless: false })
+        })
     }
 }
 
@@ -241,36 +243,6 @@ const ACCEPT: (&str, &str) = ("Accept", media_type::MANIFEST);
 
 fn tag(number: u64) -> String {
     format!("v{number}")
-}
-
-/// Pulls images, each a manifest and its blobs, on several connections.
-fn pull(host: &str, token: &str, images: &[Vec<String>], limit: Limit) -> anyhow::Result<Tally> {
-    let (began, next) = (Instant::now(), AtomicU64::new(0));
-    let is_over = |number: u64| match limit {
-        Limit::Time(time) => began.elapsed() >= time,
-        Limit::Requests(count) => number >= count,
-    };
-    let client = || -> std::io::Result<u64> {
-        let mut talk = Talk::open(host)?.with_credentials(Some(token));
-        let mut done = 0;
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if is_over(number) {
-                return Ok(done);
-            }
-            let image = usize::try_from(number).unwrap_or(0) % images.len();
-            for target in &images[image] {
-                talk.ask("GET", target, &[ACCEPT], &[])?.must_be(200)?;
-            }
-            done += 1;
-        }
-    };
-    let requests = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        let ended = clients.into_iter().map(|client| client.join().map_err(|_| broken("a client failed"))?);
-        ended.sum::<std::io::Result<u64>>()
-    })?;
-    Ok(Tally { seconds: began.elapsed().as_secs_f64(), requests, ..Tally::default() })
 }
 
 /// Signs tags that wait, one after another. The release is part of the PUT, and the next request must see it.

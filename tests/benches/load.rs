@@ -3,6 +3,7 @@
 //! answer to its end and sends the next (no pipelining). One thread is enough: it does less for a request than any
 //! server does, and what it costs is in the results.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -39,15 +40,42 @@ pub(crate) enum Limit {
     Requests(u64),
 }
 
+/// Connections that stay open from one load to the next. How soon a new one takes a megabyte at once is the kernel's affair,
+/// and a few bytes more or less in the first answers can make a large difference.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(RefCell<Vec<Connection>>);
+
+impl Connections {
+    /// As [`ask`], on these.
+    pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(&self, ask: Ask<'_, N>) -> anyhow::Result<Tally> {
+        let (mut connections, limit) = (self.0.take(), ask.limit);
+        let tally = ask_on(&mut connections, ask)?;
+        // After some time answers are still on their way.
+        if let Limit::Requests(_) = limit {
+            self.0.replace(connections);
+        }
+        Ok(tally)
+    }
+}
+
 /// Asks for as long, or as often, as it is told, and counts the answers that came until then.
-pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(mut ask: Ask<'_, N>) -> anyhow::Result<Tally> {
+pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(ask: Ask<'_, N>) -> anyhow::Result<Tally> {
+    ask_on(&mut Vec::new(), ask)
+}
+
+fn ask_on<N: FnMut(&mut Vec<u8>)>(
+    connections: &mut Vec<Connection>,
+    mut ask: Ask<'_, N>,
+) -> anyhow::Result<Tally> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut connections = Vec::new();
-    for number in 0..ask.clients {
+    while connections.len() < ask.clients {
         let stream = connect(ask.host)?;
         stream.set_nonblocking(true)?;
-        epoll::add(&poll, &stream, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
         connections.push(Connection::new(stream));
+    }
+    for (number, connection) in connections.iter().enumerate() {
+        let data = epoll::EventData::new_u64(number as u64);
+        epoll::add(&poll, &connection.stream, data, epoll::EventFlags::IN)?;
     }
     let mut tally = Tally::default();
     let mut events = Vec::with_capacity(ask.clients);
@@ -57,7 +85,7 @@ pub(crate) fn ask<N: FnMut(&mut Vec<u8>)>(mut ask: Ask<'_, N>) -> anyhow::Result
         Limit::Requests(count) => count,
     };
     let began = Instant::now();
-    for connection in &mut connections {
+    for connection in connections.iter_mut() {
         connection.send_one_of(&mut left, &mut ask.next)?;
     }
     loop {

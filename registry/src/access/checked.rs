@@ -3,25 +3,39 @@
 //! several answers; finding a token here costs less than reading a row.
 //!
 //! Invariant: what is found was kept under the same token, to the last byte. Only tokens that are right are kept, so
-//! nobody else fills this, or makes it slow.
+//! nobody else fills this, or makes it slow. Each thread has those that it saw last for itself ([`crate::memo`]), each with
+//! an identity of its own: a count of references is shared too.
 
+use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use stella_storage::Timestamp;
 
 use super::Identity;
+use crate::memo::Memo;
 
 /// Tokens that are remembered, and how long one may be, so that memory is bounded.
 const MOST: usize = 4_096;
 const LONGEST: usize = 4 << 10;
+/// Tokens that each thread remembers for itself.
+const SEEN_BY_A_THREAD: usize = 256;
 /// As many bytes at its end tell a token from others: a part of its signature, which is as good as random.
 const TAIL: usize = 16;
 
+thread_local! {
+    static SEEN: RefCell<Memo<SEEN_BY_A_THREAD, (u64, Kept), Checked>> = const { RefCell::new(Memo::new()) };
+}
+
 /// What is remembered.
-pub(super) struct CheckedTokens(Cache<Kept, Checked>);
+pub(super) struct CheckedTokens {
+    all: Cache<Kept, Checked>,
+    /// Tells what a thread has seen here from what it saw elsewhere. Tests have several of these in a process.
+    number: u64,
+}
 
 #[derive(Clone)]
 struct Checked {
@@ -40,23 +54,43 @@ struct Sought<'a>(&'a [u8]);
 
 impl Default for CheckedTokens {
     fn default() -> Self {
-        CheckedTokens(Cache::new(MOST))
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        CheckedTokens { all: Cache::new(MOST), number: NUMBERS.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
 impl CheckedTokens {
     /// Whose token this is, if it was checked with the present keys and has not expired.
     pub(super) fn get(&self, token: &[u8], keys: u64, now: Timestamp) -> Option<Arc<Identity>> {
-        let checked = self.0.get(&Sought(token))?;
-        (checked.keys == keys && now < checked.expires).then_some(checked.identity)
+        let is_good = |checked: &Checked| checked.keys == keys && now < checked.expires;
+        let place = place(token);
+        let seen = SEEN.with_borrow(|seen| {
+            let checked = seen.get(place, |(number, kept)| *number == self.number && *kept.0 == *token)?;
+            is_good(checked).then(|| Arc::clone(&checked.identity))
+        });
+        if seen.is_some() {
+            return seen;
+        }
+        let checked = self.all.get(&Sought(token)).filter(is_good)?;
+        let identity = Arc::new(Identity::clone(&checked.identity));
+        let own = Checked { identity: Arc::clone(&identity), ..checked };
+        SEEN.with_borrow_mut(|seen| seen.put(place, (self.number, Kept(token.into())), own));
+        Some(identity)
     }
 
     /// Remembers a token that is right.
     pub(super) fn keep(&self, token: &[u8], keys: u64, expires: Timestamp, identity: &Arc<Identity>) {
         if token.len() <= LONGEST {
-            self.0.insert(Kept(token.into()), Checked { identity: Arc::clone(identity), expires, keys });
+            self.all.insert(Kept(token.into()), Checked { identity: Arc::clone(identity), expires, keys });
         }
     }
+}
+
+/// Where a thread keeps a token: its end is a part of its signature, in base64, of which each byte has six good bits.
+fn place(token: &[u8]) -> u64 {
+    let end = token.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+    // Fibonacci hashing: the upper half depends on all of them.
+    end.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 /// Both have to agree on it.
@@ -101,6 +135,22 @@ mod tests {
         let long = vec![b'x'; LONGEST + 1];
         tokens.keep(&long, 1, Timestamp(10), &identity);
         assert!(tokens.get(&long, 1, Timestamp(9)).is_none());
+    }
+
+    #[test]
+    fn what_a_thread_has_seen_ends_as_everything_does_and_is_no_others() {
+        let (one, other) = (CheckedTokens::default(), CheckedTokens::default());
+        let token = b"one token of many: its end";
+        one.keep(token, 1, Timestamp(10), &named("alice"));
+        for _ in 0..2 {
+            assert_eq!(one.get(token, 1, Timestamp(9)), Some(named("alice")));
+            assert_eq!(other.get(token, 1, Timestamp(9)), None);
+            assert_eq!([one.get(token, 2, Timestamp(9)), one.get(token, 1, Timestamp(10))], [None, None]);
+            assert_eq!(one.get(b"another token all over: its end", 1, Timestamp(9)), None);
+        }
+        // Checked again with the keys of now.
+        one.keep(token, 2, Timestamp(20), &named("alice"));
+        assert_eq!(one.get(token, 2, Timestamp(15)), Some(named("alice")));
     }
 
     #[test]

@@ -4,18 +4,15 @@
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::Response;
 use http::header::{CACHE_CONTROL, HeaderValue, VARY};
-use http::{HeaderMap, Response};
 use stella_storage::{Digest, Error, ManifestHead, Reference, RepoName, View};
 
 use super::manifests::warn;
-use super::{Call, set};
+use super::{Call, blank, set};
 use crate::access::Action;
 use crate::error::ApiError;
 use crate::gate::{CANDIDATE, Gated, Judged, Readable, Unreleased};
-
-/// Headers of a gated manifest.
-const HEADERS: usize = 8;
 
 /// A request for a manifest.
 pub(super) struct Reading<'c, 'r> {
@@ -153,10 +150,8 @@ impl<'c, 'r> Reading<'c, 'r> {
 impl Told {
     /// An answer that says this, to be filled.
     pub(super) fn answer(self) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
+        let mut response = blank();
         if self.is_gated {
-            // All that are to come: to grow costs more than all else that the gate does.
-            *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
             gated_headers(&mut response);
         }
         if let Some(candidate) = self.candidate {

@@ -65,6 +65,12 @@ pub(crate) struct Judgement {
     pub(crate) signed_at: Option<Time>,
     /// How long it took to make.
     pub(super) cost: Duration,
+    pub(super) holds: Holds,
+}
+
+/// Under what a judgement holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holds {
     epoch: u64,
     stamp: u64,
     /// When it had been released: where age matters, it is that of then.
@@ -104,12 +110,19 @@ impl Judgement {
     pub(crate) fn is_listed(&self) -> bool {
         self.reason == Reason::DeniedDigest
     }
+}
 
-    fn holds(&self, epoch: u64, state: Stamp, now: Time) -> bool {
-        self.epoch == epoch
-            && self.stamp == state.stamp
+impl Holds {
+    /// Whether that is so of a manifest as it stands in `state`.
+    pub(super) fn now(&self, epoch: u64, state: Stamp, time: impl FnOnce() -> Time) -> bool {
+        self.stamp == state.stamp
             && (!self.ages || self.released_at == state.released_at)
-            && self.valid_until.is_none_or(|until| now <= until)
+            && self.still(epoch, time)
+    }
+
+    /// Whether that is so of a manifest that stands as it did. The time is asked only where it matters.
+    pub(super) fn still(&self, epoch: u64, time: impl FnOnce() -> Time) -> bool {
+        self.epoch == epoch && self.valid_until.is_none_or(|until| time() <= until)
     }
 }
 
@@ -187,7 +200,7 @@ impl Judgements {
         state: Stamp,
     ) -> Option<Arc<Judgement>> {
         let kept = self.last(repo, digest)?;
-        kept.holds(epoch, state, self.now()).then_some(kept)
+        kept.holds.now(epoch, state, || self.now()).then_some(kept)
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -373,11 +386,13 @@ async fn fold(app: &App, matter: &Matter, state: &ManifestState, asked: Asked) -
         fix: decision.fix.clone(),
         signed_at: decision.signed_at,
         cost: began.elapsed(),
-        epoch: active.epoch,
-        stamp: state.stamp,
-        released_at: state.released_at,
-        ages: local.rules.max_age.is_some(),
-        valid_until: decision.valid_until,
+        holds: Holds {
+            epoch: active.epoch,
+            stamp: state.stamp,
+            released_at: state.released_at,
+            ages: local.rules.max_age.is_some(),
+            valid_until: decision.valid_until,
+        },
     };
     Ok(Folded { judgement, decision, direct })
 }

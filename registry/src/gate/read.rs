@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::StatusCode;
-use stella_storage::{Blob, Digest, ManifestState, RepoName, Stamp};
+use stella_storage::{Around, Blob, Digest, ManifestState, RepoName, Stamp};
 
-use super::judge::{Judgement, Kind, Matter, Named};
+use super::judge::{Holds, Judgement, Kind, Matter, Named};
+use super::memo::Namer;
 use super::{Gate, Gated};
 use crate::app::App;
 use crate::error::ApiError;
@@ -42,8 +43,22 @@ impl Gate {
     /// Whether it is known that readers may have a manifest, as it stands in `state`, for its own sake: what most requests
     /// ask, and then without waiting, and without a copy of anything.
     pub(crate) fn allows(&self, gated: &Gated, repo: &RepoName, digest: &Digest, state: Stamp) -> bool {
-        let known = self.judgements.holding(repo, digest, gated.active.epoch, state);
-        known.is_some_and(|known| known.is_for_its_own_sake())
+        self.allowed_under(gated, repo, digest, state).is_some()
+    }
+
+    /// The same, and under what.
+    fn allowed_under(&self, gated: &Gated, repo: &RepoName, digest: &Digest, state: Stamp) -> Option<Holds> {
+        let epoch = gated.active.epoch;
+        if let Some(holds) = self.memory.allowed(repo, digest)
+            && holds.now(epoch, state, || self.judgements.now())
+        {
+            return Some(holds);
+        }
+        let known = self.judgements.holding(repo, digest, epoch, state)?;
+        known.is_for_its_own_sake().then(|| {
+            self.memory.is_allowed(repo, digest, known.holds);
+            known.holds
+        })
     }
 
     /// Whether readers may have a manifest as it stands in `state`.
@@ -146,13 +161,29 @@ impl Gate {
         digest: &Digest,
     ) -> Result<(Blob, OfBlob), ApiError> {
         // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
-        let hint = self.hints.get(&Named(repo, digest));
-        let (blob, itself, hinted) = app.store.blob_and(repo, digest, hint.as_ref()).await?;
-        if itself.is_none()
-            && let (Some(manifest), Some(stamp)) = (&hint, hinted)
-            && self.allows(gated, repo, manifest, stamp)
-        {
-            return Ok((blob, OfBlob::Yes));
+        let known = self.memory.named_by(repo, digest);
+        let hint = match &known {
+            Some(namer) => Some(namer.manifest.clone()),
+            None => self.hints.get(&Named(repo, digest)),
+        };
+        // Unless nothing was committed since it was asked last.
+        let (epoch, time) = (gated.active.epoch, || self.judgements.now());
+        let is_new = known.is_none();
+        let allowed = known.and_then(|namer| namer.allowed).filter(|(_, holds)| holds.still(epoch, time));
+        let since = allowed.map(|(commit, _)| commit);
+        let (blob, around) = app.store.blob_and(repo, digest, hint.as_ref(), since).await?;
+        match (around, &hint) {
+            (Around::AsKnown, _) => return Ok((blob, OfBlob::Yes)),
+            (Around::Found { commit, itself: None, other: Some(stamp) }, Some(manifest)) => {
+                if let Some(holds) = self.allowed_under(gated, repo, manifest, stamp) {
+                    if is_new || commit.is_some() {
+                        let (manifest, allowed) = (manifest.clone(), commit.map(|commit| (commit, holds)));
+                        self.memory.is_named_by(repo, digest, Namer { manifest, allowed });
+                    }
+                    return Ok((blob, OfBlob::Yes));
+                }
+            }
+            (Around::Found { .. }, _) => {}
         }
         let of = Box::pin(self.named_by(app, gated, (repo, digest), hint)).await?;
         Ok((blob, of))

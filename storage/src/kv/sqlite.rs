@@ -366,6 +366,11 @@ impl Snapshot {
         }
     }
 
+    /// The number of the commit that this is of, where commits are counted: for readers that look into memory.
+    pub(super) fn commit(&mut self) -> Option<u64> {
+        self.view.as_mut().map(RowCache::commit_of)
+    }
+
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if let (Some(view), Some(readers)) = (&mut self.view, &self.readers) {
             match readers.rows.get(view, key) {

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::keys::{self, RepoId};
-use crate::kv::{MAX_PAGE_ROWS, ReadTx, WriteTx};
+use crate::kv::{Commit, MAX_PAGE_ROWS, ReadTx, WriteTx};
 use crate::name::{RepoName, Tag};
 use crate::rows::{self, kind};
 use crate::store::blobs::Blob;
@@ -58,6 +58,22 @@ pub struct Stamp {
     pub stamp: u64,
     /// When a tag last released it.
     pub released_at: Option<Timestamp>,
+}
+
+/// What is around a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Around {
+    /// What was found there before: nothing was committed since.
+    AsKnown,
+    /// This.
+    Found {
+        /// Of which commit it is, if that is known.
+        commit: Option<Commit>,
+        /// The manifest of the same digest.
+        itself: Option<Stamp>,
+        /// The manifest that was asked for.
+        other: Option<Stamp>,
+    },
 }
 
 impl From<&ManifestState> for Stamp {
@@ -239,22 +255,28 @@ impl Store {
             .await
     }
 
-    /// A blob, with what is known in the same snapshot of a manifest of the same digest, and of another manifest.
+    /// A blob, and what a gate asks of the manifests around it, all in one snapshot: of the one of the same digest, and of
+    /// `other`. What was answered before, at the commit `known`, is not asked again if there was none since.
     pub async fn blob_and(
         &self,
         repo: &RepoName,
         digest: &Digest,
         other: Option<&Digest>,
-    ) -> Result<(Blob, Option<Stamp>, Option<Stamp>)> {
+        known: Option<Commit>,
+    ) -> Result<(Blob, Around)> {
         self.engine
             .read(async |tx: &mut ReadTx| {
+                let commit = tx.commit();
                 let (repo, blob, _) = blobs::resolve(tx, repo, digest, blobs::damaged).await?;
+                if known.is_some() && known == commit {
+                    return Ok((blob, Around::AsKnown));
+                }
                 let itself = stamp(tx, repo, digest).await?;
                 let other = match other {
                     Some(other) => stamp(tx, repo, other).await?,
                     None => None,
                 };
-                Ok((blob, itself, other))
+                Ok((blob, Around::Found { commit, itself, other }))
             })
             .await
     }

@@ -58,6 +58,12 @@ impl RowCache {
         commit.is_multiple_of(2).then_some(View { commit, used: false })
     }
 
+    /// The number of the view's commit. Whoever relies on it relies on all that was found being of that commit.
+    pub(super) fn commit_of(view: &mut View) -> u64 {
+        view.used = true;
+        view.commit
+    }
+
     /// A row, or that there is none, if that is here.
     pub(super) fn get(&self, view: &mut View, key: &[u8]) -> Known {
         let Some(value) = self.rows.get(key) else { return Known::Nothing };
@@ -157,6 +163,21 @@ mod tests {
         cache.keep(&before, b"a", Some(b"old"));
         assert_eq!(cache.get(&mut cache.view().unwrap(), b"a"), Known::Nothing);
         assert!(cache.stands(&before), "it found nothing here, so nothing here is wrong");
+    }
+
+    #[test]
+    fn who_asks_which_commit_it_is_learns_whether_it_still_is() {
+        let cache = RowCache::new(1 << 20);
+        let (mut before, mut same) = (cache.view().unwrap(), cache.view().unwrap());
+        assert_eq!(RowCache::commit_of(&mut before), RowCache::commit_of(&mut same));
+        assert!(cache.stands(&before));
+        cache.commit().succeeded(&[]);
+        assert!(!cache.stands(&before), "nothing was found here, and yet");
+        assert_ne!(RowCache::commit_of(&mut before), RowCache::commit_of(&mut cache.view().unwrap()));
+        // A commit that failed may have happened.
+        let mut before = cache.view().unwrap();
+        drop(cache.commit());
+        assert_ne!(RowCache::commit_of(&mut before), RowCache::commit_of(&mut cache.view().unwrap()));
     }
 
     #[test]
