@@ -163,9 +163,11 @@ impl Access {
         Ok(self)
     }
 
-    /// How often keys that tokens are checked with have changed.
-    fn key_generation(&self) -> u64 {
-        self.issuers.generation() + self.tokens.as_ref().map_or(0, |tokens| tokens.generation())
+    /// How often that has changed which says whether a token is right, but for robots: keys, issuers and passwords.
+    fn generation(&self) -> u64 {
+        self.issuers.generation()
+            + self.tokens.as_ref().map_or(0, |tokens| tokens.generation())
+            + self.passwords.as_ref().map_or(0, |passwords| passwords.generation())
     }
 
     /// From now on these rules decide.

@@ -46,7 +46,6 @@ pub(crate) use denial::{CANDIDATE, DECISION, Judged, VERDICT};
 pub(crate) use impact::Stopped;
 use judge::{Asked, Judgements, Matter};
 pub(crate) use judge::{Judgement, Kind};
-use memo::Memory;
 use metrics::GateMetrics;
 pub(crate) use read::{OfBlob, Readable};
 
@@ -61,7 +60,6 @@ type Hints = Cache<(RepoName, Digest), Digest>;
 pub(crate) struct Gate {
     active: ArcSwapOption<Active>,
     judgements: Arc<Judgements>,
-    memory: Memory,
     /// A manifest that may be read, by a blob that it names.
     hints: Arc<Hints>,
     later: release::Later,
@@ -140,7 +138,6 @@ impl Gate {
         Gate {
             active,
             judgements: Arc::default(),
-            memory: Memory::new(),
             hints: Arc::new(Cache::new(HINTS)),
             later: release::Later::default(),
             attachments: Semaphore::new(1),

@@ -5,7 +5,7 @@
 //! Nothing here expires: what is kept must be as true later as it was then, or say by itself until when it is.
 
 /// Values by keys, in so many places, of which each is taken by whoever comes last. Takes no memory until something is kept.
-pub(crate) struct Memo<const PLACES: usize, K, V>(Vec<Option<Box<(K, V)>>>);
+pub(crate) struct Memo<const PLACES: usize, K, V>(Vec<Option<(K, V)>>);
 
 impl<const PLACES: usize, K, V> Memo<PLACES, K, V> {
     pub(crate) const fn new() -> Self {
@@ -20,7 +20,7 @@ impl<const PLACES: usize, K, V> Memo<PLACES, K, V> {
 
     /// The value at a place, if its key is the right one.
     pub(crate) fn get(&self, place: u64, is_right: impl FnOnce(&K) -> bool) -> Option<&V> {
-        let (key, value) = self.0.get(Self::at(place))?.as_deref()?;
+        let (key, value) = self.0.get(Self::at(place))?.as_ref()?;
         is_right(key).then_some(value)
     }
 
@@ -28,7 +28,7 @@ impl<const PLACES: usize, K, V> Memo<PLACES, K, V> {
         // Few of all threads ask.
         self.0.resize_with(PLACES, || None);
         if let Some(kept) = self.0.get_mut(Self::at(place)) {
-            *kept = Some(Box::new((key, value)));
+            *kept = Some((key, value));
         }
     }
 }

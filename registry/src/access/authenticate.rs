@@ -58,8 +58,15 @@ impl Access {
 
     /// Whose token this is, if it was checked before, and all that it depends on is in memory and as it was.
     fn known(&self, token: &[u8]) -> Option<Arc<Identity>> {
-        let identity = self.checked.get(token, self.key_generation(), SystemClock.now())?;
-        (self.stands(&identity) == Some(true)).then_some(identity)
+        let (keys, now) = (self.generation(), SystemClock.now());
+        if let Some(identity) = self.checked.standing(token, keys, now) {
+            return Some(identity);
+        }
+        let identity = self.checked.get(token, keys, now)?;
+        (self.stands(&identity) == Some(true)).then(|| {
+            self.checked.stands(token, keys, now);
+            identity
+        })
     }
 
     /// Who a header is of that is not known, or not known to be right still.
@@ -89,7 +96,7 @@ impl Access {
             }
             ApiError::unauthorized(error.to_string(), Wanted::invalid()).refused(Refused { rule: None })
         };
-        let (now, keys) = (SystemClock.now(), self.key_generation());
+        let (now, keys) = (SystemClock.now(), self.generation());
         if let Some(identity) = self.checked.get(token, keys, now) {
             return self.still(store, identity, now).await;
         }

@@ -22,18 +22,18 @@ use crate::memo::Memo;
 const MOST: usize = 4_096;
 const LONGEST: usize = 4 << 10;
 /// Tokens that each thread remembers for itself.
-const SEEN_BY_A_THREAD: usize = 256;
+const BY_A_THREAD: usize = 256;
 /// As many bytes at its end tell a token from others: a part of its signature, which is as good as random.
 const TAIL: usize = 16;
 
 thread_local! {
-    static SEEN: RefCell<Memo<SEEN_BY_A_THREAD, (u64, Kept), Checked>> = const { RefCell::new(Memo::new()) };
+    static STANDING: RefCell<Memo<BY_A_THREAD, (u64, Kept), Checked>> = const { RefCell::new(Memo::new()) };
 }
 
 /// What is remembered.
 pub(super) struct CheckedTokens {
     all: Cache<Kept, Checked>,
-    /// Tells what a thread has seen here from what it saw elsewhere. Tests have several of these in a process.
+    /// Tells what a thread was told of here from what it was told elsewhere. Tests have several of these in a process.
     number: u64,
 }
 
@@ -62,20 +62,30 @@ impl Default for CheckedTokens {
 impl CheckedTokens {
     /// Whose token this is, if it was checked with the present keys and has not expired.
     pub(super) fn get(&self, token: &[u8], keys: u64, now: Timestamp) -> Option<Arc<Identity>> {
-        let is_good = |checked: &Checked| checked.keys == keys && now < checked.expires;
-        let place = place(token);
-        let seen = SEEN.with_borrow(|seen| {
-            let checked = seen.get(place, |(number, kept)| *number == self.number && *kept.0 == *token)?;
-            is_good(checked).then(|| Arc::clone(&checked.identity))
-        });
-        if seen.is_some() {
-            return seen;
+        self.checked(token, keys, now).map(|checked| checked.identity)
+    }
+
+    fn checked(&self, token: &[u8], keys: u64, now: Timestamp) -> Option<Checked> {
+        self.all.get(&Sought(token)).filter(|checked| checked.holds(keys, now))
+    }
+
+    /// The same, if this thread was told that the token stands ([`CheckedTokens::stands`]).
+    pub(super) fn standing(&self, token: &[u8], keys: u64, now: Timestamp) -> Option<Arc<Identity>> {
+        STANDING.with_borrow(|standing| {
+            let right = |(number, kept): &(u64, Kept)| *number == self.number && *kept.0 == *token;
+            let checked = standing.get(place(token), right)?;
+            checked.holds(keys, now).then(|| Arc::clone(&checked.identity))
+        })
+    }
+
+    /// Remembers for this thread that all that a token depends on is as it was, for as long as the keys do not change.
+    pub(super) fn stands(&self, token: &[u8], keys: u64, now: Timestamp) {
+        if let Some(checked) = self.checked(token, keys, now) {
+            let own = Checked { identity: Arc::new(Identity::clone(&checked.identity)), ..checked };
+            STANDING.with_borrow_mut(|standing| {
+                standing.put(place(token), (self.number, Kept(token.into())), own);
+            });
         }
-        let checked = self.all.get(&Sought(token)).filter(is_good)?;
-        let identity = Arc::new(Identity::clone(&checked.identity));
-        let own = Checked { identity: Arc::clone(&identity), ..checked };
-        SEEN.with_borrow_mut(|seen| seen.put(place, (self.number, Kept(token.into())), own));
-        Some(identity)
     }
 
     /// Remembers a token that is right.
@@ -83,6 +93,12 @@ impl CheckedTokens {
         if token.len() <= LONGEST {
             self.all.insert(Kept(token.into()), Checked { identity: Arc::clone(identity), expires, keys });
         }
+    }
+}
+
+impl Checked {
+    fn holds(&self, keys: u64, now: Timestamp) -> bool {
+        self.keys == keys && now < self.expires
     }
 }
 
@@ -138,19 +154,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_has_seen_ends_as_everything_does_and_is_no_others() {
+    fn that_a_token_stands_ends_as_everything_does_and_is_no_others() {
         let (one, other) = (CheckedTokens::default(), CheckedTokens::default());
         let token = b"one token of many: its end";
         one.keep(token, 1, Timestamp(10), &named("alice"));
-        for _ in 0..2 {
-            assert_eq!(one.get(token, 1, Timestamp(9)), Some(named("alice")));
-            assert_eq!(other.get(token, 1, Timestamp(9)), None);
-            assert_eq!([one.get(token, 2, Timestamp(9)), one.get(token, 1, Timestamp(10))], [None, None]);
-            assert_eq!(one.get(b"another token all over: its end", 1, Timestamp(9)), None);
-        }
-        // Checked again with the keys of now.
-        one.keep(token, 2, Timestamp(20), &named("alice"));
-        assert_eq!(one.get(token, 2, Timestamp(15)), Some(named("alice")));
+        assert_eq!(one.standing(token, 1, Timestamp(9)), None, "nobody said so");
+        one.stands(token, 2, Timestamp(9));
+        one.stands(token, 1, Timestamp(10));
+        assert_eq!(one.standing(token, 1, Timestamp(9)), None, "of what is not known nothing is known");
+        one.stands(token, 1, Timestamp(9));
+        assert_eq!(one.standing(token, 1, Timestamp(9)), Some(named("alice")));
+        assert_eq!(other.standing(token, 1, Timestamp(9)), None);
+        assert_eq!(
+            [one.standing(token, 2, Timestamp(9)), one.standing(token, 1, Timestamp(10))],
+            [None, None]
+        );
+        assert_eq!(one.standing(b"another token all over: its end", 1, Timestamp(9)), None);
+        let elsewhere =
+            std::thread::scope(|scope| scope.spawn(|| one.standing(token, 1, Timestamp(9))).join());
+        assert_eq!(elsewhere.unwrap(), None);
     }
 
     #[test]

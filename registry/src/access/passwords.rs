@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -30,6 +31,8 @@ const REMEMBERED: usize = 10_000;
 pub(crate) struct Passwords {
     path: PathBuf,
     users: ArcSwap<Users>,
+    /// How often they have changed.
+    generation: AtomicU64,
     /// Keyed hashes of what was proven.
     proven: Mutex<HashSet<Mark>>,
     /// Of this process alone.
@@ -59,12 +62,18 @@ impl Passwords {
         Ok(Passwords {
             path: path.to_owned(),
             users: ArcSwap::from_pointee(users),
+            generation: AtomicU64::new(0),
             proven: Mutex::default(),
             key: key.try_into().unwrap_or_default(),
             turns: Turns::new(turns),
             #[cfg(test)]
             computed: 0.into(),
         })
+    }
+
+    /// How often the file has changed.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// Whether it is known already that this is the password of this name.
@@ -146,6 +155,7 @@ impl Passwords {
             // A hash for unknown names costs what a login costs.
             let Ok(new) = tokio::task::spawn_blocking(move || Users::of(file)).await else { return Ok(()) };
             self.users.store(Arc::new(new));
+            self.generation.fetch_add(1, Ordering::SeqCst);
             tracing::info!(users, "the passwords changed");
         }
         Ok(())

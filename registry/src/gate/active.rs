@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use quick_cache::sync::Cache;
@@ -44,6 +45,8 @@ pub(crate) struct Active {
 /// in it is judged.
 pub(crate) struct Local {
     pub(super) rules: Rules,
+    /// No other in this process has it.
+    pub(super) number: u64,
     judging: OnceLock<Judging>,
 }
 
@@ -54,6 +57,11 @@ pub(super) struct Judging {
 }
 
 impl Local {
+    pub(super) fn new(rules: Rules) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Local { rules, number: NUMBERS.fetch_add(1, Ordering::Relaxed), judging: OnceLock::new() }
+    }
+
     /// Whether readers get only what is allowed.
     pub(crate) fn enforces_pull(&self) -> bool {
         self.rules.pull == Enforcement::Enforce
@@ -87,7 +95,7 @@ impl Active {
         if let Some(local) = self.repositories.get(repo) {
             return local;
         }
-        let local = Arc::new(Local { rules: self.set.rules(repo.as_str()), judging: OnceLock::new() });
+        let local = Arc::new(Local::new(self.set.rules(repo.as_str())));
         self.repositories.insert(repo.clone(), Arc::clone(&local));
         local
     }

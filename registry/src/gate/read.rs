@@ -49,14 +49,14 @@ impl Gate {
     /// The same, and under what.
     fn allowed_under(&self, gated: &Gated, repo: &RepoName, digest: &Digest, state: Stamp) -> Option<Holds> {
         let epoch = gated.active.epoch;
-        if let Some(holds) = self.memory.allowed(repo, digest)
+        if let Some(holds) = gated.local.known_allowed(digest)
             && holds.now(epoch, state, || self.judgements.now())
         {
             return Some(holds);
         }
         let known = self.judgements.holding(repo, digest, epoch, state)?;
         known.is_for_its_own_sake().then(|| {
-            self.memory.is_allowed(repo, digest, known.holds);
+            gated.local.keep_allowed(digest, known.holds);
             known.holds
         })
     }
@@ -161,7 +161,7 @@ impl Gate {
         digest: &Digest,
     ) -> Result<(Blob, OfBlob), ApiError> {
         // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
-        let known = self.memory.named_by(repo, digest);
+        let known = gated.local.known_namer(digest);
         let hint = match &known {
             Some(namer) => Some(namer.manifest.clone()),
             None => self.hints.get(&Named(repo, digest)),
@@ -178,7 +178,7 @@ impl Gate {
                 if let Some(holds) = self.allowed_under(gated, repo, manifest, stamp) {
                     if is_new || commit.is_some() {
                         let (manifest, allowed) = (manifest.clone(), commit.map(|commit| (commit, holds)));
-                        self.memory.is_named_by(repo, digest, Namer { manifest, allowed });
+                        gated.local.keep_namer(digest, Namer { manifest, allowed });
                     }
                     return Ok((blob, OfBlob::Yes));
                 }
