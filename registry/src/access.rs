@@ -32,6 +32,7 @@ mod identity;
 mod issuers;
 mod key_source;
 mod keys;
+mod minted;
 mod passwords;
 mod prove;
 pub(crate) mod robots;

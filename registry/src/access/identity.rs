@@ -133,6 +133,13 @@ impl Identity {
     }
 }
 
+impl Scope {
+    /// Whether it is good for nothing but to pull.
+    pub(crate) fn only_pulls(&self) -> bool {
+        !self.catalog && self.repositories.values().flatten().all(|action| *action == Action::Pull)
+    }
+}
+
 impl Claim {
     /// Its values.
     pub fn values(&self) -> &[String] {

@@ -4,9 +4,11 @@
 //! A token says who its bearer is, so that rules can be asked again at each request, and what it was given for, beyond
 //! which it is good for nothing. The keys that sign are rows of the catalog: replicas share them, and one of them makes
 //! the next key when the present one is old. A new key is published for a while before it signs, so that whoever keeps
-//! our JWKS knows it by then. A token that was checked is known until it expires or the keys change.
+//! our JWKS knows it by then. A token that was checked is known until it expires or the keys change. Of many
+//! who ask for the same pull within a second most get the same token (`access/minted.rs`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +20,7 @@ use stella_storage::{Clock as _, SigningKey, Store, SystemClock, Timestamp};
 
 use super::claims::{Heard, Marks, Told, ToldToUs};
 use super::keys::PublicKeys;
+use super::minted;
 use super::signer::{Signer, SignerError};
 use super::tokens::{self, Expected, TokenError};
 use super::{Identity, Scope};
@@ -37,6 +40,8 @@ pub(crate) struct TokenService {
     service: String,
     settings: Token,
     keys: ArcSwap<Keys>,
+    /// No other in this process has it.
+    number: u64,
 }
 
 /// The keys at one time.
@@ -59,8 +64,10 @@ pub(crate) struct Minted {
 impl TokenService {
     /// Reads the keys, and makes the first one.
     pub(crate) async fn open(store: &Store, service: &str, settings: &Token) -> anyhow::Result<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let keys = load(store, settings).await?;
         Ok(TokenService {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             service: service.to_owned(),
             settings: settings.clone(),
             keys: ArcSwap::from_pointee(keys),
@@ -113,20 +120,24 @@ impl TokenService {
         let issued = SystemClock.now();
         let seconds = issued.0 / 1000;
         let lifetime = lifetime(self.settings.lifetime.into(), seconds, who.until);
-        let mut name = [0; NAME];
-        rand::fill(&mut name).map_err(|_| SignerError::Sign)?;
         let told = Told {
             iss: &self.service,
             sub: &who.subject,
             aud: &self.service,
             exp: seconds + lifetime.as_secs(),
             iat: seconds,
-            jti: &BASE64_URL_SAFE_NO_PAD.encode(name),
+            jti: "",
             access: scope,
             stella: ToldToUs::of(who, marks),
         };
-        let token = self.keys.load().signer.sign(&told)?;
-        Ok(Minted { token, issued, lifetime })
+        let keys = self.keys.load();
+        // What pushes has a session of its own, which its name makes.
+        if scope.only_pulls() {
+            minted::again((self.number, keys.generation), told, issued, |told| named(&keys.signer, told))
+                .map(|(token, issued)| Minted { token, issued, lifetime })
+        } else {
+            Ok(Minted { token: named(&keys.signer, told)?, issued, lifetime })
+        }
     }
 
     /// Whose token this is, and until when.
@@ -144,6 +155,14 @@ impl TokenService {
     pub(super) fn generation(&self) -> u64 {
         self.keys.load().generation
     }
+}
+
+/// A token that says this, with a name of its own.
+fn named(signer: &Signer, told: Told<'_>) -> Result<String, SignerError> {
+    let mut name = [0; NAME];
+    rand::fill(&mut name).map_err(|_| SignerError::Sign)?;
+    let name = BASE64_URL_SAFE_NO_PAD.encode(name);
+    signer.sign(&Told { jti: &name, ..told })
 }
 
 /// How long a token is good that is made at this second. It ends with what its bearer was proven by.
