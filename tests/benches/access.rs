@@ -32,8 +32,11 @@ const ACCEPT: (&str, &str) = ("Accept", media_type::MANIFEST);
 const USER: &str = "bench";
 const PASSWORD: &str = "correct horse battery staple";
 const RULES: &str = "[{allow: [pull], to: everyone}, {allow: all, to: {subject: bench}}]";
-/// As Docker asks for a token to pull with.
-const TOKEN: &str = "/token?account=bench&scope=repository%3Abench%2Faccess%3Apull&service=stella-registry";
+/// As Docker asks for a token to pull with: many clients who ask for the same at once may get the same.
+const PULL: &str = "/token?account=bench&scope=repository%3Abench%2Faccess%3Apull&service=stella-registry";
+/// The same to push with: each is signed for itself.
+const PUSH: &str =
+    "/token?account=bench&scope=repository%3Abench%2Faccess%3Apull%2Cpush&service=stella-registry";
 /// Of bcrypt. What was proven is remembered: nothing that is measured hashes a password.
 const COST: u32 = 10;
 /// The bytes of a signature as tokens have it.
@@ -72,10 +75,11 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         .map(|(what, by)| (what, by, name(what, by)))
         .filter(|(_, _, name)| plan.wants(FAMILY, name))
         .collect();
-    let tokens = format!("/token for one repository, {CLIENTS} clients");
-    let beside_http = format!("/token beside HTTP and a signature, {CLIENTS} clients");
-    let wants = [&tokens, &beside_http].map(|name| plan.wants(FAMILY, name));
-    if cases.is_empty() && wants == [false; 2] {
+    let to_pull = format!("/token for the same pull, {CLIENTS} clients");
+    let to_push = format!("/token to push, {CLIENTS} clients");
+    let beside_http = format!("/token to push beside HTTP and a signature, {CLIENTS} clients");
+    let wants = [&to_pull, &to_push, &beside_http].map(|name| plan.wants(FAMILY, name));
+    if cases.is_empty() && wants == [false; 3] {
         return Ok(Vec::new());
     }
     let users = plan.folder.join("users");
@@ -106,13 +110,19 @@ pub(crate) fn rows(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             .collect();
         rows = pairs::measure(plan, FAMILY, &server, &pairs);
     }
-    if wants != [false; 2] {
+    if wants != [false; 3] {
         let servers: Vec<_> = [server].into_iter().chain(start(Kind::Bare)?).collect();
-        let to_sign = |server: &Server, part| credentials.sign(server, plan.turn.mul_f64(part));
+        let sign = |target| {
+            let credentials = &credentials;
+            move |server: &Server, part: f64| credentials.sign(server, target, plan.turn.mul_f64(part))
+        };
         let to_answer = |server: &Server, part| credentials.answer(server, plan.turn.mul_f64(part));
-        let sign = Spec::new(tokens, Measure::Rate, to_sign).aim(Aim::Times(Kind::Bare, 0.5));
-        let answer = Spec::new(beside_http, Measure::Requests, to_answer);
-        let specs = [sign, answer].into_iter().zip(wants).filter_map(|(spec, wanted)| wanted.then_some(spec));
+        let specs = [
+            Spec::new(to_pull, Measure::Rate, sign(PULL)).aim(Aim::Times(Kind::Bare, 0.5)),
+            Spec::new(to_push, Measure::Rate, sign(PUSH)),
+            Spec::new(beside_http, Measure::Requests, to_answer),
+        ];
+        let specs = specs.into_iter().zip(wants).filter_map(|(spec, wanted)| wanted.then_some(spec));
         rows.extend(measure(plan, FAMILY, &servers, &specs.collect::<Vec<_>>()));
     }
     Ok(rows)
@@ -155,7 +165,7 @@ impl Credentials {
     fn of(server: &Server) -> anyhow::Result<Self> {
         let password = format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")));
         let headers = [("Authorization", password.as_str())];
-        let answer = Talk::open(server.host())?.ask("GET", TOKEN, &headers, &[])?.must_be(200)?;
+        let answer = Talk::open(server.host())?.ask("GET", PULL, &headers, &[])?.must_be(200)?;
         let answered = answer.body.len();
         let answer: Value = serde_json::from_slice(&answer.body)?;
         let token = answer["token"].as_str().context("no token")?;
@@ -170,29 +180,25 @@ impl Credentials {
         }
     }
 
-    /// Has a server make tokens, or sign what a token says.
-    fn sign(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
+    /// Has a server give tokens, or sign what a token says.
+    fn sign(&self, server: &Server, target: &str, time: Duration) -> anyhow::Result<Tally> {
         if server.kind == Kind::Bare {
             sign(server.host(), self.signed, time)
         } else {
-            self.mint(server, time)
+            self.ask(server.host(), target, time)
         }
     }
 
     /// Has a server make tokens, or answer with as much that has a signature in it.
     fn answer(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
         if server.kind != Kind::Bare {
-            return self.mint(server, time);
+            return self.ask(server.host(), PUSH, time);
         }
         let host = over_http(server.host())?;
         // What stands beside the signature.
         let rest = self.answered.saturating_sub(SIGNATURE);
-        let target = format!("/{}/{rest}?{}", self.signed, TOKEN.trim_start_matches("/token?"));
+        let target = format!("/{}/{rest}?{}", self.signed, PUSH.trim_start_matches("/token?"));
         self.ask(&host, &target, time)
-    }
-
-    fn mint(&self, server: &Server, time: Duration) -> anyhow::Result<Tally> {
-        self.ask(server.host(), TOKEN, time)
     }
 
     fn ask(&self, host: &str, target: &str, time: Duration) -> anyhow::Result<Tally> {

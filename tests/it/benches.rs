@@ -58,7 +58,7 @@ fn a_run_measures_what_is_asked_for_and_leaves_nothing() {
         "access: manifest GET by tag with a token, 16 clients",
         "access: blob pull 1 MiB with a token, 16 clients",
         "access: manifest GET by tag with a password, 16 clients",
-        "access: /token for one repository, 16 clients",
+        "access: /token for the same pull, 16 clients",
         "gate: manifest GET by tag, 16 clients",
         "gate: from a signature's PUT to its tag's release, 1 client",
         "gate: 100 policies and 200 digests: until new ones hold",

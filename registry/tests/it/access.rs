@@ -50,7 +50,11 @@ impl Guarded {
         std::fs::write(folder.path().join("users"), users.concat()).unwrap();
         let users = folder.path().join("users");
         let settings = [("STELLA_ACCESS", RULES), ("STELLA_AUTH__HTPASSWD", users.to_str().unwrap())];
-        let server = Server::on(&folder.path().join("data"), &[&settings, env].concat());
+        let mut settings = [&settings, env].concat();
+        if env.iter().any(|(name, _)| *name == "STELLA_ACCESS_FILE") {
+            settings.retain(|(name, _)| *name != "STELLA_ACCESS");
+        }
+        let server = Server::on(&folder.path().join("data"), &settings);
         Guarded { server, folder }
     }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Gated, HOST};
+use super::{ACCESS, Gated, HOST};
 use crate::client::{delete, get, put};
 use crate::role::{OCI_INDEX, OCI_MANIFEST, sha256};
 use crate::server::eventually;
@@ -99,6 +99,30 @@ fn who_pushes_gets_its_manifest_back_with_the_token_that_pushed_it_and_nothing_e
     gated.send("ci", delete(format!("/v2/prod/app/manifests/{signature}"))).is(202);
     gated.denied(&with(get("/v2/prod/app/manifests/2"), &holder));
     with(get(&manifest), &holder).is(200);
+}
+
+#[test]
+fn who_may_push_no_more_gets_nothing_back_though_its_token_lives() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let rules = folder.path().join("rules");
+    std::fs::write(&rules, ACCESS).unwrap();
+    let gated = Gated::with("", &[("STELLA_ACCESS_FILE", rules.to_str().unwrap())]);
+    let pushed = gated.push("prod/app", "1", "one");
+    let image = gated.send("alice", get(format!("/v2/prod/app/manifests/{}", pushed.digest))).is(200).body;
+    let image = String::from_utf8(image).unwrap().replace('{', "{ ");
+    let manifest = format!("/v2/prod/app/manifests/{}", sha256(&image));
+    let token = gated.guarded.token("nobody", "repository:prod/app:pull,push");
+    let with = |request: crate::client::Request| {
+        request.header("Authorization", format!("Bearer {token}")).to(&gated.guarded.server)
+    };
+    with(put(&manifest).header("Content-Type", OCI_MANIFEST).body(&image)).is(201);
+    with(get(&manifest)).is(200);
+    let fewer = ACCESS.replace("{allow: [push, pull], to: {subject: nobody}}, ", "");
+    assert_ne!(fewer, ACCESS);
+    std::fs::write(&rules, fewer).unwrap();
+    gated.guarded.server.reload();
+    eventually("the rules are read", || with(get(&manifest)).status != 200);
+    gated.denied(&with(get(&manifest)));
 }
 
 #[test]
