@@ -178,20 +178,20 @@ impl Access {
             return self.id_token(password, peer).await;
         }
         let Some(passwords) = &self.passwords else { return Err(self.failed(peer, &name)) };
-        if !passwords.is_proven(&name, password) {
+        let mut stamp = passwords.proven(&name, password);
+        if stamp.is_none() {
             self.may_try(peer, &name)?;
             let failures = self.attempts.failures(peer.address, Instant::now());
             let attempt = Attempt { network: network(peer.address), failures, name: &name };
             let turn = passwords.turn(attempt).await.map_err(|TooBusy| ApiError::unavailable())?;
             // Others from there may have failed while it waited, or have proven the same.
-            if !passwords.is_proven(&name, password) {
+            if passwords.proven(&name, password).is_none() {
                 self.may_try(peer, &name)?;
             }
-            if !passwords.prove(turn, &name, password).await {
-                return Err(self.failed(peer, &name));
-            }
+            stamp = passwords.prove(turn, &name, password).await;
         }
-        let stamp = passwords.stamp(&name).map(|stamp| stamp.to_string());
+        let Some(stamp) = stamp else { return Err(self.failed(peer, &name)) };
+        let stamp = Some(stamp.to_string());
         Ok(Identity { subject: name, proof: Proof::Password, stamp, ..Identity::default() })
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Tokens that were checked: whose they are, until they expire or the keys change. Checking a signature costs as much as
+//! Tokens that were checked: whose they are, until they expire, or keys or passwords change. Checking a signature costs as much as
 //! several answers; finding a token here costs less than reading a row.
 //!
 //! Invariant: what is found was kept under the same token, to the last byte. Only tokens that are right are kept, so
@@ -23,6 +23,7 @@ const MOST: usize = 4_096;
 const LONGEST: usize = 4 << 10;
 /// Tokens that each thread remembers for itself.
 const BY_A_THREAD: usize = 256;
+const LONGEST_OF_A_THREAD: usize = 2 << 10;
 /// As many bytes at its end tell a token from others: a part of its signature, which is as good as random.
 const TAIL: usize = 16;
 
@@ -41,7 +42,7 @@ pub(super) struct CheckedTokens {
 struct Checked {
     identity: Arc<Identity>,
     expires: Timestamp,
-    /// Which keys it was checked with.
+    /// Of which keys and passwords (`Access::generation`) that is so.
     keys: u64,
 }
 
@@ -78,9 +79,11 @@ impl CheckedTokens {
         })
     }
 
-    /// Remembers for this thread that all that a token depends on is as it was, for as long as the keys do not change.
+    /// Remembers for this thread that all that a token depends on is as it was, until keys or passwords change.
     pub(super) fn stands(&self, token: &[u8], keys: u64, now: Timestamp) {
-        if let Some(checked) = self.checked(token, keys, now) {
+        if token.len() <= LONGEST_OF_A_THREAD
+            && let Some(checked) = self.checked(token, keys, now)
+        {
             let own = Checked { identity: Arc::new(Identity::clone(&checked.identity)), ..checked };
             STANDING.with_borrow_mut(|standing| {
                 standing.put(place(token), (self.number, Kept(token.into())), own);
@@ -105,8 +108,8 @@ impl Checked {
 /// Where a thread keeps a token: its end is a part of its signature, in base64, of which each byte has six good bits.
 fn place(token: &[u8]) -> u64 {
     let end = token.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
-    // Fibonacci hashing: the upper half depends on all of them.
-    end.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+    // Fibonacci hashing: the uppermost bits depend on all of them.
+    end.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48
 }
 
 /// Both have to agree on it.

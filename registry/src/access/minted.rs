@@ -18,7 +18,7 @@ use crate::memo::Memo;
 const FEW: u32 = 8;
 /// Tokens that a thread keeps for itself, and how long one may be.
 const BY_A_THREAD: usize = 64;
-const LONGEST: usize = 4 << 10;
+const LONGEST: usize = 2 << 10;
 
 /// A service and its keys, and what a token of theirs says.
 type Key = ((u64, u64), Vec<u8>);

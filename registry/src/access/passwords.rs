@@ -76,12 +76,13 @@ impl Passwords {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Whether it is known already that this is the password of this name.
-    pub(crate) fn is_proven(&self, name: &str, password: &str) -> bool {
+    /// What stamp this password of this name has, if it is known already that it is the right one. A file that is read
+    /// meanwhile has no part in it: what is proven by an old password must not have the stamp of a new one.
+    pub(crate) fn proven(&self, name: &str, password: &str) -> Option<Arc<str>> {
         let users = self.users.load();
-        let Some(hash) = users.file.hash(name) else { return false };
-        let mark = self.mark(name, password, hash);
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark)
+        let mark = self.mark(name, password, users.file.hash(name)?);
+        let is_proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark);
+        users.stamps.get(name).filter(|_| is_proven).cloned()
     }
 
     /// What tells a name's present password from any other; none if there is no such name.
@@ -99,11 +100,11 @@ impl Passwords {
         self.turns.take(attempt).await
     }
 
-    /// Whether this is the password of this name. Slow, and so done in turn.
-    pub(crate) async fn prove(&self, turn: Turn, name: &str, password: &str) -> bool {
+    /// The stamp of this password of this name, if it is the right one. Slow, and so done in turn.
+    pub(crate) async fn prove(&self, turn: Turn, name: &str, password: &str) -> Option<Arc<str>> {
         // While it waited, another client may have proven the same.
-        if self.is_proven(name, password) {
-            return true;
+        if let Some(stamp) = self.proven(name, password) {
+            return Some(stamp);
         }
         let users = self.users.load_full();
         let known = users.file.hash(name).map(str::to_owned);
@@ -113,14 +114,14 @@ impl Passwords {
         // The turn goes with the work, also if the client has gone away, and ends once whoever is next can know of it.
         let work = move || (bcrypt::verify(given, &hash).unwrap_or(false), turn);
         let done = tokio::task::spawn_blocking(work).await;
-        let (Some(hash), Ok((true, _turn))) = (known, done) else { return false };
+        let (Some(hash), Ok((true, _turn))) = (known, done) else { return None };
         let mark = self.mark(name, password, &hash);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= REMEMBERED {
             proven.clear();
         }
         proven.insert(mark);
-        true
+        users.stamps.get(name).cloned()
     }
 
     /// Looks for changes, for ever.
@@ -201,7 +202,7 @@ mod tests {
     async fn prove(passwords: &Passwords, name: &str, password: &str) -> bool {
         let attempt = Attempt { network: [127, 0, 0, 1].into(), failures: 0, name };
         let turn = passwords.turn(attempt).await.unwrap();
-        passwords.prove(turn, name, password).await
+        passwords.prove(turn, name, password).await.is_some()
     }
 
     fn line(name: &str, password: &str, cost: u32) -> String {
@@ -220,9 +221,9 @@ mod tests {
             ("alice", "other", false),
             ("carol", "secret", false),
         ] {
-            assert!(!passwords.is_proven(name, password));
+            assert!(!passwords.proven(name, password).is_some());
             assert_eq!(prove(&passwords, name, password).await, right, "{name} {password}");
-            assert_eq!(passwords.is_proven(name, password), right);
+            assert_eq!(passwords.proven(name, password).is_some(), right);
         }
         let stamp = passwords.stamp("alice").unwrap();
         for (name, stamp, has) in [
@@ -238,14 +239,16 @@ mod tests {
         fs::write(&path, line("alice", "changed", 4)).unwrap();
         passwords.reload().await.unwrap();
         assert!(!passwords.has_stamp("alice", &stamp) && !passwords.has_stamp("alice", brief(&stamp)));
-        assert!(!passwords.is_proven("alice", "secret") && !prove(&passwords, "alice", "secret").await);
+        assert!(
+            !passwords.proven("alice", "secret").is_some() && !prove(&passwords, "alice", "secret").await
+        );
         assert!(prove(&passwords, "alice", "changed").await);
         fs::write(&path, "alice").unwrap();
         assert!(passwords.reload().await.is_err());
-        assert!(passwords.is_proven("alice", "changed"), "a file that is wrong changes nothing");
+        assert!(passwords.proven("alice", "changed").is_some(), "a file that is wrong changes nothing");
         fs::remove_file(&path).unwrap();
         assert!(passwords.reload().await.is_err());
-        assert!(passwords.is_proven("alice", "changed"));
+        assert!(passwords.proven("alice", "changed").is_some());
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! A token says who its bearer is, so that rules can be asked again at each request, and what it was given for, beyond
 //! which it is good for nothing. The keys that sign are rows of the catalog: replicas share them, and one of them makes
 //! the next key when the present one is old. A new key is published for a while before it signs, so that whoever keeps
-//! our JWKS knows it by then. A token that was checked is known until it expires or the keys change. Of many
+//! our JWKS knows it by then. A token that was checked is known until it expires, or keys or passwords change. Of many
 //! who ask for the same pull within a second most get the same token (`access/minted.rs`).
 
 use std::sync::Arc;

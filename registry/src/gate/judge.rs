@@ -146,7 +146,8 @@ pub(super) struct Judgements {
     hasher: RandomState,
     turns: Arc<Semaphore>,
     slow_turns: Arc<Semaphore>,
-    /// The latest time that was seen: a clock that is set back makes nothing valid again.
+    /// The latest time that was seen, every few seconds at least (`gate/watch.rs`): a clock that is set back makes nothing
+    /// valid again.
     latest: AtomicI64,
 }
 

@@ -160,13 +160,13 @@ impl Gate {
         repo: &RepoName,
         digest: &Digest,
     ) -> Result<(Blob, OfBlob), ApiError> {
-        // A manifest says for ever what it names; whether it is here, and allowed, is asked each time.
+        // A manifest says for ever what it names; whether it is here, and allowed, is asked each time, unless nothing was
+        // committed since it was asked last.
         let known = gated.local.known_namer(digest);
         let hint = match &known {
             Some(namer) => Some(namer.manifest.clone()),
             None => self.hints.get(&Named(repo, digest)),
         };
-        // Unless nothing was committed since it was asked last.
         let (epoch, time) = (gated.active.epoch, || self.judgements.now());
         let is_new = known.is_none();
         let allowed = known.and_then(|namer| namer.allowed).filter(|(_, holds)| holds.still(epoch, time));
@@ -186,6 +186,10 @@ impl Gate {
             (Around::Found { .. }, _) => {}
         }
         let of = Box::pin(self.named_by(app, gated, (repo, digest), hint)).await?;
+        // Which names it now: what this thread knew may be gone for good.
+        if let (OfBlob::Yes, Some(manifest)) = (&of, self.hints.get(&Named(repo, digest))) {
+            gated.local.keep_namer(digest, Namer { manifest, allowed: None });
+        }
         Ok((blob, of))
     }
 
@@ -209,7 +213,10 @@ impl Gate {
             && let Some(state) = app.store.manifest_state(repo, &hint).await?
         {
             match unless_gone(self.readable_in(app, gated, (repo, &hint), &state).await)? {
-                Some(Readable::Yes) => return Ok(OfBlob::Yes),
+                Some(Readable::Yes) => {
+                    self.hints.insert((repo.clone(), digest.clone()), hint);
+                    return Ok(OfBlob::Yes);
+                }
                 Some(Readable::No(why)) => nearest = Some((hint, why)),
                 None => {}
             }

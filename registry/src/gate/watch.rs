@@ -124,6 +124,8 @@ impl Gate {
         let mut swept = None;
         let mut read = tokio::time::Instant::now();
         loop {
+            // Whatever time it is has been: most requests need not ask.
+            gate.judgements.now();
             let epoch = gate.epoch();
             let is_due = swept.is_none_or(|(of, at): (Option<u64>, tokio::time::Instant)| {
                 of != epoch || at.elapsed() > AGAIN

@@ -75,10 +75,9 @@ impl Store {
                 Ok(was)
             })
             .await?;
-        if !was {
-            return Ok(None);
-        }
-        self.touch_everywhere(digest, repository).await.map(Some)
+        // Also if there was none: an earlier try may have ended in between, and what it allowed must not stay allowed.
+        let touched = self.touch_everywhere(digest, repository).await?;
+        Ok(was.then_some(touched))
     }
 
     /// What allows a digest in a repository, be it over or not; of two, what lasts longer.

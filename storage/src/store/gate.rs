@@ -256,7 +256,8 @@ impl Store {
     }
 
     /// A blob, and what a gate asks of the manifests around it, all in one snapshot: of the one of the same digest, and of
-    /// `other`. What was answered before, at the commit `known`, is not asked again if there was none since.
+    /// `other`. What was answered before by this store, of the same three and at the commit `known`, is not asked again if there
+    /// was none since.
     pub async fn blob_and(
         &self,
         repo: &RepoName,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
-use stella_storage::{Actor, Algorithm, Allowance, Manifest, NewManifest, Store, TagRights};
+use stella_storage::{Actor, Algorithm, Allowance, Deleter, Manifest, NewManifest, Store, TagRights};
 use tempfile::TempDir;
 
 use super::*;
@@ -171,6 +171,41 @@ async fn a_clock_that_is_set_back_makes_nothing_valid_again() {
     let image = lab.image("one").await;
     lab.allow(&image).await;
     assert!(!lab.may_read(&image).await);
+}
+
+#[tokio::test]
+async fn a_blob_whose_manifest_went_is_found_by_another_and_then_known_by_that() {
+    let lab = Lab::new().await;
+    let images = [lab.image("one").await, lab.image("two").await];
+    let layer = Algorithm::Sha256.digest(b"runs");
+    let gated = lab.app.gate.gated(&lab.repo).unwrap();
+    let readable =
+        async || matches!(lab.app.gate.blob(&lab.app, &gated, &lab.repo, &layer).await, Ok((_, OfBlob::Yes)));
+    assert!(!readable().await);
+    for image in &images {
+        lab.allow(image).await;
+    }
+    let known = || gated.local.known_namer(&layer).unwrap();
+    let mut left = images.len();
+    while left > 0 {
+        // The first time it is looked for, the second time it is known, the third time nothing is asked.
+        for is_known in [false, true, true] {
+            assert!(readable().await);
+            assert_eq!(known().allowed.is_some(), is_known, "{left} left");
+        }
+        let deleter = Deleter { actor: Lab::actor(), may_change_protected: true };
+        lab.app.store.delete_manifest(&lab.repo, &known().manifest, &deleter).await.unwrap();
+        left -= 1;
+    }
+    assert!(!readable().await, "nothing names it any more");
+}
+
+#[tokio::test]
+async fn time_is_seen_though_nobody_asks() {
+    let lab = Lab::new().await;
+    let watch = tokio::spawn(Gate::watch(Arc::clone(&lab.app)));
+    until(|| lab.app.gate.judgements.latest.load(Ordering::Relaxed) > 0).await;
+    watch.abort();
 }
 
 #[tokio::test]

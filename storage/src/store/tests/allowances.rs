@@ -46,7 +46,11 @@ async fn an_allowance_changes_stamps_where_it_counts_and_nowhere_else() {
         // Taken back once.
         assert_eq!(store.disallow(&digest, None).await.unwrap(), Some(vec![a.clone(), b.clone()]));
         assert_ne!(stamps().await, everywhere);
+        // Who tries again after that failed halfway finishes it.
+        let halfway = stamps().await;
         assert_eq!(store.disallow(&digest, None).await.unwrap(), None);
+        let whole = stamps().await;
+        assert!(halfway.0 != whole.0 && halfway.1 != whole.1);
         assert_eq!(store.allowance(&b, &digest).await.unwrap(), None);
         // What is not here yet is allowed too; what is too long is not taken.
         let other = Digest::Sha256([7; 32]);
