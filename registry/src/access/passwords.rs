@@ -221,7 +221,7 @@ mod tests {
             ("alice", "other", false),
             ("carol", "secret", false),
         ] {
-            assert!(!passwords.proven(name, password).is_some());
+            assert!(passwords.proven(name, password).is_none());
             assert_eq!(prove(&passwords, name, password).await, right, "{name} {password}");
             assert_eq!(passwords.proven(name, password).is_some(), right);
         }
@@ -239,9 +239,7 @@ mod tests {
         fs::write(&path, line("alice", "changed", 4)).unwrap();
         passwords.reload().await.unwrap();
         assert!(!passwords.has_stamp("alice", &stamp) && !passwords.has_stamp("alice", brief(&stamp)));
-        assert!(
-            !passwords.proven("alice", "secret").is_some() && !prove(&passwords, "alice", "secret").await
-        );
+        assert!(passwords.proven("alice", "secret").is_none() && !prove(&passwords, "alice", "secret").await);
         assert!(prove(&passwords, "alice", "changed").await);
         fs::write(&path, "alice").unwrap();
         assert!(passwords.reload().await.is_err());

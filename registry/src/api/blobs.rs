@@ -26,21 +26,28 @@ pub(super) async fn get(call: Call<'_>, repo: RepoName, digest: &str) -> Answer 
     let digest: Digest = digest.parse()?;
     let head = *call.method == Method::HEAD;
     // A client that asks with HEAD will skip its upload if we say yes, so yes is a promise to who may push.
-    let (gated, (blob, judged)) = loop {
+    let (gated, found) = loop {
         let epoch = call.app.gate.epoch();
         let gated = call.gated(&repo).filter(Gated::enforces_pull);
         let found = match &gated {
-            _ if head && call.may(Action::Push, &repo) => {
-                (call.app.store.blob_for_push(&repo, &digest).await?, None)
+            _ if head && call.may(Action::Push, &repo) => call
+                .app
+                .store
+                .blob_for_push(&repo, &digest)
+                .await
+                .map(|blob| (blob, None))
+                .map_err(ApiError::from),
+            Some(gated) => judged(&call, gated, &repo, &digest).await,
+            None => {
+                call.app.store.blob(&repo, &digest).await.map(|blob| (blob, None)).map_err(ApiError::from)
             }
-            Some(gated) => judged(&call, gated, &repo, &digest).await?,
-            None => (call.app.store.blob(&repo, &digest).await?, None),
         };
         // As for manifests (`reading.rs`).
         if call.app.gate.epoch() == epoch {
             break (gated, found);
         }
     };
+    let (blob, judged) = found?;
     let mut response = empty(StatusCode::OK);
     set_digest(&mut response, &digest);
     set_etag(&mut response, &digest);

@@ -44,14 +44,19 @@ impl<'c, 'r> Reading<'c, 'r> {
         let gate = &call.app.gate;
         loop {
             let epoch = gate.epoch();
-            let reading = Reading::new(call, repo, reference);
-            let (head, bytes) = reading.find(most).await?;
-            let told = reading.pass(&head).await?;
-            // Those policies may not have been in force any more when the evidence came that they allow it for.
+            let outcome = Reading::new(call, repo, reference).once(most).await;
+            // Those policies may not have been in force any more when the evidence came that they allow it for, or went that
+            // they deny it for.
             if gate.epoch() == epoch {
-                return Ok((head, bytes, told));
+                return outcome;
             }
         }
+    }
+
+    async fn once(&self, most: u64) -> Result<(ManifestHead, Option<Bytes>, Told), ApiError> {
+        let (head, bytes) = self.find(most).await?;
+        let told = self.pass(&head).await?;
+        Ok((head, bytes, told))
     }
 
     fn new(call: &'c Call<'r>, repo: &'c RepoName, reference: &'c Reference) -> Self {

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::fsck::{fsck, is_clean, told};
 use super::*;
 
-/// Pushes, moves, mounts and deletes until told to stop; counts what it has done.
-async fn busy(lab: &Lab, who: usize, stop: &AtomicBool, done: &AtomicU64) {
+/// Pushes, moves, mounts and deletes until told to stop; counts what it has done, and tells when it began the last of it.
+async fn busy(lab: &Lab, who: usize, stop: &AtomicBool, done: &AtomicU64, began: &AtomicU64) {
     let (mine, shared) = (repo(&format!("mine-{who}")), repo("shared"));
     let mut number = 0u64;
     while !stop.load(Ordering::Relaxed) {
+        began.store(lab.clock.now().0, Ordering::SeqCst);
         number += 1;
         let unique = format!("{who} {number}");
         let bytes = [unique.as_bytes(), &vec![7; usize::try_from(number % 5).unwrap() * 1000]].concat();
@@ -63,24 +64,30 @@ async fn busy(lab: &Lab, who: usize, stop: &AtomicBool, done: &AtomicU64) {
 }
 
 async fn race(kind: Kind, repair: bool, checks: usize) {
-    // No grace, and a minute passes with each thing that is done: collection has work all the time, and
-    // nobody's lease ends while he is at it.
+    // No grace, and a minute passes with each thing that is done, though not so many at once that anybody's lease ends
+    // while he is at it: collection has work all the time.
     let hour = Duration::from_hours(1);
     let periods = Periods { lease: hour, grace: Duration::ZERO, uploads: hour };
     let lab = Arc::new(Lab::tuned(kind, |options| options.periods = periods).await);
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let began: Arc<[AtomicU64; 3]> = Arc::new([(); 3].map(|()| AtomicU64::new(lab.clock.now().0)));
     let mut tasks = Vec::new();
-    for who in 0..3 {
+    for who in 0..began.len() {
         let (lab, stop, done) = (Arc::clone(&lab), Arc::clone(&stop), Arc::clone(&done));
-        tasks.push(tokio::spawn(async move { busy(&lab, who, &stop, &done).await }));
+        let began = Arc::clone(&began);
+        tasks.push(tokio::spawn(async move { busy(&lab, who, &stop, &done, &began[who]).await }));
     }
     let (collected, stopped, counted) = (Arc::clone(&lab), Arc::clone(&stop), Arc::clone(&done));
     tasks.push(tokio::spawn(async move {
-        let mut last = 0;
+        let mut passed = Duration::ZERO;
         while !stopped.load(Ordering::Relaxed) {
-            let now = counted.load(Ordering::Relaxed);
-            collected.clock.advance(Duration::from_mins(now - last));
-            last = now;
+            let owed = Duration::from_mins(counted.load(Ordering::Relaxed)).saturating_sub(passed);
+            // What is promised holds for half a lease at least.
+            let oldest = began.iter().map(|at| at.load(Ordering::SeqCst)).min().unwrap();
+            let latest = Timestamp(oldest).plus(hour / 2).0;
+            let step = owed.min(Duration::from_millis(latest.saturating_sub(collected.clock.now().0)));
+            collected.clock.advance(step);
+            passed += step;
             collected.collect().await;
             tokio::task::yield_now().await;
         }
