@@ -85,9 +85,9 @@ async fn race(kind: Kind, repair: bool, checks: usize) {
             // What is promised holds for half a lease at least.
             let oldest = began.iter().map(|at| at.load(Ordering::SeqCst)).min().unwrap();
             let latest = Timestamp(oldest).plus(hour / 2).0;
-            let step = owed.min(Duration::from_millis(latest.saturating_sub(collected.clock.now().0)));
-            collected.clock.advance(step);
-            passed += step;
+            let now = owed.min(Duration::from_millis(latest.saturating_sub(collected.clock.now().0)));
+            collected.clock.advance(now);
+            passed += now;
             collected.collect().await;
             tokio::task::yield_now().await;
         }
