@@ -236,8 +236,12 @@ mod tests {
         ] {
             assert_eq!(passwords.has_stamp(name, stamp), has, "{name} {stamp}");
         }
+        let generation = passwords.generation();
+        passwords.reload().await.unwrap();
+        assert_eq!(passwords.generation(), generation, "nothing changed");
         fs::write(&path, line("alice", "changed", 4)).unwrap();
         passwords.reload().await.unwrap();
+        assert_ne!(passwords.generation(), generation, "tokens are looked at again");
         assert!(!passwords.has_stamp("alice", &stamp) && !passwords.has_stamp("alice", brief(&stamp)));
         assert!(passwords.proven("alice", "secret").is_none() && !prove(&passwords, "alice", "secret").await);
         assert!(prove(&passwords, "alice", "changed").await);
